@@ -1,0 +1,46 @@
+# The words of the house. Each makes what it needs; REGISTRYD_VENV names another environment.
+VENV ?= $(or $(REGISTRYD_VENV),.venv)
+PYTHON = $(VENV)/bin/python
+PARTS = $(or $(REGISTRYD_PARTS),.parts)
+CODE = cache registryd tests bench scripts
+ARGS ?=
+
+.PHONY: help run test check cover bench clean
+
+help:
+	@echo 'make run    show registryd at work            (ARGS="...": for the demonstration)'
+	@echo 'make test   everything that must be green     (ARGS="...": for pytest)'
+	@echo 'make check  format, lint, types and floors: no test of behaviour'
+	@echo 'make cover  the tests, and which lines and branches they reach'
+	@echo 'make bench  how fast it is, against other programs'
+	@echo 'make clean  take away what the above have left, except .venv and .parts'
+
+run:
+	scripts/run $(ARGS)
+
+test:
+	scripts/test $(ARGS)
+
+check:
+	scripts/setup.sh --dev
+	$(PYTHON) -m ruff format --check $(CODE)
+	$(PYTHON) -m ruff check $(CODE)
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest -q tests/test_floors.py
+
+# The gate is for branches and lines together; it only ever goes up.
+cover:
+	scripts/setup.sh --dev
+	scripts/parts.sh
+	. $(abspath $(PARTS))/env && $(PYTHON) -m pytest --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+bench:
+	scripts/setup.sh --dev
+	scripts/parts.sh
+	. $(abspath $(PARTS))/env && for bench in bench/bench_*.py; do \
+		$(PYTHON) "$$bench" $(ARGS) || exit; \
+	done
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .run build dist *.egg-info .coverage*
+	find cache registryd tests bench scripts -name __pycache__ -prune -exec rm -rf {} +

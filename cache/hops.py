@@ -1,0 +1,54 @@
+"""Hops: work given to threads by tasks that may be cancelled while the thread works.
+
+Invariant: a thread cannot be cancelled, so what it makes is never lost with its caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def hop(
+    workers: Executor, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> asyncio.Future[T]:
+    """Let a worker thread do this; the future gives what it gives."""
+    return asyncio.get_running_loop().run_in_executor(workers, lambda: act(*args, **kwargs))
+
+
+async def taken(making: asyncio.Future[T], undo: Callable[[T], object]) -> T:
+    """What a hop makes and its caller has to close; undone when the caller is cancelled first."""
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(lambda made: _undo(made, undo))
+        raise
+
+
+def _undo(made: asyncio.Future[T], undo: Callable[[T], object]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        undo(made.result())
+
+
+class Acts:
+    """Acts that must not be cut in two: once begun they run to their end."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, act: Coroutine[Any, Any, T]) -> T:
+        """Do this, and wait for it; a caller that is cancelled leaves it running."""
+        task = asyncio.ensure_future(act)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def ended(self) -> None:
+        """Wait until none is running."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))

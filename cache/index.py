@@ -1,0 +1,382 @@
+"""The index of a store in SQLite: blobs, links, names, members, grants, leases, last use.
+
+Everything here blocks and runs in the store's one index thread. Invariants:
+- each public method is one transaction: it happened, or it did not;
+- the index never knows better than the directory: a blob that is not there is forgotten at start;
+- losing the file loses names and links, never content; a damaged file is put aside, not used;
+- it may raise sqlite3.Error; the store calls it inside ``sql_errors``, where that ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cache.content import Descriptor, Digest
+from cache.database import open_database, transaction
+from cache.files import Files
+from cache.layout import DATABASE
+
+Rule = Literal["all", "any"]
+
+#: Everything reachable from the digests in the table ``roots``, themselves included.
+_CLOSURE = """
+    WITH RECURSIVE closure(digest) AS (
+        SELECT digest FROM ({roots})
+        UNION SELECT child FROM links JOIN closure ON parent = digest
+    ) SELECT digest FROM closure
+"""
+#: What keeps content: names (complete or not) and leases that have not run out.
+_ROOTS = "SELECT digest FROM names UNION SELECT digest FROM leases WHERE expires > ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name in the store: what it means, and when (Unix seconds) that was last checked."""
+
+    name: str
+    repository: str
+    descriptor: Descriptor
+    complete: bool
+    checked: float
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What a manifest is and points to: ``all`` its children are needed, or ``any`` one."""
+
+    media_type: str
+    children: Sequence[Descriptor]
+    rule: Rule
+
+
+class Index:
+    """The open database. Raises StoreUnusable or DiskFull when it cannot be opened.
+
+    ``fresh`` says that the file was missing or damaged: what it knew is lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db, self.fresh = open_database(path)
+
+    @classmethod
+    def take(cls, files: Files) -> Index:
+        """Prepare and lock a cache root, and open its index; gives the root back on failure.
+
+        Raises StoreLocked, StoreUnusable and DiskFull.
+        """
+        try:
+            files.prepare()
+            return cls(files.root / DATABASE)
+        except BaseException:
+            files.release()
+            raise
+
+    def close(self) -> None:
+        """Write everything out and close."""
+        self._db.close()
+
+    # blobs
+
+    def reconcile(self, found: Mapping[Digest, int], now: float) -> None:
+        """Make the blobs table say what the directory holds."""
+        known = dict(self._db.execute("SELECT digest, size FROM blobs"))
+        there = {str(digest): size for digest, size in found.items()}
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM blobs WHERE digest = ?", [(d,) for d in known.keys() - there.keys()]
+            )
+            self._db.executemany(
+                "INSERT INTO blobs VALUES (?, ?, '', ?, ?)"
+                " ON CONFLICT (digest) DO UPDATE SET size = excluded.size",
+                [(d, size, now, now) for d, size in there.items() if known.get(d) != size],
+            )
+            self._db.execute("DELETE FROM leases WHERE expires <= ?", (now,))
+            self._db.execute("DELETE FROM grants WHERE expires <= ?", (now,))
+            changed = [n for n in self.names() if n.complete != self.is_complete(n.descriptor)]
+            self._db.executemany(
+                "UPDATE names SET complete = ? WHERE name = ?",
+                [(not n.complete, n.name) for n in changed],
+            )
+
+    def add_blob(
+        self,
+        digest: Digest,
+        size: int,
+        now: float,
+        repository: str = "",
+        links: Links | None = None,
+    ) -> list[str]:
+        """Record a blob that has just been published: where it belongs, what it points to.
+
+        Gives the names that this made complete.
+        """
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO blobs VALUES (?, ?, '', ?, ?)"
+                " ON CONFLICT (digest) DO UPDATE SET used = excluded.used",
+                (str(digest), size, now, now),
+            )
+            if repository:
+                self._db.execute(
+                    "INSERT OR IGNORE INTO members VALUES (?, ?)", (repository, str(digest))
+                )
+            if links is not None:
+                self._link(digest, links)
+            return self._settle(digest)
+
+    def _link(self, parent: Digest, links: Links) -> None:
+        self._db.execute(
+            "UPDATE blobs SET media_type = ? WHERE digest = ?", (links.media_type, str(parent))
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?, ?)",
+            [
+                (str(parent), str(child.digest), child.size, child.media_type, links.rule)
+                for child in links.children
+            ],
+        )
+
+    def touch(self, used: Mapping[Digest, float]) -> None:
+        """Record when blobs were last used."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE blobs SET used = max(used, ?) WHERE digest = ?",
+                [(when, str(digest)) for digest, when in used.items()],
+            )
+
+    def last_used(self, digests: Iterable[Digest]) -> float:
+        """When the most recently used of these blobs was used (0.0 when none is known)."""
+        latest = 0.0
+        for digest in digests:
+            row = self._db.execute(
+                "SELECT used FROM blobs WHERE digest = ?", (str(digest),)
+            ).fetchone()
+            latest = max(latest, row[0] if row else 0.0)
+        return latest
+
+    def add_member(self, repository: str, digests: Iterable[Digest]) -> None:
+        """Record that these blobs were proven to belong to a repository."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO members VALUES (?, ?)",
+                [(repository, str(digest)) for digest in digests],
+            )
+
+    def is_member(self, repository: str, digest: Digest) -> bool:
+        """Whether a blob was proven to belong to a repository."""
+        row = self._db.execute(
+            "SELECT 1 FROM members WHERE repository = ? AND digest = ?", (repository, str(digest))
+        ).fetchone()
+        return row is not None
+
+    def drop_member(self, repository: str, digest: Digest) -> bool:
+        """Forget that a blob belongs to a repository; whether it did."""
+        with self._transaction():
+            done = self._db.execute(
+                "DELETE FROM members WHERE repository = ? AND digest = ?",
+                (repository, str(digest)),
+            )
+            return done.rowcount > 0
+
+    # links
+
+    def children(self, parent: Digest) -> list[Descriptor]:
+        """What a manifest points to, as it was linked."""
+        rows = self._db.execute(
+            "SELECT media_type, child, size FROM links WHERE parent = ?", (str(parent),)
+        )
+        return [Descriptor(kind, Digest.parse(child), size) for kind, child, size in rows]
+
+    def expected_size(self, digest: Digest) -> int | None:
+        """The size that some manifest says this content has, whether it is here or not."""
+        row = self._db.execute(
+            "SELECT size FROM links WHERE child = ? LIMIT 1", (str(digest),)
+        ).fetchone()
+        return row[0] if row else None
+
+    def media_type(self, digest: Digest) -> str:
+        """The media type a stored manifest was linked with ("" for any other blob)."""
+        row = self._db.execute(
+            "SELECT media_type FROM blobs WHERE digest = ?", (str(digest),)
+        ).fetchone()
+        return row[0] if row else ""
+
+    def is_complete(self, root: Descriptor) -> bool:
+        """Whether the content is here with all (or, by its rule, any one) of what it points to."""
+        query = _CLOSURE.format(roots="SELECT ? AS digest")
+        start = (str(root.digest),)
+        blobs = f"SELECT digest FROM blobs WHERE digest IN ({query})"  # noqa: S608 (our own text)
+        links = f"SELECT parent, child, rule FROM links WHERE parent IN ({query})"  # noqa: S608
+        held = {digest for (digest,) in self._db.execute(blobs, start)}
+        needs: dict[str, list[str]] = {}
+        rules: dict[str, str] = {}
+        for parent, child, rule in self._db.execute(links, start):
+            needs.setdefault(parent, []).append(child)
+            rules[parent] = rule
+        return str(root.digest) in _whole(held, needs, rules)
+
+    def closure(self, root: Digest) -> dict[Digest, int]:
+        """Everything held that is reachable from a digest, itself included, with sizes in bytes."""
+        query = _CLOSURE.format(roots="SELECT ? AS digest")
+        rows = self._db.execute(
+            f"SELECT digest, size FROM blobs WHERE digest IN ({query})",  # noqa: S608 (our own text)
+            (str(root),),
+        )
+        return {Digest.parse(digest): size for digest, size in rows}
+
+    # names
+
+    def set_name(
+        self, name: str, repository: str, descriptor: Descriptor, now: float
+    ) -> tuple[Name, Name | None]:
+        """Let a name mean this descriptor; gives what it means now, and what it meant before."""
+        with self._transaction():
+            before = self.name(name)
+            entry = Name(name, repository, descriptor, self.is_complete(descriptor), now)
+            self._db.execute(
+                "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (name, repository, str(descriptor.digest), descriptor.media_type, descriptor.size,
+                 entry.complete, now),
+            )  # fmt: skip
+        return entry, before
+
+    def check_name(self, name: str, digest: Digest, now: float) -> None:
+        """Record that a name was found to mean this still; nothing if it means another by now."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE names SET checked = ? WHERE name = ? AND digest = ?",
+                (now, name, str(digest)),
+            )
+
+    def name(self, name: str) -> Name | None:
+        """What a name means, or None."""
+        found = self._names("WHERE name = ?", name)
+        return found[0] if found else None
+
+    def names(self, repository: str | None = None) -> list[Name]:
+        """All names (of one repository), sorted."""
+        if repository is None:
+            return self._names("ORDER BY name")
+        return self._names("WHERE repository = ? ORDER BY name", repository)
+
+    def names_of(self, digest: Digest) -> list[Name]:
+        """All names that mean this digest, sorted."""
+        return self._names("WHERE digest = ? ORDER BY name", str(digest))
+
+    def _names(self, where: str, *values: str) -> list[Name]:
+        columns = "name, repository, media_type, digest, size, complete, checked"
+        rows = self._db.execute(
+            f"SELECT {columns} FROM names {where}",  # noqa: S608 (clauses of this file)
+            values,
+        )
+        return [
+            Name(name, repository, Descriptor(kind, Digest.parse(digest), size), bool(whole), at)
+            for name, repository, kind, digest, size, whole, at in rows
+        ]
+
+    def drop_name(self, name: str) -> Name | None:
+        """Forget a name; gives what it meant, or None."""
+        with self._transaction():
+            before = self.name(name)
+            self._db.execute("DELETE FROM names WHERE name = ?", (name,))
+        return before
+
+    def _settle(self, arrived: Digest) -> list[str]:
+        """Mark the names complete whose closure became whole by ``arrived``; gives them."""
+        if not self._db.execute("SELECT 1 FROM names WHERE complete = 0 LIMIT 1").fetchone():
+            return []
+        query = (
+            "WITH RECURSIVE up(digest) AS (SELECT ? UNION"
+            " SELECT parent FROM links JOIN up ON child = up.digest)"
+            " SELECT digest FROM up"
+        )
+        pending = self._names(f"WHERE complete = 0 AND digest IN ({query})", str(arrived))
+        done = [entry.name for entry in pending if self.is_complete(entry.descriptor)]
+        self._db.executemany("UPDATE names SET complete = 1 WHERE name = ?", [(n,) for n in done])
+        return done
+
+    # leases and what may go
+
+    def hold(self, lease: str, digests: Iterable[Digest], expires: float) -> None:
+        """Keep these digests (here or on their way) until ``expires``, Unix seconds."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)",
+                [(lease, str(digest), expires) for digest in digests],
+            )
+
+    def release(self, lease: str) -> None:
+        """End a lease."""
+        with self._transaction():
+            self._db.execute("DELETE FROM leases WHERE lease = ?", (lease,))
+
+    def unreferenced(self, now: float) -> dict[Digest, int]:
+        """Blobs that no name and no lease keeps, with sizes in bytes."""
+        query = _CLOSURE.format(roots=_ROOTS)
+        rows = self._db.execute(
+            f"SELECT digest, size FROM blobs WHERE digest NOT IN ({query})",  # noqa: S608 (our own text)
+            (now,),
+        )
+        return {Digest.parse(digest): size for digest, size in rows}
+
+    def collect(self, digests: Iterable[Digest], now: float) -> dict[Digest, int]:
+        """Drop those of these blobs that nothing keeps, with the links that start at them.
+
+        Gives what was dropped, with sizes in bytes; one transaction, so that a lease that was
+        taken before is seen, and one taken after finds the blob gone.
+        """
+        with self._transaction():
+            free = self.unreferenced(now)
+            gone = {digest: free[digest] for digest in digests if digest in free}
+            rows = [(str(digest),) for digest in gone]
+            self._db.executemany("DELETE FROM blobs WHERE digest = ?", rows)
+            self._db.executemany("DELETE FROM links WHERE parent = ?", rows)
+            self._db.executemany("DELETE FROM members WHERE digest = ?", rows)
+        return gone
+
+    # grants
+
+    def grant(self, repository: str, principal: str, expires: float) -> None:
+        """Record that a principal was let into a repository."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO grants VALUES (?, ?, ?)", (repository, principal, expires)
+            )
+
+    def granted(self, repository: str, principals: Sequence[str], now: float) -> bool:
+        """Whether one of these principals has a grant that has not run out."""
+        marks = ", ".join("?" * len(principals))
+        row = self._db.execute(
+            f"SELECT 1 FROM grants WHERE repository = ? AND expires > ? AND principal IN ({marks})",  # noqa: S608 (question marks)
+            (repository, now, *principals),
+        ).fetchone()
+        return row is not None
+
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._db)
+
+
+def _whole(
+    held: set[str], needs: Mapping[str, Sequence[str]], rules: Mapping[str, str]
+) -> set[str]:
+    """The held digests that have what they need, from the leaves up.
+
+    Level by level, not by recursion: a registry can send indexes as deep as it likes, and such
+    that the ways through them double at every level.
+    """
+    whole = held - needs.keys()
+    waiting = held & needs.keys()
+    while True:
+        done = {
+            parent
+            for parent in waiting
+            if (any if rules[parent] == "any" else all)(child in whole for child in needs[parent])
+        }
+        if not done:
+            return whole
+        whole |= done
+        waiting -= done

@@ -1,0 +1,301 @@
+"""Ingest: the life of one blob from its first byte to its commit, and those who read meanwhile.
+
+Invariants:
+- bytes may arrive in any order and from several writers; the first to bring a byte wins, and a
+  byte that is in the file is never written again: what was hashed and given out stays so;
+- followers see what is written at once, except the last ``HELD_BACK`` bytes, which they get only
+  after the whole has been proven: a wrong blob is never given out whole;
+- commit proves size and digest, then publishes; a mismatch leaves nothing on disk;
+- from the beginning of a commit on nothing is written any more, and there is no second one;
+- a writer that is cancelled in the middle of a write does not lose what its thread wrote;
+- after the end (committed or aborted) every waiting follower is told, exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from cache.chunks import ChunkMap
+from cache.content import Digest
+from cache.errors import CacheError, DigestMismatch, DiskFull, IngestAborted, SizeMismatch
+from cache.files import Files
+from cache.hops import hop, taken
+from cache.spool import Spool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Bytes kept from followers until the digest is proven. Any number above zero keeps the promise;
+#: 64 KiB also keeps a resumed read (Range from the break on) from being a handful of bytes.
+HELD_BACK = 64 << 10
+#: How far the hash may fall behind the finished prefix before a hop is spent on catching up.
+HASH_STEP = 8 << 20
+
+Span = tuple[int, int]
+
+
+class Ingest:
+    """One arriving blob; made by ``BlobStore.ingest`` and ``BlobStore.upload``."""
+
+    def __init__(self, key: str, files: Files, workers: Executor, *, expected: Digest | None):
+        self.key = key
+        self.expected = expected
+        self.size: int | None = None
+        self.committed = False
+        self.error: BaseException | None = None
+        self.held = ChunkMap()
+        self.followers = 0
+        self._claimed = ChunkMap()  # held, and on its way to the file
+        self._writing: dict[asyncio.Future[None], Sequence[Span]] = {}
+        self._files = files
+        self._workers = workers
+        self._spool = Spool(files.ingest, key, expected.algorithm if expected else "sha256")
+        self._news = asyncio.Event()
+        self._hops: set[asyncio.Future[Any]] = set()
+        self._hashing = False
+        self._committing = False
+        self._ended = False
+        self._ending: asyncio.Future[None] | None = None
+
+    async def open(self) -> None:
+        """Find what an earlier process left of this blob, or begin anew."""
+        self.held = await asyncio.shield(self._hop(self._spool.open))
+        self._claimed = ChunkMap(self.held.ranges)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen here."""
+        return self.committed or self.error is not None
+
+    def announce(self, size: int) -> None:
+        """Say how large the whole is. Raises SizeMismatch when that contradicts what is known."""
+        if self.size is None:
+            arrived = self.held.ranges[-1][1] if self.held.ranges else 0
+            if size < arrived:
+                raise SizeMismatch(f"{self.key}: {size} bytes announced, {arrived} are here")
+            self.size = size
+            self._tell()
+        elif size != self.size:
+            raise SizeMismatch(f"{self.key}: {size} bytes announced where {self.size} are expected")
+
+    async def known_size(self) -> int:
+        """The size of the whole, once somebody has announced it. Raises IngestAborted."""
+        while self.size is None:
+            self._raise_if_aborted()
+            await self._news.wait()
+        return self.size
+
+    def write(self, offset: int, pieces: Sequence[bytes]) -> asyncio.Future[None]:
+        """Take in bytes at ``offset``: one thread hop writes and (mostly) hashes them.
+
+        The hop starts at once; the future tells when the bytes are in the file, so that the
+        caller can receive the next ones meanwhile. Cancelling the future loses nothing.
+        Raises SizeMismatch when the bytes go beyond the announced size, and IngestAborted when the
+        ingest has ended; the future raises DiskFull and StoreUnusable.
+        """
+        self._raise_if_ended()
+        stop = offset + sum(map(len, pieces))
+        if self.size is not None and stop > self.size:
+            raise SizeMismatch(f"{self.key}: more bytes came than the {self.size} announced")
+        gaps = self._claimed.missing(offset, stop)
+        self._claimed.add(offset, stop)
+        parts = [(start, cut(pieces, start - offset, end - offset)) for start, end in gaps]
+        whole = offset == 0 and stop == self.size
+        writing = self._hop(self._spool.write, parts, journal=not whole)
+        self._writing[writing] = gaps
+        writing.add_done_callback(self._written)
+        return asyncio.shield(writing)
+
+    def _written(self, done: asyncio.Future[None]) -> None:
+        gaps = self._writing.pop(done)
+        if done.cancelled() or done.exception() is not None:
+            # Nobody has these bytes now, so somebody may bring them again.
+            under_way = (span for spans in self._writing.values() for span in spans)
+            self._claimed = ChunkMap((*self.held.ranges, *under_way))
+            return
+        for start, stop in gaps:
+            self.held.add(start, stop)
+        self._tell()
+        reach = self.held.reach(self._spool.hashed)
+        if not self._hashing and reach - self._spool.hashed >= HASH_STEP:
+            self._catch_up(reach)
+
+    def _catch_up(self, reach: int) -> None:
+        self._hashing = True
+
+        def caught_up(done: asyncio.Future[None]) -> None:
+            self._hashing = False
+            done.cancelled() or done.exception()  # an unreadable file shows again at commit
+
+        self._hop(self._spool.hash_to, reach).add_done_callback(caught_up)
+
+    def goal(self, digest: Digest | None = None) -> Digest:
+        """What this is to be committed as. Raises ValueError for none, and for another."""
+        expected = digest or self.expected
+        if expected is None or self.expected not in (None, expected):
+            raise ValueError(f"{self.key} cannot be committed as {expected}")
+        return expected
+
+    async def commit(self, digest: Digest | None = None) -> Digest:
+        """Prove the whole and publish it under its digest; ends the ingest whatever happens.
+
+        Raises SizeMismatch, DigestMismatch (both leave nothing behind), DiskFull, StoreUnusable.
+        """
+        expected = self.goal(digest)
+        self._raise_if_ended()
+        self._committing = True
+        try:
+            await self._settle()
+            if self._ended:
+                raise IngestAborted(f"{self.key} was given up while it was committed")
+            size = self._complete_size()
+            publishing = self._hop(self._prove_and_publish, size, expected)
+            publishing.add_done_callback(lambda done: self._published(done, expected, size))
+            await asyncio.shield(publishing)
+        except BaseException as error:
+            spoilt = isinstance(error, SizeMismatch | DigestMismatch | DiskFull)
+            await self.abort(error, discard=spoilt)
+            raise
+        return expected
+
+    def _published(self, done: asyncio.Future[None], expected: Digest, size: int) -> None:
+        # A callback, so that a commit whose caller was cancelled is still a commit.
+        if done.cancelled() or done.exception() is not None:
+            return
+        self.expected, self.size = expected, size
+        self._ended = self.committed = True
+        self._spool.close()
+        self._tell()
+
+    def _complete_size(self) -> int:
+        reach = self.held.reach(0)
+        size = reach if self.size is None else self.size
+        if reach != size or self.held.total != size:
+            raise SizeMismatch(f"{self.key}: {self.held.total} bytes came, {size} were expected")
+        return size
+
+    def _prove_and_publish(self, size: int, expected: Digest) -> None:
+        actual = self._spool.digest(size, expected.algorithm)
+        if actual != expected:
+            raise DigestMismatch(f"content hashes to {actual}, not to {expected}")
+        self._spool.truncate(size)
+        self._files.publish(self._spool.fd, self._spool.path, expected)
+        self._spool.forget_journal()
+
+    async def abort(self, cause: BaseException, *, discard: bool = False) -> None:
+        """Give up; with ``discard`` what arrived is removed, else it is kept to be resumed.
+
+        The files are gone before the first follower is told. A second end changes nothing, but
+        waits for the first; one that is being published is waited for, and stays published.
+        """
+        if not self._ended:
+            self._ended = True
+            self._ending = asyncio.ensure_future(self._give_up(cause, discard=discard))
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
+
+    async def _give_up(self, cause: BaseException, *, discard: bool) -> None:
+        await self._settle()
+        if self.committed:
+            return
+        try:
+            if discard:
+                await self._hop(self._spool.discard)
+        finally:
+            self._spool.close()
+            self.error = cause
+            self._tell()
+
+    async def _settle(self) -> None:
+        while self._hops:
+            await asyncio.wait(set(self._hops))
+
+    @asynccontextmanager
+    async def follow(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Follower]:
+        """Read along: gives a Follower over ``[start, stop)`` (None: to the end of the blob).
+
+        Raises IngestAborted when the ingest has been given up.
+        """
+        size = await self.known_size()
+        self._raise_if_aborted()
+        if self.committed and self.expected is not None:
+            opening = hop(self._workers, self._files.open_blob, self.expected)
+            fd = await taken(opening, os.close)
+        else:
+            fd = os.dup(self._spool.fd)  # on the loop: between the test and this nothing may close
+        self.followers += 1
+        try:
+            yield Follower(self, fd, start, size if stop is None else min(stop, size))
+        finally:
+            self.followers -= 1
+            os.close(fd)
+
+    async def changed(self) -> None:
+        """Wait until something has happened since the caller last looked (no await between)."""
+        await self._news.wait()
+
+    def available(self, start: int) -> int:
+        """How far a follower at ``start`` may read now. Raises IngestAborted."""
+        self._raise_if_aborted()
+        size = self.size or 0
+        limit = size if self.committed else max(0, size - HELD_BACK)
+        return max(start, min(self.held.reach(start), limit))
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _raise_if_aborted(self) -> None:
+        if self.error is not None:
+            if isinstance(self.error, CacheError):
+                raise self.error
+            cause = str(self.error) or type(self.error).__name__
+            raise IngestAborted(f"{self.key}: {cause}") from self.error
+
+    def _raise_if_ended(self) -> None:
+        self._raise_if_aborted()
+        if self._ended or self._committing:
+            raise IngestAborted(f"{self.key} has ended")
+
+    def _hop(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """A hop on the file of this ingest, which is not closed before the hop has ended."""
+        made = hop(self._workers, act, *args, **kwargs)
+        self._hops.add(made)
+        made.add_done_callback(self._hops.discard)
+        return made
+
+
+class Follower:
+    """A reader of an arriving blob at its own pace; iterate it once for the spans to read.
+
+    ``fd`` stays readable after the commit renamed the file and after an abort removed it.
+    """
+
+    def __init__(self, ingest: Ingest, fd: int, start: int, stop: int) -> None:
+        self.fd = fd
+        self.start = start
+        self.stop = stop
+        self._ingest = ingest
+
+    async def __aiter__(self) -> AsyncIterator[Span]:
+        """Spans ``(offset, count)`` that can be read from ``fd`` now. Raises IngestAborted."""
+        at = self.start
+        while at < self.stop:
+            reach = min(self._ingest.available(at), self.stop)
+            if reach == at:
+                await self._ingest.changed()
+                continue
+            yield at, reach - at
+            at = reach
+
+
+def cut(pieces: Sequence[bytes], start: int, stop: int) -> Sequence[bytes]:
+    """The bytes ``[start, stop)`` of these pieces taken as one text; copies only at the ends."""
+    if start == 0 and stop == sum(map(len, pieces)):
+        return pieces
+    return [b"".join(pieces)[start:stop]]

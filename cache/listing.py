@@ -1,0 +1,46 @@
+"""Listing: ``index.json``, kept true while names come and go.
+
+Invariants:
+- when ``publish`` returns, the file says what was so at some instant since it was called;
+- callers that come while one writes are served together by the next write;
+- what the file says already is not written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class Listing:
+    """The file, by what renders it and what puts it in its place."""
+
+    def __init__(
+        self,
+        render: Callable[[], Awaitable[bytes]],
+        write: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        self._render = render
+        self._write = write
+        self._lock = asyncio.Lock()
+        self._stale = True
+        self._content = b""
+
+    async def publish(self) -> None:
+        """Bring the file up to date; what fails is tried again by the next call.
+
+        Raises DiskFull and StoreUnusable.
+        """
+        self._stale = True
+        async with self._lock:
+            if not self._stale:
+                return
+            self._stale = False
+            try:
+                content = await self._render()
+                if content != self._content:
+                    await self._write(content)
+                    self._content = content
+            except BaseException:
+                self._stale = True
+                raise

@@ -1,0 +1,67 @@
+"""The tables of ``cache.db`` and how an older file becomes a newer one.
+
+``user_version`` counts the steps of ``MIGRATIONS`` that a file has been through.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from cache.errors import StoreUnusable
+
+MIGRATIONS = (
+    """
+    CREATE TABLE blobs (
+        digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL DEFAULT '',
+        added REAL NOT NULL, used REAL NOT NULL
+    ) WITHOUT ROWID;
+    -- what a manifest or index points to; 'all': each child is needed, 'any': one is enough
+    CREATE TABLE links (
+        parent TEXT NOT NULL, child TEXT NOT NULL, size INTEGER NOT NULL,
+        media_type TEXT NOT NULL, rule TEXT NOT NULL CHECK (rule IN ('all', 'any')),
+        PRIMARY KEY (parent, child)
+    ) WITHOUT ROWID;
+    CREATE INDEX links_by_child ON links (child);
+    -- complete: its closure is here, so images lists it and index.json names it
+    CREATE TABLE names (
+        name TEXT PRIMARY KEY, repository TEXT NOT NULL, digest TEXT NOT NULL,
+        media_type TEXT NOT NULL, size INTEGER NOT NULL, complete INTEGER NOT NULL,
+        checked REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX names_by_repository ON names (repository);
+    CREATE INDEX names_by_digest ON names (digest);
+    CREATE INDEX names_incomplete ON names (digest) WHERE complete = 0;
+    -- a blob that was proven to belong to a repository: fetched from it, or pushed to it
+    CREATE TABLE members (
+        repository TEXT NOT NULL, digest TEXT NOT NULL,
+        PRIMARY KEY (repository, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX members_by_digest ON members (digest);
+    -- who was seen to be let into a repository, until when
+    CREATE TABLE grants (
+        repository TEXT NOT NULL, principal TEXT NOT NULL, expires REAL NOT NULL,
+        PRIMARY KEY (repository, principal)
+    ) WITHOUT ROWID;
+    CREATE TABLE leases (
+        lease TEXT NOT NULL, digest TEXT NOT NULL, expires REAL NOT NULL,
+        PRIMARY KEY (lease, digest)
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection) -> bool:
+    """Bring the file up to date, a transaction a step; whether it was empty before.
+
+    Raises StoreUnusable if it comes from a newer registryd.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise StoreUnusable(
+            f"cache.db has schema {version}, this registryd knows {len(MIGRATIONS)}: upgrade it"
+        )
+    for step in range(version, len(MIGRATIONS)):
+        connection.executescript(
+            f"BEGIN;{MIGRATIONS[step]};PRAGMA user_version = {step + 1};COMMIT;"
+        )
+    return bool(version == 0)

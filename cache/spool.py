@@ -1,0 +1,175 @@
+"""Spool: the file of one blob on its way in, its journal and its running hash.
+
+Everything here blocks and runs in worker threads. Invariants:
+- a range enters the journal after its bytes are in the file, so a process killed at any instant
+  finds at the next start at most what it really wrote (a torn last line is ignored, and what is
+  not believed at the start is struck out, so that it cannot come true later);
+- the journal promises nothing across a power cut; the digest at commit does;
+- the hash always covers exactly the first ``hashed`` bytes of the file, whoever wrote them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cache.chunks import ChunkMap
+from cache.content import Digest, Hash, new_hash
+from cache.files import Files, os_errors
+from cache.layout import DATA_SUFFIX, PUT_PREFIX, RANGES_SUFFIX
+
+#: How much is read back at a time where the hash has to catch up (one hop, one system call).
+READ_BACK = 1 << 20
+#: Buffers one pwritev takes (Linux IOV_MAX).
+_IOV_MAX = 1024
+_MODE = 0o600
+#: A line of the journal: start and stop of a range that is in the file.
+_LINE = b"%d %d\n"
+
+
+class Spool:
+    """One arriving file. Raises StoreUnusable or DiskFull from every method that touches it."""
+
+    def __init__(self, folder: Path, key: str, algorithm: str) -> None:
+        self.path = folder / f"{key}{DATA_SUFFIX}"
+        self._journal_path = folder / f"{key}{RANGES_SUFFIX}"
+        self.fd = -1
+        self._journal_fd = -1
+        self.hashed = 0
+        self._algorithm = algorithm
+        self._hash: Hash = new_hash(algorithm)
+        self._hash_lock = threading.Lock()
+        self._journal_lock = threading.Lock()
+
+    def open(self) -> ChunkMap:
+        """Open or create the file; gives the ranges that an earlier process left in it."""
+        with os_errors(str(self.path)):
+            with suppress(FileNotFoundError):
+                self.path.chmod(_MODE)  # read-only, if the end came while it was being published
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            try:
+                journal = self._journal_path.read_bytes()
+            except FileNotFoundError:
+                return ChunkMap()
+            held = _read_journal(journal, os.fstat(self.fd).st_size)
+            believed = b"".join(_LINE % span for span in held.ranges)
+            if believed != journal:
+                self._journal_path.write_bytes(believed)
+            return held
+
+    def write(self, parts: Sequence[tuple[int, Sequence[bytes]]], *, journal: bool = True) -> None:
+        """Put bytes at their offsets; hash those too that are the next to be hashed."""
+        try:
+            for offset, pieces in parts:
+                with os_errors(str(self.path)):
+                    stop = self._write_all(offset, pieces)
+                    if journal:
+                        self._note(offset, stop)
+                self._hash_if_next(offset, stop, pieces)
+        except BaseException:
+            self._rewind()  # a part before the one that failed may come again, and differ
+            raise
+
+    def _rewind(self) -> None:
+        with self._hash_lock:
+            self._hash, self.hashed = new_hash(self._algorithm), 0
+
+    def _hash_if_next(self, offset: int, stop: int, pieces: Sequence[bytes]) -> None:
+        if self._hash_lock.acquire(blocking=False):
+            try:
+                if self.hashed == offset:
+                    for piece in pieces:
+                        self._hash.update(piece)
+                    self.hashed = stop
+            finally:
+                self._hash_lock.release()
+
+    def _write_all(self, offset: int, pieces: Sequence[bytes]) -> int:
+        views = [memoryview(piece) for piece in pieces if piece]
+        while views:
+            written = os.pwritev(self.fd, views[:_IOV_MAX], offset)
+            offset += written
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if views and written:
+                views[0] = views[0][written:]
+        return offset
+
+    def _note(self, start: int, stop: int) -> None:
+        with self._journal_lock:
+            if self._journal_fd < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._journal_fd = os.open(self._journal_path, flags, _MODE)
+        os.write(self._journal_fd, _LINE % (start, stop))
+
+    def hash_to(self, stop: int) -> None:
+        """Let the hash catch up to ``stop`` by reading the file back."""
+        with self._hash_lock, os_errors(str(self.path)):
+            while self.hashed < stop:
+                piece = os.pread(self.fd, min(READ_BACK, stop - self.hashed), self.hashed)
+                if not piece:
+                    raise OSError(0, f"the file ends at {self.hashed}, {stop} were written")
+                self._hash.update(piece)
+                self.hashed += len(piece)
+
+    def digest(self, size: int, algorithm: str) -> Digest:
+        """The digest of the first ``size`` bytes; hashes anew when the algorithm is another."""
+        if algorithm != self._algorithm:
+            self._algorithm = algorithm
+            self._rewind()
+        self.hash_to(size)
+        return Digest(algorithm, self._hash.hexdigest())
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to its true length, should an earlier process have written beyond it."""
+        with os_errors(str(self.path)):
+            if os.fstat(self.fd).st_size > size:
+                os.ftruncate(self.fd, size)
+
+    def forget_journal(self) -> None:
+        """Remove the journal, once the blob it speaks of is published."""
+        with suppress(OSError):  # the commit is done whatever comes; the next start sweeps it
+            self._journal_path.unlink()
+
+    def discard(self) -> None:
+        """Remove everything that arrived. Already gone is a success."""
+        with os_errors(str(self.path)):
+            for path in (self._journal_path, self.path):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+
+    def close(self) -> None:
+        """Give the file descriptors back; what arrived stays on disk."""
+        for fd in (self.fd, self._journal_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._journal_fd = -1
+
+
+def put_whole(files: Files, content: bytes, digest: Digest) -> None:
+    """Store small content that has been proven, in one go. Raises DiskFull and StoreUnusable."""
+    spool = Spool(files.ingest, f"{PUT_PREFIX}{secrets.token_hex(8)}", digest.algorithm)
+    try:
+        spool.open()
+        spool.write([(0, [content])], journal=False)
+        files.publish(spool.fd, spool.path, digest)
+    except BaseException:
+        spool.discard()
+        raise
+    finally:
+        spool.close()
+
+
+def _read_journal(journal: bytes, length: int) -> ChunkMap:
+    """The ranges a journal speaks of, as far as the file reaches; what cannot be read is left."""
+    held = ChunkMap()
+    for line in journal[: journal.rfind(b"\n") + 1].splitlines():
+        with suppress(ValueError):
+            start, stop = (int(word) for word in line.split())
+            if start < stop <= length:
+                held.add(start, stop)
+    return held

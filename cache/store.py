@@ -1,0 +1,399 @@
+"""BlobStore: the directory and its index as one thing.
+
+Invariants:
+- a blob that ``find`` gives is complete and proven, and its file is where ``path`` says;
+- a name is in ``index.json`` only while all it needs is here: content first, then the name;
+  the name goes first, then the content;
+- what changes content or names runs to its end once begun, even if its caller is cancelled;
+- no digest is published and removed at the same time: who comes second waits or is left out;
+- one process writes; every public method may be called from any task of its event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from cache import layout
+from cache.content import Descriptor, Digest, verify
+from cache.database import sql_errors
+from cache.errors import BlobNotFound, DiskFull, NameNotFound, SizeMismatch, StoreUnusable
+from cache.files import Files
+from cache.hops import Acts, hop, taken
+from cache.index import Index, Links, Name
+from cache.ingest import Ingest
+from cache.lease import LEASE_TTL, Lease
+from cache.listing import Listing
+from cache.passages import Passages
+from cache.spool import put_whole
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Threads that move bytes: enough for several hops to wait for the disk while two cores hash.
+BYTE_THREADS = 8
+#: Uses remembered in memory before they are written to the index in one transaction.
+TOUCH_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob in the store: size in bytes, and the file that holds exactly its bytes."""
+
+    digest: Digest
+    size: int
+    path: Path
+
+
+class BlobStore:
+    """Verified content by digest, with names and links; made by ``open``."""
+
+    def __init__(self, files: Files, index: Index, *, clock: Callable[[], float]) -> None:
+        self.root = files.root
+        self._files = files
+        self._index = index
+        self._clock = clock
+        self._bytes = ThreadPoolExecutor(BYTE_THREADS, "cache-bytes")
+        self._rows = ThreadPoolExecutor(1, "cache-index")
+        self._sizes: dict[Digest, int] = {}
+        self._arriving: dict[str, Ingest] = {}
+        self._used: dict[Digest, float] = {}
+        self._listing = Listing(
+            lambda: self._db(self._render_index),
+            lambda content: self._io(self._files.replace, layout.INDEX_FILE, content),
+        )
+        self._passages = Passages()
+        self._acts = Acts()
+        #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
+        #: manifests can put those names back (and then ``index.json`` is written anew).
+        self.lost_names: list[tuple[str, Descriptor]] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, root: Path, *, clock: Callable[[], float] = time.time
+    ) -> AsyncIterator[BlobStore]:
+        """Open (or create) the cache at ``root`` for writing.
+
+        Raises StoreLocked when another process has it, and StoreUnusable.
+        """
+        files = Files(root)
+
+        def give_back(index: Index) -> None:
+            index.close()
+            files.release()
+
+        opening = asyncio.ensure_future(asyncio.to_thread(Index.take, files))
+        index = await taken(opening, give_back)
+        store = cls(files, index, clock=clock)
+        try:
+            await store._recover()
+            yield store
+        finally:
+            await asyncio.shield(store._close())
+
+    async def _recover(self) -> None:
+        await self._io(self._files.sweep)
+        self._sizes = await self._io(self._files.scan)
+        await self._db(self._index.reconcile, self._sizes, self._clock())
+        if self._index.fresh:
+            self.lost_names = await self._io(self._files.read_names)
+        if not self.lost_names:
+            await self._listing.publish()
+
+    async def _close(self) -> None:
+        try:
+            for ingest in self.arriving():
+                await ingest.abort(StoreUnusable("the cache is closing"))
+            await self._acts.ended()
+            await self._write_touches()
+            await self._db(self._index.close)
+        finally:
+            self._bytes.shutdown()
+            self._rows.shutdown()
+            self._files.release()
+
+    # content
+
+    def find(self, digest: Digest) -> Blob | None:
+        """The blob, if it is here; does no I/O."""
+        size = self._sizes.get(digest)
+        if size is None:
+            return None
+        return Blob(digest, size, layout.blob_path(self.root, digest))
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all blobs."""
+        return sum(self._sizes.values())
+
+    @asynccontextmanager
+    async def open_blob(self, digest: Digest) -> AsyncIterator[int]:
+        """A file descriptor to read the blob from; counts as a use. Raises BlobNotFound."""
+        fd = await taken(self._io(self._files.open_blob, digest), os.close)
+        try:
+            await self.touch(digest)
+            yield fd
+        finally:
+            os.close(fd)
+
+    async def read(self, digest: Digest, *, limit: int) -> bytes:
+        """A small blob, whole. Raises BlobNotFound, and SizeMismatch beyond ``limit`` bytes."""
+        blob = self.find(digest)
+        if blob is None:
+            raise BlobNotFound(f"{digest} is not in the cache")
+        if blob.size > limit:
+            raise SizeMismatch(f"{digest} has {blob.size} bytes, at most {limit} are read here")
+        content = await self._io(self._files.read_blob, digest)
+        await self.touch(digest)
+        return content
+
+    async def put(
+        self,
+        content: bytes,
+        descriptor: Descriptor,
+        *,
+        repository: str = "",
+        links: Links | None = None,
+    ) -> None:
+        """Store small content at once, proven and durable, with what it points to.
+
+        Raises DigestMismatch, SizeMismatch, DiskFull, StoreUnusable.
+        """
+        verify(content, descriptor.digest, descriptor.size)
+        await self._acts.run(self._put(content, descriptor.digest, repository, links))
+
+    async def _put(
+        self, content: bytes, digest: Digest, repository: str, links: Links | None
+    ) -> None:
+        async with self._passages.landing(digest):
+            if digest not in self._sizes:
+                await self._io(put_whole, self._files, content, digest)
+            await self._record(digest, len(content), repository, links)
+
+    async def ingest(self, digest: Digest, *, size: int | None = None) -> Ingest:
+        """Begin, or resume after a restart, the arrival of a blob; one at a time a digest.
+
+        The caller ends it by ``commit`` below or by its ``abort``.
+        """
+        return await self._arrive(layout.ingest_key(digest), digest, size)
+
+    async def upload(self) -> Ingest:
+        """Begin the arrival of a blob whose digest is said at the end; not kept over a restart."""
+        return await self._arrive(f"{layout.UPLOAD_PREFIX}{secrets.token_hex(16)}", None, None)
+
+    async def _arrive(self, key: str, digest: Digest | None, size: int | None) -> Ingest:
+        known = self._arriving.get(key)
+        if known is not None and not known.ended:
+            raise StoreUnusable(f"{key} is arriving already")
+        ingest = Ingest(key, self._files, self._bytes, expected=digest)
+        self._arriving[key] = ingest
+        try:
+            await ingest.open()
+            if size is not None:
+                ingest.announce(size)
+        except BaseException as error:
+            spoilt = isinstance(error, SizeMismatch)  # an earlier process was told another size
+            await self.abort(ingest, error, discard=spoilt)
+            raise
+        return ingest
+
+    async def commit(
+        self, ingest: Ingest, digest: Digest | None = None, *, repository: str = ""
+    ) -> Digest:
+        """Prove and publish what arrived, and record it. Raises as ``Ingest.commit`` does."""
+        return await self._acts.run(self._commit(ingest, ingest.goal(digest), repository))
+
+    async def _commit(self, ingest: Ingest, digest: Digest, repository: str) -> Digest:
+        async with self._passages.landing(digest):
+            try:
+                await ingest.commit(digest)
+            finally:
+                self._forget_ended(ingest)
+            await self._record(digest, ingest.size or 0, repository)
+        return digest
+
+    async def abort(self, ingest: Ingest, cause: BaseException, *, discard: bool = False) -> None:
+        """Give up an arrival; what came is kept to be resumed unless ``discard``."""
+        await ingest.abort(cause, discard=discard)
+        self._forget_ended(ingest)
+
+    def _forget_ended(self, ingest: Ingest) -> None:
+        # Not by the key alone: the digest may be arriving anew by now.
+        if ingest.ended and self._arriving.get(ingest.key) is ingest:
+            del self._arriving[ingest.key]
+
+    def arriving(self) -> list[Ingest]:
+        """What is on its way in now."""
+        return [ingest for ingest in self._arriving.values() if not ingest.ended]
+
+    async def _record(
+        self, digest: Digest, size: int, repository: str, links: Links | None = None
+    ) -> None:
+        self._sizes[digest] = size
+        now = self._clock()
+        if await self._db(self._index.add_blob, digest, size, now, repository, links):
+            await self._listing.publish()
+
+    # membership, links, names
+
+    async def add_member(self, repository: str, *digests: Digest) -> None:
+        """Record that these blobs were proven to belong to a repository."""
+        await self._db(self._index.add_member, repository, digests)
+
+    async def is_member(self, repository: str, digest: Digest) -> bool:
+        """Whether a blob was proven to belong to a repository."""
+        return await self._db(self._index.is_member, repository, digest)
+
+    async def drop_member(self, repository: str, digest: Digest) -> bool:
+        """Forget that a blob belongs to a repository; whether it did."""
+        return await self._db(self._index.drop_member, repository, digest)
+
+    async def children(self, parent: Digest) -> list[Descriptor]:
+        """What a stored manifest points to."""
+        return await self._db(self._index.children, parent)
+
+    async def expected_size(self, digest: Digest) -> int | None:
+        """The size in bytes that a stored manifest gives this content, if any does."""
+        return await self._db(self._index.expected_size, digest)
+
+    async def media_type(self, digest: Digest) -> str:
+        """The media type of a stored manifest ("" for other content)."""
+        return await self._db(self._index.media_type, digest)
+
+    async def is_complete(self, root: Descriptor) -> bool:
+        """Whether content is here with everything that it needs."""
+        return await self._db(self._index.is_complete, root)
+
+    async def tag(self, name: str, repository: str, descriptor: Descriptor) -> Name:
+        """Let ``name`` mean this stored content, from this instant; set last, after the content."""
+        return await self._acts.run(self._tag(name, repository, descriptor))
+
+    async def _tag(self, name: str, repository: str, descriptor: Descriptor) -> Name:
+        if descriptor.digest not in self._sizes:
+            raise BlobNotFound(f"{name}: {descriptor.digest} is not in the cache")
+        setting = self._db(self._index.set_name, name, repository, descriptor, self._clock())
+        entry, before = await setting
+        shown = before.descriptor if before and before.complete else None
+        if shown != (descriptor if entry.complete else None):
+            await self._listing.publish()
+        return entry
+
+    async def checked(self, entry: Name) -> None:
+        """Record that a name was found to mean the same still (if it does by now)."""
+        digest = entry.descriptor.digest
+        await self._db(self._index.check_name, entry.name, digest, self._clock())
+
+    async def resolve(self, name: str) -> Name | None:
+        """What a name means here, complete or not; None when it is not known."""
+        return await self._db(self._index.name, name)
+
+    async def names(self, repository: str | None = None) -> list[Name]:
+        """All names (of one repository), sorted."""
+        return await self._db(self._index.names, repository)
+
+    async def untag(self, name: str) -> Name:
+        """Forget a name; its content stays. Raises NameNotFound."""
+        return await self._acts.run(self._untag(name))
+
+    async def _untag(self, name: str) -> Name:
+        entry = await self._db(self._index.drop_name, name)
+        if entry is None:
+            raise NameNotFound(f"{name} is not in the cache")
+        await self._listing.publish()
+        return entry
+
+    async def closure(self, root: Digest) -> dict[Digest, int]:
+        """Everything held that is reachable from a digest, with sizes in bytes."""
+        return await self._db(self._index.closure, root)
+
+    async def last_used(self, digests: Iterable[Digest]) -> float:
+        """When the most recently used of these blobs was used, Unix seconds."""
+        await self._write_touches()
+        return await self._db(self._index.last_used, list(digests))
+
+    # leases, collection, grants
+
+    @asynccontextmanager
+    async def lease(self, ttl: float = LEASE_TTL) -> AsyncIterator[Lease]:
+        """Hold content while something is built on it; the end of the block ends it."""
+        lease = Lease(self.hold, ttl)
+        try:
+            yield lease
+        finally:
+            await asyncio.shield(self._db(self._index.release, lease.key))
+
+    async def hold(self, lease: str, digests: Iterable[Digest], ttl: float) -> None:
+        """Let a lease keep these digests for ``ttl`` seconds."""
+        await self._db(self._index.hold, lease, list(digests), self._clock() + ttl)
+
+    async def unreferenced(self) -> dict[Digest, int]:
+        """Blobs that no name and no lease keeps, with sizes in bytes."""
+        return await self._db(self._index.unreferenced, self._clock())
+
+    async def remove(self, digests: Iterable[Digest]) -> dict[Digest, int]:
+        """Drop those of these blobs that nothing keeps; gives them with the bytes freed."""
+        return await self._acts.run(self._remove(list(digests)))
+
+    async def _remove(self, digests: Sequence[Digest]) -> dict[Digest, int]:
+        async with self._passages.leaving(digests) as leaving:
+            gone = await self._db(self._index.collect, leaving, self._clock())
+            for digest in gone:
+                self._sizes.pop(digest, None)
+                self._used.pop(digest, None)
+            if gone:  # a write under way may name them still; on a full disk, room comes first
+                with suppress(DiskFull):
+                    await self._listing.publish()
+            await self._io(self._files.remove_blobs, gone)
+        if gone:
+            await self._listing.publish()
+        return gone
+
+    async def grant(self, repository: str, principal: str, ttl: float) -> None:
+        """Record that a principal was let into a repository, for ``ttl`` seconds."""
+        await self._db(self._index.grant, repository, principal, self._clock() + ttl)
+
+    async def granted(self, repository: str, principals: Sequence[str]) -> bool:
+        """Whether one of these principals was let into a repository not too long ago."""
+        return await self._db(self._index.granted, repository, principals, self._clock())
+
+    # upkeep
+
+    async def touch(self, digest: Digest) -> None:
+        """Remember a use; written to the index in batches, off the hot path."""
+        self._used[digest] = self._clock()
+        if len(self._used) >= TOUCH_BATCH:
+            await self._write_touches()
+
+    async def _write_touches(self) -> None:
+        used, self._used = self._used, {}
+        with suppress(DiskFull, StoreUnusable):  # no reason to refuse a read: they may be lost
+            await self._db(self._index.touch, used)
+
+    async def usage(self) -> Mapping[str, int]:
+        """Bytes: ``ingest`` (arriving, on disk) and ``free`` (left on the file system)."""
+        return {
+            "ingest": await self._io(self._files.ingest_bytes),
+            "free": await self._io(self._files.free_bytes),
+        }
+
+    def _render_index(self) -> bytes:
+        names = self._index.names()
+        return layout.render_index((n.name, n.descriptor) for n in names if n.complete)
+
+    def _io(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        return hop(self._bytes, act, *args, **kwargs)
+
+    def _db(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        return hop(self._rows, sql_errors(self.root / layout.DATABASE)(act), *args, **kwargs)

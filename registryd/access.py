@@ -1,0 +1,67 @@
+"""Who may read what: a caller sees a repository after proving that its registry lets them.
+
+Invariants:
+- ``localhost`` repositories are the node's own: every local user may read them;
+- a proof is one request to the repository's registry with the caller's own login (or, without
+  one, with what this node is configured with), and is remembered for a limited time only;
+- what anybody gets without a login of their own is public on this node and granted to all; what
+  was proven with a caller's login is granted to that caller alone;
+- the process's own user (a command without a daemon) needs no grant: the cache is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from cache.store import BlobStore
+from registryd.oci.reference import Reference
+from registryd.ports import Remote, Remotes
+from registryd.secrets import Login
+
+LOCALHOST = "localhost"
+#: The grant that stands for everybody on this node.
+EVERYBODY = "*"
+
+Probe = Callable[[Remote], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. ``principal`` "" is the process's own user; otherwise e.g. ``uid:1000``."""
+
+    principal: str = ""
+    login: Login | None = None
+
+
+#: The user this process runs as, with the logins it is configured with.
+OWNER = Caller()
+
+
+class Access:
+    """Decides, and remembers what was proven."""
+
+    def __init__(self, store: BlobStore, remotes: Remotes, *, ttl: float) -> None:
+        self._store = store
+        self._remotes = remotes
+        self._ttl = ttl
+
+    async def admit(
+        self, caller: Caller, reference: Reference, probe: Probe | None = None
+    ) -> Remote | None:
+        """The Remote to use for this caller, None for the node's own registry.
+
+        ``probe`` is the request that proves access where no grant is held; by default the
+        reference is resolved. Raises what the probe raises, and Denied.
+        """
+        if reference.registry == LOCALHOST:
+            return None
+        remote = self._remotes.remote(reference.registry, caller.login)
+        if not caller.principal:
+            return remote
+        if await self._store.granted(reference.name, (EVERYBODY, caller.principal)):
+            return remote
+        await (probe(remote) if probe else remote.resolve(reference))
+        principal = caller.principal if caller.login else EVERYBODY
+        await self._store.grant(reference.name, principal, self._ttl)
+        return remote

@@ -1,0 +1,1 @@
+"""registryctl: one file a command, over a daemon's socket or in-process."""

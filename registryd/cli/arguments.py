@@ -1,0 +1,149 @@
+"""The flags with one meaning everywhere, and a parser that ends as the others do.
+
+Invariants:
+- a shared flag is taken before and after the command; after it wins;
+- wrong usage is a UsageError (exit 64), one line like every other error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from typing_extensions import override
+
+from registryd.oci.errors import UsageError
+
+#: What a flag is when no one gives it; parsers leave out what was not given, so that one
+#: namespace can pass through two of them.
+DEFAULTS: dict[str, Any] = {
+    "socket": None,
+    "root": None,
+    "format": "table",
+    "progress": "auto",
+    "quiet": False,
+    "verbose": False,
+    "authfile": None,
+    "creds": None,
+    "no_creds": False,
+    "tls_verify": None,
+    "cert_dir": None,
+    "plain_http": None,
+    "platform": None,
+    "all_platforms": False,
+    "jobs": None,
+}
+#: Flags that can stand alone (``--tls-verify``) and take a value only after ``=``.
+SWITCHES = frozenset({"--tls-verify", "--src-tls-verify", "--dest-tls-verify"})
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser without guesses: no abbreviations, errors raised."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("allow_abbrev", False)
+        settings.setdefault("argument_default", argparse.SUPPRESS)
+        super().__init__(**settings)
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def truth(text: str) -> bool:
+    """A yes or no as flags have it. Raises ArgumentTypeError."""
+    if text.lower() not in TRUTHS:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return TRUTHS[text.lower()]
+
+
+def count(text: str) -> int:
+    """A whole number from one up. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """These arguments with ``=true`` after each switch that stands alone."""
+    end = list(words).index("--") if "--" in words else len(words)
+    return [f"{w}=true" if w in SWITCHES and i < end else w for i, w in enumerate(words)]
+
+
+def general_flags(parser: argparse.ArgumentParser) -> None:
+    """What every command takes."""
+    group = parser.add_argument_group("flags of every command")
+    group.add_argument("--socket", metavar="PATH", help="the daemon's socket (REGISTRYD_SOCKET)")
+    group.add_argument(
+        "--root", metavar="DIR", help="no daemon: work on the cache in DIR (REGISTRYD_ROOT)"
+    )
+    group.add_argument("--format", choices=("table", "json"), help="of the result on stdout")
+    group.add_argument(
+        "--progress", choices=("auto", "plain", "json", "none"), help="of the work on stderr"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="less: ids only, no progress")
+    group.add_argument("-v", "--verbose", action="store_true", help="more: tracebacks and logs")
+
+
+def credential_flags(parser: argparse.ArgumentParser) -> None:
+    """What every command takes that speaks to a registry in the user's name."""
+    group = parser.add_argument_group("credentials")
+    group.add_argument(
+        "--authfile", metavar="FILE", help="credentials are read here (REGISTRY_AUTH_FILE)"
+    )
+    _one_off(group)
+
+
+def side_flags(parser: argparse.ArgumentParser, side: str) -> None:
+    """The flags of one side of a copy: ``src`` or ``dest``."""
+    group = parser.add_argument_group(f"flags of the {side} side")
+    _one_off(group, f"{side}-")
+    _tls(group, f"{side}-")
+
+
+def tls_flags(parser: argparse.ArgumentParser) -> None:
+    """How a registry is reached."""
+    group = parser.add_argument_group("connection")
+    _tls(group)
+    group.add_argument("--plain-http", action="store_true", help="HTTP without TLS")
+
+
+def platform_flag(parser: argparse.ArgumentParser) -> None:
+    """Which image of an index is meant."""
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH[/VARIANT]", help="of an index, this image (default: ours)"
+    )
+
+
+def platforms_flag(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    """Which images of an index are meant; ``otherwise`` is what happens without the flag."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--platform", metavar="OS/ARCH[/VARIANT],...", help=f"of an index, these ({otherwise})"
+    )
+    group.add_argument("--all-platforms", action="store_true", help="of an index, all there are")
+
+
+def jobs_flag(parser: argparse.ArgumentParser) -> None:
+    """How much is done at once."""
+    parser.add_argument(
+        "-j", "--jobs", "--concurrency", type=count, metavar="N", help="blobs at a time"
+    )
+
+
+def _one_off(group: argparse._ArgumentGroup, side: str = "") -> None:
+    only = group.add_mutually_exclusive_group()
+    only.add_argument(f"--{side}creds", metavar="USER[:PASSWORD]", help="use these and no file")
+    only.add_argument(f"--{side}no-creds", action="store_true", help="ask without credentials")
+
+
+def _tls(group: argparse._ArgumentGroup, side: str = "") -> None:
+    group.add_argument(
+        f"--{side}tls-verify", type=truth, metavar="BOOL", help="check the certificate (default)"
+    )
+    group.add_argument(
+        f"--{side}cert-dir", metavar="DIR", help="*.crt: authorities; *.cert and *.key: our own"
+    )

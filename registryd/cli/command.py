@@ -1,0 +1,76 @@
+"""What a command is: a module with SUMMARY, ``arguments`` and ``run``; and the list of them.
+
+Invariants:
+- a command's module is imported when that command (or its help) is asked for, not before;
+- names, aliases and summaries are here, so that the overview imports none of them; a test
+  compares the summaries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from registryd.cli.arguments import Parser
+from registryd.cli.console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command may use of the world."""
+
+    options: argparse.Namespace
+    console: Console
+    environ: Mapping[str, str]
+    home: Path
+
+
+class Command(Protocol):
+    """A module of ``registryd.cli.commands``."""
+
+    def arguments(self, parser: Parser) -> None:
+        """Declare the command's own arguments and those shared flags that it takes."""
+
+    def run(self, context: Context) -> None:
+        """Do it. Raises Fault."""
+
+
+#: Name -> what it is for, in the order of the overview. A group's commands have two words.
+COMMANDS = {
+    "pull": "fetch images into the cache",
+    "push": "send an image from the cache or a file to a registry",
+    "copy": "copy an image between registries, files and the cache",
+    "images": "list what the cache holds",
+    "tag": "give an image in the cache one more name",
+    "rmi": "take names out of the cache",
+    "inspect": "show what an image is",
+    "manifest": "print a manifest, byte for byte",
+    "digest": "print the digest that a name means now",
+    "tags": "list the tags of a repository",
+    "login": "keep a credential for a registry",
+    "logout": "forget a registry's credential",
+    "cache df": "show how the cache uses the disk",
+    "status": "show the daemon and what it is fetching",
+    "version": "print the version",
+}
+ALIASES = {"cp": "copy", "ls": "tags", "list-tags": "tags", "resolve": "digest"}
+
+
+def load(name: str) -> Command:
+    """The module of a command in COMMANDS."""
+    module = f"registryd.cli.commands.{name.replace(' ', '_')}"
+    return cast("Command", importlib.import_module(module))
+
+
+def overview() -> str:
+    """The commands and their aliases, one a line."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = []
+    for name, summary in COMMANDS.items():
+        others = [alias for alias, meant in ALIASES.items() if meant == name]
+        lines.append(f"  {name:<{width}}{summary}" + (f" ({', '.join(others)})" if others else ""))
+    return "commands:\n" + "\n".join(lines)

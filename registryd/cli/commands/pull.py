@@ -1,0 +1,87 @@
+"""``pull``: images into the node cache, and where asked on into a file."""
+
+from __future__ import annotations
+
+from registryd.cli import progress
+from registryd.cli.arguments import (
+    Parser,
+    credential_flags,
+    jobs_flag,
+    platforms_flag,
+    tls_flags,
+)
+from registryd.cli.backend import Backend, backend
+from registryd.cli.command import Context
+from registryd.cli.platforms import own, preferred
+from registryd.cli.results import tell_result
+from registryd.cli.several import each
+from registryd.oci.errors import UsageError
+from registryd.oci.reference import Reference
+
+
+def arguments(parser: Parser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("references", metavar="REF", nargs="+")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        default=None,
+        help="write it out too: oci:DIR[:TAG], dir:DIR",
+    )
+    platforms_flag(parser, "default: ours")
+    jobs_flag(parser)
+    credential_flags(parser)
+    tls_flags(parser)
+
+
+def run(context: Context) -> None:
+    """Pull each image; its NAME@DIGEST on stdout. Raises Fault; Partly when only some failed."""
+    options = context.options
+    references = [Reference.parse(text) for text in options.references]
+    if options.output is not None:
+        _check_output(options.output, len(references))
+    with backend(context, *(reference.registry for reference in references)) as chosen:
+        each(context.console, options.references, lambda text: _pull(context, chosen, text))
+        if options.output is not None:
+            _write_out(context, chosen, references[0])
+
+
+def _check_output(output: str, images: int) -> None:
+    """Before anything is fetched: --output must be usable. Raises UsageError."""
+    from registryd.images.transports import ImageLocation
+
+    if images > 1:
+        raise UsageError("--output takes one image: pull one at a time")
+    if ImageLocation.parse(output).path is None:
+        raise UsageError(f"--output {output} is not a file form (want oci:DIR[:TAG] or dir:DIR)")
+
+
+def _pull(context: Context, chosen: Backend, text: str) -> None:
+    from registryd.cli.logins import login_for
+
+    reference = Reference.parse(text)
+    login = login_for(context, reference.registry, reference.repository)
+    wanted = {
+        "reference": str(reference),
+        "platforms": [str(platform) for platform in preferred(context)],
+        "all_platforms": context.options.all_platforms,
+    }
+    with progress.shown(context) as show:
+        done = chosen.stream("pull", wanted, show, login)
+    progress.summary(context, done)
+    tell_result(context, done)
+
+
+def _write_out(context: Context, chosen: Backend, reference: Reference) -> None:
+    """Copy what was pulled from the cache to --output."""
+    from registryd.cli.transfers import copy
+    from registryd.images.transports import ImageLocation
+
+    # The index, whose other images are not held, goes along only when all of them were pulled.
+    platforms = () if context.options.all_platforms else preferred(context) or (own(),)
+    source = ImageLocation("cache", reference=reference)
+    target = ImageLocation.parse(context.options.output)
+    with progress.shown(context) as show:
+        done = copy(context, source, target, report=show, platforms=platforms, cache=chosen)
+    progress.summary(context, done)

@@ -1,0 +1,85 @@
+"""The backend without a daemon: the same operations, in this process, on a cache of its own.
+
+Invariants:
+- each call opens the services, and has closed them when it ends (nothing outlives a call);
+- nothing of the services is imported before the first call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registryd.cli.backend import Event, Raw, Report
+from registryd.config import Config
+from registryd.secrets import Login
+
+if TYPE_CHECKING:
+    from registryd.operations import Operations
+
+#: Operations that speak to a registry in the caller's name.
+WITH_LOGIN = frozenset({"pull", "push", "digest", "manifest", "config", "tags"})
+#: Arguments of the API that an operation takes by position, in this order.
+BY_POSITION = ("reference", "repository", "source", "target", "destination")
+
+
+class LocalBackend:
+    """Operations of this process on the cache that a configuration names."""
+
+    socket: Path | None = None
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self._config = config
+        self.root: Path | None = config.cache.root
+        self._environ = environ
+
+    def call(
+        self, operation: str, arguments: Mapping[str, Any], login: Login | None = None
+    ) -> dict[str, Any]:
+        """The result. Raises Fault."""
+        result: dict[str, Any] = self._do(operation, arguments, login)
+        return result
+
+    def raw(self, operation: str, arguments: Mapping[str, Any], login: Login | None = None) -> Raw:
+        """The result as bytes. Raises Fault."""
+        return Raw(*self._do(operation, {"platform": None, **arguments}, login))
+
+    def stream(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        report: Report,
+        login: Login | None = None,
+    ) -> Event:
+        """Report each event; the event "done". Raises Fault."""
+        last: Event = {}
+
+        def watch(event: Event) -> None:
+            nonlocal last
+            last = event
+            report(event)
+
+        self._do(operation, {**arguments, "report": watch}, login)
+        return last
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _do(self, operation: str, arguments: Mapping[str, Any], login: Login | None) -> Any:
+        named = dict(arguments)
+        positional = [named.pop(name) for name in BY_POSITION if name in named]
+        if operation in WITH_LOGIN:
+            named["login"] = login
+
+        async def ask(operations: Operations) -> Any:
+            return await getattr(operations, operation)(*positional, **named)
+
+        return asyncio.run(self._with_operations(ask))
+
+    async def _with_operations(self, ask: Callable[[Operations], Awaitable[Any]]) -> Any:
+        from registryd.services import open_operations
+
+        async with open_operations(self._config, self._environ) as operations:
+            return await ask(operations)

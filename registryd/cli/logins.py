@@ -1,0 +1,74 @@
+"""The caller's credentials: from flags, or from the files that podman and docker keep.
+
+Invariants:
+- a flag wins over every file, and ``--no-creds`` over all;
+- a password is a Secret from the moment it is read.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from registryd.cli.command import Context
+from registryd.oci.errors import UsageError
+from registryd.oci.reference import check_registry, normalised
+from registryd.remote.credentials import CredentialFiles, default_paths
+from registryd.secrets import Login, Secret
+
+
+def login_for(
+    context: Context, registry: str, repository: str = "", *, side: str = ""
+) -> Login | None:
+    """What the user would show this registry; None: nothing.
+
+    ``side`` is "" or one of copy's "src_" and "dest_", whose own flags win over the shared ones.
+    Raises UsageError, ConfigInvalid.
+    """
+    options = context.options
+    for prefix in dict.fromkeys((side, "")):
+        if getattr(options, f"{prefix}no_creds", False):
+            return None
+        creds = getattr(options, f"{prefix}creds", None)
+        if creds is not None:
+            return from_flag(creds, "--" + f"{prefix}creds".replace("_", "-"))
+    return files(context).find(registry, repository)
+
+
+def files(context: Context) -> CredentialFiles:
+    """The user's credential files, or the one that was named. Raises UsageError."""
+    if context.options.authfile is not None:
+        path = Path(context.options.authfile)
+        if not path.exists():
+            raise UsageError(f"--authfile {path}: there is no such file")
+        return CredentialFiles((path,))
+    return CredentialFiles(default_paths(context.environ, context.home))
+
+
+def from_flag(value: str, flag: str) -> Login:
+    """The login in USER[:PASSWORD]; a password that is missing is asked for. Raises UsageError."""
+    user, colon, password = value.partition(":")
+    if not user:
+        raise UsageError(f"{flag} is written USER[:PASSWORD]")
+    secret = Secret(password) if colon else ask_password(f"{flag} {user}")
+    return Login(user, secret, origin=flag)
+
+
+def ask_password(what: str) -> Secret:
+    """A password from the terminal. Raises UsageError when there is none to ask."""
+    import getpass
+
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what}: no password, and no terminal to ask for it")
+    return Secret(getpass.getpass("Password: "))
+
+
+def registry_name(text: str) -> str:
+    """The registry as references name it: ``https://index.docker.io/v1/`` is docker.io.
+
+    Raises ReferenceInvalid.
+    """
+    host = text.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    registry, _ = normalised(host, "any")
+    check_registry(registry)
+    return registry

@@ -1,0 +1,148 @@
+"""registryctl: finds the command, runs it, and turns whatever happens into an exit code.
+
+Invariants:
+- what is imported for every command is small: a test names what must not be;
+- every way out passes ``ending``: one line on stderr, and an exit code of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from registryd import __version__
+from registryd.cli.arguments import (
+    DEFAULTS,
+    Parser,
+    credential_flags,
+    general_flags,
+    platform_flag,
+    spelled_out,
+    tls_flags,
+)
+from registryd.cli.command import ALIASES, COMMANDS, Context, load, overview
+from registryd.cli.console import Console
+from registryd.cli.errors import ending
+from registryd.oci.errors import UsageError
+
+PROGRAM = "registryctl"
+EXIT_CODES = """\
+exit codes: 0 done, 1 failed, 2 not found, 3 no access, 4 rate limited, 5 digest mismatch,
+6 network or time-out, 7 partly done, 64 wrong usage"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the program with these arguments (the process's own unless given); the exit code."""
+    console = Console(sys.stdout, sys.stderr)
+    return program(sys.argv[1:] if words is None else words, console, os.environ)
+
+
+def program(words: Sequence[str], console: Console, environ: Mapping[str, str]) -> int:
+    """Run one command line in this environment; the exit code."""
+    options = argparse.Namespace(**DEFAULTS)
+    try:
+        _run(spelled_out(words), options, console, environ)
+        console.flush()
+    except SystemExit as end:  # how argparse leaves after --help and --version
+        return _flushed(console, end.code if isinstance(end.code, int) else 0)
+    except BaseException as error:
+        return _failed(error, console, traceback=options.verbose or "-v" in words)
+    return 0
+
+
+def _run(
+    words: list[str],
+    options: argparse.Namespace,
+    console: Console,
+    environ: Mapping[str, str],
+) -> None:
+    """Read the command line, and do what it says. Raises Fault."""
+    _top_parser().parse_args(words, options)
+    name, rest = _named(options.words)
+    command = load(name)
+    parser = Parser(prog=f"{PROGRAM} {name}", description=f"{name}: {COMMANDS[name]}.")
+    command.arguments(parser)
+    general_flags(parser)
+    parser.parse_intermixed_args(rest, options)
+    if options.verbose:
+        _log_to_stderr()
+    home = Path(environ.get("HOME") or os.path.expanduser("~"))
+    command.run(Context(options, console, environ, home))
+
+
+def _top_parser() -> Parser:
+    """The shared flags, and after them the command with all that is its own."""
+    parser = Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [FLAGS] COMMAND [ARGUMENTS]",
+        description="Container images in the node cache and in registries.",
+        epilog=f"{overview()}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS, default=[])
+    general_flags(parser)
+    credential_flags(parser)
+    tls_flags(parser)
+    platform_flag(parser)
+    return parser
+
+
+def _named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The command that these words begin with, and the words after it. Raises UsageError."""
+    if not words:
+        raise UsageError(f"no command (see {PROGRAM} --help)")
+    first, rest = words[0], words[1:]
+    name = ALIASES.get(first, first)
+    if name in COMMANDS:
+        return name, rest
+    group = [known for known in COMMANDS if known.startswith(f"{name} ")]
+    if not group:
+        raise UsageError(f"there is no command {first!r} (see {PROGRAM} --help)")
+    if rest and f"{name} {rest[0]}" in group:
+        return f"{name} {rest[0]}", rest[1:]
+    raise UsageError(f"{name} needs one of its commands: {', '.join(group)}")
+
+
+def _flushed(console: Console, code: int) -> int:
+    """Send out what argparse wrote; the exit code."""
+    try:
+        console.flush()
+    except BrokenPipeError as error:
+        return _failed(error, console, traceback=False)
+    return code
+
+
+def _failed(error: BaseException, console: Console, *, traceback: bool) -> int:
+    """Tell what went wrong; the exit code."""
+    code, line = ending(error)
+    if isinstance(error, BrokenPipeError):
+        console.abandon()
+    if traceback and line:
+        _print_traceback(error, console)
+    if line:
+        console.words(f"{PROGRAM}: {line}")
+    return code
+
+
+def _print_traceback(error: BaseException, console: Console) -> None:
+    """Where it happened, for the one who looks for the cause."""
+    import traceback
+
+    console.err.write("".join(traceback.format_exception(error)))
+
+
+def _log_to_stderr() -> None:
+    """Show what the project's modules log; only where someone asks for it."""
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

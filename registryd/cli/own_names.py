@@ -1,0 +1,19 @@
+"""The names under which a person can put anything they like into the node cache."""
+
+from __future__ import annotations
+
+from registryd.oci.errors import UsageError
+from registryd.oci.reference import Reference
+
+#: The node's own registry; what other names mean is for their registries to say.
+OWN_REGISTRY = "localhost"
+
+
+def check_own_name(reference: Reference) -> None:
+    """Raise UsageError, with what to write, unless this is a name of the node's own registry."""
+    if reference.registry != OWN_REGISTRY:
+        own = f"{OWN_REGISTRY}/{reference.repository}:{reference.tag or 'latest'}"
+        raise UsageError(
+            f"cache:{reference} would say what {reference.registry} has under this name"
+            f" (write cache:{own})"
+        )

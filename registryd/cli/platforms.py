@@ -1,0 +1,33 @@
+"""The platforms that flags and environment name."""
+
+from __future__ import annotations
+
+import os
+
+from registryd.cli.command import Context
+from registryd.oci.platform import Platform
+
+
+def named(context: Context) -> tuple[Platform, ...]:
+    """Those of --platform; none where it was not given. Raises UsageError."""
+    return _parsed(context.options.platform or "")
+
+
+def preferred(context: Context) -> tuple[Platform, ...]:
+    """Those of --platform, else of DOCKER_DEFAULT_PLATFORM, else none (the other end's own).
+
+    None with --all-platforms. Raises UsageError.
+    """
+    if context.options.all_platforms:
+        return ()
+    return named(context) or _parsed(context.environ.get("DOCKER_DEFAULT_PLATFORM", ""))
+
+
+def own() -> Platform:
+    """What this machine runs."""
+    machine = os.uname()
+    return Platform.of_machine(machine.sysname, machine.machine)
+
+
+def _parsed(text: str) -> tuple[Platform, ...]:
+    return tuple(Platform.parse(part.strip()) for part in text.split(",") if part.strip())

@@ -1,0 +1,43 @@
+"""Registries that this process dials itself, with the user's configuration and flags."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from registryd.cli.command import Context
+from registryd.cli.settings import settings
+from registryd.remote.remotes import RegistryRemotes
+
+
+@asynccontextmanager
+async def open_remotes(
+    context: Context, registry: str, *, side: str = "", endpoint: str = ""
+) -> AsyncIterator[RegistryRemotes]:
+    """Connections to this registry, by ``side``'s flags; ``endpoint`` replaces the configured one.
+
+    No credentials but those that are handed to ``remote()``. Raises ConfigInvalid, UsageError.
+    """
+    config = settings(context, registries=(registry,), side=side)
+    registries = dict(config.registries)
+    if endpoint:
+        registries[registry] = replace(registries[registry], endpoint=endpoint)
+    async with RegistryRemotes.open(
+        registries=registries,
+        transfer=config.transfer,
+        allow=config.access.allow,
+        credentials=None,
+        proxies=proxies_of(context.environ),
+    ) as remotes:
+        yield remotes
+
+
+def proxies_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies that an environment names (``https_proxy``, ``NO_PROXY`` ...), by scheme."""
+    schemes = ("http", "https", "all", "no")
+    found = {
+        scheme: environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY") or ""
+        for scheme in schemes
+    }
+    return {scheme: value for scheme, value in found.items() if value}

@@ -1,0 +1,87 @@
+"""The configuration of a command that works in this process: the user's file, bent by flags.
+
+Invariant: a flag for a connection changes the registries that the command names, and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from registryd.cli.command import Context
+from registryd.config import Config, RegistryConfig, default_config, load, user_places
+from registryd.oci.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How one side of a command reaches its registry; None: as it is configured."""
+
+    tls_verify: bool | None = None
+    plain_http: bool | None = None
+    cert_dir: str | None = None
+
+    def applied(self, registry: RegistryConfig) -> RegistryConfig:
+        """The registry's configuration with this on top. Raises UsageError."""
+        if self.tls_verify is not None:
+            registry = replace(registry, tls_verify=self.tls_verify)
+        if self.plain_http is not None:
+            registry = replace(registry, plain_http=self.plain_http)
+        if self.cert_dir is not None:
+            registry = _with_certificates(registry, Path(self.cert_dir))
+        return registry
+
+
+def connection(context: Context, side: str = "") -> Connection:
+    """What the flags say of connections; ``side``'s own flags win over the shared ones."""
+
+    def value(name: str) -> Any:
+        own = getattr(context.options, f"{side}{name}", None)
+        return getattr(context.options, name) if own is None else own
+
+    return Connection(value("tls_verify"), value("plain_http"), value("cert_dir"))
+
+
+def settings(
+    context: Context,
+    *,
+    root: Path | None = None,
+    registries: Iterable[str] = (),
+    side: str = "",
+) -> Config:
+    """The user's configuration with this cache root, and the flags for these registries.
+
+    Raises ConfigInvalid, UsageError.
+    """
+    places = user_places(context.environ, context.home)
+    config = load(places.config, places) if places.config.exists() else default_config(places)
+    if root is not None:
+        config = replace(config, cache=replace(config.cache, root=root.absolute()))
+    if context.options.jobs is not None:
+        config = replace(config, transfer=replace(config.transfer, jobs=context.options.jobs))
+    wanted = connection(context, side)
+    known = dict(config.registries)
+    for registry in registries:
+        known[registry] = wanted.applied(known.get(registry, RegistryConfig()))
+    return replace(config, registries=known)
+
+
+def _with_certificates(registry: RegistryConfig, folder: Path) -> RegistryConfig:
+    """What a directory of the certs.d kind holds: one authority file, one key pair."""
+    if not folder.is_dir():
+        raise UsageError(f"--cert-dir {folder} is not a directory")
+    return replace(
+        registry,
+        ca_file=_one(folder, "*.crt") or registry.ca_file,
+        client_cert=_one(folder, "*.cert") or registry.client_cert,
+        client_key=_one(folder, "*.key") or registry.client_key,
+    )
+
+
+def _one(folder: Path, pattern: str) -> Path | None:
+    found = sorted(folder.glob(pattern))
+    if len(found) > 1:
+        raise UsageError(f"--cert-dir {folder} holds {len(found)} files {pattern}: keep one")
+    return found[0] if found else None

@@ -1,0 +1,202 @@
+"""The thin client of /api/v1: HTTP/1.1 over a unix socket, without asyncio.
+
+Invariants:
+- whatever the daemon or the socket does ends as DaemonUnreachable or DaemonRefused, one line;
+- a credential goes into the Authorization header of a unix socket and nowhere else;
+- a stream without its last event is a broken one, never a short success.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from registryd.cli.backend import Event, Raw, Report
+from registryd.cli.errors import DaemonRefused, DaemonUnreachable
+from registryd.secrets import Login
+
+#: A daemon that listens takes a connection at once; one that does not is stuck.
+CONNECT_TIMEOUT = 5.0
+#: An answer may wait for a registry and its retries.
+ANSWER_TIMEOUT = 600.0
+#: These have no limit: events may be rare, and a daemon that dies closes the socket.
+STREAMS = frozenset({"pull", "push"})
+#: An error body and an event are small; what is longer is not ours.
+ERROR_LIMIT = 64 * 1024
+LINE_LIMIT = 1024 * 1024
+
+#: Operation -> method and path (server/control.py has the other half).
+ROUTES = {
+    "status": ("GET", "/api/v1/status"),
+    "images": ("GET", "/api/v1/images"),
+    "pull": ("POST", "/api/v1/pull"),
+    "push": ("POST", "/api/v1/push"),
+    "tag": ("POST", "/api/v1/tag"),
+    "rmi": ("POST", "/api/v1/rmi"),
+    "digest": ("GET", "/api/v1/digest"),
+    "manifest": ("GET", "/api/v1/manifest"),
+    "config": ("GET", "/api/v1/config"),
+    "tags": ("GET", "/api/v1/tags"),
+    "df": ("GET", "/api/v1/cache/df"),
+}
+
+
+class SocketBackend:
+    """Operations of the daemon that listens on a socket."""
+
+    root: Path | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.socket = path
+        self._connection = http.client.HTTPConnection("registryd")
+        self._connection.auto_open = 0  # it would dial that name by TCP
+
+    def connect(self) -> None:
+        """Dial the socket, unless that is done. Raises DaemonUnreachable."""
+        if self._connection.sock is not None:
+            return
+        dialled = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        dialled.settimeout(CONNECT_TIMEOUT)
+        try:
+            dialled.connect(str(self.socket))
+        except OSError as error:
+            dialled.close()
+            reason = error.strerror or str(error)
+            raise DaemonUnreachable(f"no daemon answers on {self.socket}: {reason}") from error
+        self._connection.sock = dialled
+
+    def call(
+        self, operation: str, arguments: Mapping[str, Any], login: Login | None = None
+    ) -> dict[str, Any]:
+        """The answer as JSON. Raises DaemonUnreachable, DaemonRefused."""
+        content = self.raw(operation, arguments, login).content
+        return self._decoded(content)
+
+    def raw(self, operation: str, arguments: Mapping[str, Any], login: Login | None = None) -> Raw:
+        """The answer as bytes. Raises DaemonUnreachable, DaemonRefused."""
+        with self._answer(operation, arguments, login) as answer:
+            with self._unbroken(operation):
+                content = answer.read()
+            return Raw(
+                content,
+                answer.getheader("Content-Type", ""),
+                answer.getheader("Docker-Content-Digest", ""),
+                answer.getheader("X-Registryd-Manifest-Digest", ""),
+            )
+
+    def stream(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        report: Report,
+        login: Login | None = None,
+    ) -> Event:
+        """Report each event; the last one. Raises DaemonUnreachable, DaemonRefused."""
+        with self._answer(operation, arguments, login) as answer:
+            for event in self._events(answer, operation):
+                if event.get("event") == "failed":
+                    raise _refusal(event, f"{operation} failed")
+                report(event)
+                if event.get("event") == "done":
+                    return event
+        raise self._broken(operation, "no last event")
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    @contextmanager
+    def _answer(
+        self, operation: str, arguments: Mapping[str, Any], login: Login | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Ask, and give the head of an answer that is no refusal; the connection ends with it."""
+        limit = None if operation in STREAMS else ANSWER_TIMEOUT
+        self.connect()
+        self._connection.sock.settimeout(limit)
+        try:
+            with self._unbroken(operation):
+                self._send(operation, arguments, login)
+                answer = self._connection.getresponse()
+                if answer.status >= http.client.BAD_REQUEST:
+                    raise self._refused(answer, operation)
+            yield answer
+        finally:
+            self._connection.close()
+
+    @contextmanager
+    def _unbroken(self, operation: str) -> Iterator[None]:
+        """What the socket or http.client raises in here becomes DaemonUnreachable."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise self._broken(operation, reason) from error
+
+    def _broken(self, operation: str, reason: str) -> DaemonUnreachable:
+        return DaemonUnreachable(
+            f"the daemon on {self.socket} broke off in the middle of {operation}: {reason}"
+        )
+
+    def _send(self, operation: str, arguments: Mapping[str, Any], login: Login | None) -> None:
+        method, path = ROUTES[operation]
+        headers = {"Accept": "*/*"} | _authorization(login)
+        if method == "GET":
+            query = urlencode({k: v for k, v in arguments.items() if v})
+            self._connection.request(method, f"{path}?{query}" if query else path, headers=headers)
+            return
+        body = json.dumps(dict(arguments)).encode()
+        headers["Content-Type"] = "application/json"
+        self._connection.request(method, path, body=body, headers=headers)
+
+    def _events(self, answer: http.client.HTTPResponse, operation: str) -> Iterator[Event]:
+        """The events of a stream; one cut off in its middle is none."""
+        while True:
+            with self._unbroken(operation):
+                line = answer.readline(LINE_LIMIT)
+            if not line.endswith(b"\n"):
+                return
+            yield self._decoded(line)
+
+    def _decoded(self, content: bytes) -> dict[str, Any]:
+        try:
+            value = json.loads(content)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise DaemonUnreachable(f"what answers on {self.socket} is not registryd")
+        return value
+
+    def _refused(self, answer: http.client.HTTPResponse, operation: str) -> DaemonRefused:
+        """The error that an answer with an error status carries."""
+        nothing = f"the daemon on {self.socket} answered {operation} with status {answer.status}"
+        try:
+            body = json.loads(answer.read(ERROR_LIMIT))
+            first = body["errors"][0]
+            return _refusal({**first, "exit_code": body.get("exit_code")}, nothing)
+        except (ValueError, LookupError, TypeError):
+            return DaemonRefused(nothing)
+
+
+def _refusal(entry: Mapping[str, Any], otherwise: str) -> DaemonRefused:
+    """The error that an entry of an error body, or a "failed" event, tells of."""
+    code = entry.get("exit_code")
+    text = str(entry.get("message") or otherwise)
+    if isinstance(code, int) and 0 < code < 256:
+        return DaemonRefused(text, ends_with=code)
+    return DaemonRefused(text)
+
+
+def _authorization(login: Login | None) -> dict[str, str]:
+    """The caller's credential as the daemon takes it; an identity token has the user <token>."""
+    if login is None:
+        return {}
+    token = login.identity_token.reveal()
+    pair = f"<token>:{token}" if token else f"{login.username}:{login.password.reveal()}"
+    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}

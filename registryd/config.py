@@ -1,0 +1,284 @@
+"""The configuration: one frozen dataclass a section, read from one TOML file.
+
+Invariants:
+- values only: nothing here reads the environment, the user's home or another file;
+- what ``load`` gives obeys every bound below; what is made in code obeys the rules between fields;
+- whatever is wrong with the file is one ConfigInvalid of one line: file, key's path, what is
+  wrong, what is allowed. No secret is a value here (passwords are in files of their own).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from registryd.oci.errors import ConfigInvalid
+from registryd.secrets import redact_url
+from registryd.tables import (
+    KeyWrong,
+    absolute,
+    absolute_or_none,
+    duration,
+    flag,
+    list_of,
+    mode,
+    one_of,
+    read_table,
+    shown,
+    size,
+    table,
+    table_of,
+    text,
+    whole,
+)
+from registryd.units import parse_duration, parse_size
+
+__all__ = [
+    "AccessConfig",
+    "CacheConfig",
+    "Config",
+    "DaemonConfig",
+    "Listen",
+    "Places",
+    "RegistryConfig",
+    "TransferConfig",
+    "default_config",
+    "load",
+    "parse_duration",
+    "parse_size",
+    "system_places",
+    "user_places",
+]
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+#: Names under which one registry is known elsewhere, and its name in references.
+OTHER_NAMES = {"index.docker.io": "docker.io", "registry-1.docker.io": "docker.io"}
+
+_LABEL = r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?"
+_PORT = r"(?::(?P<port>[0-9]{1,5}))?"
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\]){_PORT}")
+_ADDRESS = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
+_LARGEST_PORT = 65535
+
+
+def registry_name(name: str) -> str:
+    """The name of a registry as references have it: ``ghcr.io``. Raises ConfigInvalid."""
+    lower = name.lower()
+    match = _REGISTRY.fullmatch(lower)
+    if match is None or int(match["port"] or 0) > _LARGEST_PORT:
+        raise ConfigInvalid(f"{shown(name)} is not a registry (write HOST or HOST:PORT)")
+    final = OTHER_NAMES.get(lower, lower)
+    if final != name:
+        raise ConfigInvalid(f'{shown(name)} is not how images are named (write "{final}")')
+    return final
+
+
+def _pattern(words: str) -> str:
+    """A registry, ``*`` for all, or ``*.example.com`` for all below a domain."""
+    if words != "*":
+        registry_name(words.removeprefix("*."))
+    return words
+
+
+def _address(address: str) -> str:
+    """HOST:PORT on this machine; the daemon speaks plain HTTP and knows no strangers."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > _LARGEST_PORT:
+        raise ConfigInvalid(f'{shown(address)} is not an address (write "127.0.0.1:5050")')
+    host = match["six"] or match["host"]
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        allowed = "use 127.0.0.1, [::1] or localhost"
+        raise ConfigInvalid(f"{shown(address)} is not an address of this machine alone ({allowed})")
+    return address
+
+
+def _endpoint(url: str) -> str:
+    """An URL without user, query and fragment; the empty text means https:// and the name."""
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        raise ConfigInvalid('is not an URL (write "https://HOST[:PORT][/PREFIX]")') from None
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        plain = f"https://{host or 'HOST'}" + (f":{port}" if port else "") + parts.path
+        raise ConfigInvalid(f"holds a user, a query or a fragment (write {shown(plain)})")
+    whole_host = scheme in ("http", "https") and bool(host)
+    socket = scheme == "unix" and not parts.netloc and parts.path.startswith("/")
+    if url and not whole_host and not socket:
+        forms = '"https://HOST[:PORT][/PREFIX]", "http://..." or "unix:///PATH"'
+        raise ConfigInvalid(f"{shown(redact_url(url))} is not an endpoint (write {forms})")
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One TCP address to answer on, and the registry that a path without a host means there."""
+
+    address: Annotated[str, text(_address)]
+    default_registry: Annotated[str, text(registry_name)] = "docker.io"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonConfig:
+    """How the daemon is reached, and how it talks and ends."""
+
+    socket: Annotated[Path | None, absolute_or_none] = None
+    socket_mode: Annotated[int, mode] = 0o666
+    listen: Annotated[tuple[Listen, ...], list_of(table(Listen), "tables")] = (
+        Listen("127.0.0.1:5050"),
+    )
+    log_level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
+    drain_timeout: Annotated[float, duration(0, HOUR)] = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """Where the cache lives."""
+
+    root: Annotated[Path, absolute]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryConfig:
+    """How one registry is reached, and as whom. Raises ConfigInvalid for a contradiction."""
+
+    endpoint: Annotated[str, text(_endpoint)] = ""
+    plain_http: Annotated[bool, flag] = False
+    tls_verify: Annotated[bool, flag] = True
+    ca_file: Annotated[Path | None, absolute_or_none] = None
+    client_cert: Annotated[Path | None, absolute_or_none] = None
+    client_key: Annotated[Path | None, absolute_or_none] = None
+    username: Annotated[str, text()] = ""
+    password_file: Annotated[Path | None, absolute_or_none] = None
+    tag_ttl: Annotated[float, duration(0, 365 * DAY)] = 300.0
+    max_connections: Annotated[int, whole(1, 1024)] = 16
+
+    def __post_init__(self) -> None:
+        if (self.client_cert is None) != (self.client_key is None):
+            raise ConfigInvalid("client_cert and client_key belong together: set both or neither")
+        if bool(self.username) != (self.password_file is not None):
+            raise ConfigInvalid("username and password_file belong together: set both or neither")
+        if self.plain_http and self.endpoint.startswith("https:"):
+            raise ConfigInvalid(
+                "plain_http contradicts the endpoint's https: (write http: or leave plain_http out)"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TransferConfig:
+    """How much at once, and how long to wait."""
+
+    jobs: Annotated[int, whole(1, 256)] = 6
+    ranges: Annotated[int, whole(1, 64)] = 4
+    range_size: Annotated[int, size(64 * KIB, 4 * GIB)] = 32 * MIB
+    connect_timeout: Annotated[float, duration(0.1, HOUR)] = 10.0
+    stall_timeout: Annotated[float, duration(0.1, HOUR)] = 30.0
+    attempts: Annotated[int, whole(1, 100)] = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """Which registries may be dialled, and with whose credentials."""
+
+    allow: Annotated[tuple[str, ...], list_of(text(_pattern), "registries")] = ("*",)
+    authfiles: Annotated[tuple[Path, ...], list_of(absolute, "paths")] = ()
+    grant_ttl: Annotated[float, duration(0, 365 * DAY)] = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that a file can set."""
+
+    daemon: Annotated[DaemonConfig, table(DaemonConfig)] = DaemonConfig()
+    cache: Annotated[CacheConfig, table(CacheConfig)]
+    registries: Annotated[
+        Mapping[str, RegistryConfig], table_of(registry_name, table(RegistryConfig))
+    ] = field(default_factory=dict)
+    transfer: Annotated[TransferConfig, table(TransferConfig)] = TransferConfig()
+    access: Annotated[AccessConfig, table(AccessConfig)] = AccessConfig()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "registries", MappingProxyType(dict(self.registries)))
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things are when no one says otherwise."""
+
+    root: Path
+    socket: Path
+    config: Path
+
+
+def system_places() -> Places:
+    """The places of the machine's daemon."""
+    return Places(
+        root=Path("/var/lib/registryd"),
+        socket=Path("/run/registryd/registryd.sock"),
+        config=Path("/etc/registryd/config.toml"),
+    )
+
+
+def user_places(environ: Mapping[str, str], home: Path) -> Places:
+    """The places of one user (XDG Base Directory Specification: relative values are ignored)."""
+
+    def base(variable: str) -> Path | None:
+        value = environ.get(variable, "")
+        return Path(value) / "registryd" if value.startswith("/") else None
+
+    root = base("XDG_DATA_HOME") or home / ".local/share/registryd"
+    config = base("XDG_CONFIG_HOME") or home / ".config/registryd"
+    return Places(
+        root=root,
+        socket=(base("XDG_RUNTIME_DIR") or root) / "registryd.sock",
+        config=config / "config.toml",
+    )
+
+
+def default_config(defaults: Places) -> Config:
+    """The configuration of an empty file."""
+    return read_table(Config, _placed({}, defaults))
+
+
+def load(path: Path, defaults: Places | None = None) -> Config:
+    """The configuration in this file; ``defaults`` are the machine's places unless given.
+
+    Raises ConfigInvalid.
+    """
+    try:
+        raw = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigInvalid(f"{path}: is not TOML: {error}") from error
+    try:
+        return read_table(Config, _placed(raw, defaults or system_places()))
+    except KeyWrong as error:
+        raise ConfigInvalid(f"{path}: {error}") from error
+
+
+def _placed(raw: dict[str, Any], places: Places) -> dict[str, Any]:
+    """What the file says, and the default places where it says nothing."""
+    for section, key, place in (
+        ("cache", "root", places.root),
+        ("daemon", "socket", places.socket),
+    ):
+        chosen = raw.setdefault(section, {})
+        if isinstance(chosen, dict):
+            chosen.setdefault(key, str(place))
+    return raw

@@ -1,0 +1,1 @@
+"""Images as files outside the cache: OCI layouts, dir: folders."""

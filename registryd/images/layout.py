@@ -1,0 +1,246 @@
+"""OCI image layouts, ``oci:DIR[:TAG]`` (image specification 1.1, "Image Layout").
+
+Invariants:
+- a layout is only added to: other tags, members and annotations of index.json that we do not know
+  stay as they are, and the same tag is replaced;
+- index.json is replaced in one step, under a lock, after everything that it names is on disk;
+- a layout may change while it is read (a live cache root): index.json is read once per image, and
+  content is only ever found by digest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from cache.content import Descriptor, Digest, verify
+from registryd.images.errors import NotAnImage, path_faults
+from registryd.images.files import (
+    holds,
+    in_thread,
+    is_vacant,
+    open_blob,
+    read_document,
+    read_small,
+    write_blob,
+    write_small,
+)
+from registryd.oci import fields
+from registryd.oci.errors import ManifestUnknown, UsageError
+from registryd.oci.manifest import Document, parse
+from registryd.oci.media_types import OCI_INDEX
+from registryd.ports import Body, BodyOpener
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+#: Where docker and containerd write the full name; there ref.name is the bare tag.
+FULL_NAME: Final = "io.containerd.image.name"
+LAYOUT_VERSION: Final = "1.0.0"
+#: Largest index.json: room for a cache root with tens of thousands of names.
+INDEX_LIMIT: Final = 64 << 20
+_MARK_LIMIT: Final = 4096
+#: How many tags an error line lists.
+_LISTED: Final = 20
+
+
+class LayoutSource:
+    """One image of a layout: the one with this tag, or the only one (a ``ports.Source``)."""
+
+    def __init__(self, path: Path, tag: str = "") -> None:
+        self._path = path
+        self._tag = tag
+
+    async def root(self) -> Document:
+        """The image's manifest or index.
+
+        Raises NotAnImage, ManifestUnknown (which lists the tags there are), and as manifest does.
+        """
+        return await in_thread(self._root)
+
+    async def manifest(self, descriptor: Descriptor) -> Document:
+        """A child manifest. Raises BlobUnknown, SizeMismatch, DigestMismatch, ManifestInvalid."""
+        return await in_thread(self._document, descriptor)
+
+    def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
+        """A config or layer. Raises BlobUnknown, SizeMismatch, PathUnusable on entering."""
+        return open_blob(blob_path(self._path, descriptor.digest), descriptor)
+
+    def _root(self) -> Document:
+        check_layout(self._path)
+        listing = read_index(self._path)
+        if listing is None:
+            raise NotAnImage(f"{self._path} has no index.json: nothing was copied to it whole yet")
+        return self._document(choose(listing, self._path, self._tag))
+
+    def _document(self, descriptor: Descriptor) -> Document:
+        raw = read_document(blob_path(self._path, descriptor.digest), descriptor)
+        return parse(raw, descriptor.media_type, descriptor.digest)
+
+
+class LayoutSink:
+    """A layout to copy one image to, under this tag or without one (a ``ports.Sink``)."""
+
+    def __init__(self, path: Path, tag: str = "") -> None:
+        self._path = path
+        self._tag = tag
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there, by name and size. Raises NotAnImage, UsageError."""
+        return await in_thread(self._has_blob, descriptor)
+
+    async def put_blob(self, descriptor: Descriptor, open_body: BodyOpener) -> None:
+        """Take one blob. Raises SizeMismatch, DigestMismatch, NotAnImage, DiskFull, UsageError."""
+        await in_thread(self._prepare)
+        await write_blob(blob_path(self._path, descriptor.digest), descriptor, open_body)
+
+    async def put_manifest(self, document: Document, *, root: bool) -> None:
+        """Take a manifest; the root is entered in index.json. Raises as put_blob does."""
+        await in_thread(self._put_manifest, document, root)
+
+    def _has_blob(self, descriptor: Descriptor) -> bool:
+        check_target(self._path)
+        return holds(blob_path(self._path, descriptor.digest), descriptor.size)
+
+    def _prepare(self) -> None:
+        check_target(self._path)
+        if not (self._path / "oci-layout").exists():
+            mark = json.dumps({"imageLayoutVersion": LAYOUT_VERSION}, separators=(",", ":"))
+            write_small(self._path / "oci-layout", mark.encode())
+
+    def _put_manifest(self, document: Document, root: bool) -> None:
+        self._prepare()
+        verify(document.raw, document.digest)
+        write_small(blob_path(self._path, document.digest), document.raw)
+        if root:
+            with _locked(self._path):
+                listing = read_index(self._path) or {}
+                merged = json.dumps(enter(listing, document, self._tag), separators=(",", ":"))
+                write_small(self._path / "index.json", merged.encode())
+
+
+def blob_path(root: Path, digest: Digest) -> Path:
+    """Where a layout keeps this digest (image specification 1.1, "Image Layout", "Blobs")."""
+    return root / "blobs" / digest.algorithm / digest.hex
+
+
+def check_layout(root: Path) -> None:
+    """Raise NotAnImage unless this is an OCI layout of a version we know."""
+    with path_faults(root):
+        if not root.is_dir():
+            raise NotAnImage(f"{root} is not a folder, so it is no OCI layout")
+    raw = read_small(root / "oci-layout", _MARK_LIMIT)
+    if raw is None:
+        raise NotAnImage(f"{root} is not an OCI layout: it has no file oci-layout")
+    try:
+        version = fields.text(fields.load(raw), "imageLayoutVersion")
+    except fields.Malformed as error:
+        raise NotAnImage(f"{root}/oci-layout is not usable: {error}") from None
+    if not version.startswith("1."):
+        raise NotAnImage(f"{root} is an OCI layout of version {version[:40]!r} (1.x is understood)")
+
+
+def check_target(root: Path) -> None:
+    """Raise NotAnImage or UsageError unless an image may be written here."""
+    if is_vacant(root):
+        return
+    if (root / "cache.db").exists():
+        raise UsageError(f"{root} is a cache root, which only registryd writes; use cache:NAME")
+    check_layout(root)
+
+
+def read_index(root: Path) -> dict[str, object] | None:
+    """index.json, a list of objects at the least; None where it is missing. Raises NotAnImage."""
+    raw = read_small(root / "index.json", INDEX_LIMIT)
+    if raw is None:
+        return None
+    with _index_faults(root):
+        listing = fields.load(raw)
+        _entries(listing)
+    return listing
+
+
+def choose(listing: dict[str, object], root: Path, tag: str) -> Descriptor:
+    """The descriptor with this tag, or the only one. Raises ManifestUnknown, NotAnImage."""
+    entries = _entries(listing)
+    chosen = [entry for entry in entries if not tag or tag in _names(entry)]
+    with _index_faults(root):
+        found = {fields.descriptor(entry, "an entry of manifests") for entry in chosen}
+    if len(found) == 1:
+        return found.pop()
+    tags = sorted({name for entry in entries for name in _names(entry)[:1]})
+    listed = (", ".join(tags[:_LISTED]) or "none") + (", ..." if len(tags) > _LISTED else "")
+    if not entries:
+        raise ManifestUnknown(f"the layout {root} holds no image")
+    if not tag:
+        raise ManifestUnknown(
+            f"the layout {root} holds {len(entries)} images; write oci:{root}:TAG (tags: {listed})"
+        )
+    if found:
+        raise ManifestUnknown(f"the layout {root} has several images with the tag {tag!r}")
+    raise ManifestUnknown(f"the layout {root} has no image with the tag {tag!r} (tags: {listed})")
+
+
+def enter(listing: dict[str, object], document: Document, tag: str) -> dict[str, object]:
+    """This index.json with the document entered under a tag, or without one."""
+    descriptor = document.descriptor
+    entry: dict[str, object] = {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }
+    if document.artifact_type:
+        entry["artifactType"] = document.artifact_type
+    if tag:
+        entry["annotations"] = {REF_NAME: tag}
+    others = [other for other in _entries(listing) if not _same_place(other, entry, tag)]
+    head: dict[str, object] = {"schemaVersion": 2, "mediaType": OCI_INDEX}
+    return {**head, **listing, "manifests": [*others, entry]}
+
+
+def _same_place(other: dict[str, object], entry: dict[str, object], tag: str) -> bool:
+    name = _annotations(other).get(REF_NAME, "")
+    return name == tag and (bool(tag) or other.get("digest") == entry["digest"])
+
+
+def _entries(listing: dict[str, object]) -> list[dict[str, object]]:
+    value = listing.get("manifests") or []
+    if not isinstance(value, list):
+        raise fields.Malformed("manifests must be a list")
+    return [fields.mapping(entry, f"manifests[{at}]") for at, entry in enumerate(value)]
+
+
+def _names(entry: dict[str, object]) -> list[str]:
+    annotations = _annotations(entry)
+    return [name for key in (REF_NAME, FULL_NAME) if (name := annotations.get(key))]
+
+
+def _annotations(entry: dict[str, object]) -> dict[str, str]:
+    value = entry.get("annotations")
+    if not isinstance(value, dict):
+        return {}
+    return {key: text for key, text in value.items() if isinstance(text, str)}
+
+
+@contextmanager
+def _index_faults(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except fields.Malformed as error:
+        raise NotAnImage(f"{root}/index.json is not usable: {error}") from None
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Keep two writers of index.json apart; the lock is the folder's, so no file is left over."""
+    with path_faults(root):
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

@@ -1,0 +1,385 @@
+"""What a person can ask of a node: the verbs of /api/v1, as methods.
+
+Invariants:
+- arguments and results are those of the API: texts in, plain dicts (or bytes) out;
+- a caller reads only what ``Access`` admits them to, and sees nothing else in a list;
+- only the owner of the daemon removes what others may be using;
+- ``localhost/`` names are the only ones that are set here: what another registry's name means is
+  that registry's to say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cache.errors import Fault, NameNotFound
+from cache.index import Name
+from cache.store import BlobStore
+from registryd import __version__
+from registryd.access import EVERYBODY, LOCALHOST, OWNER, Access, Caller
+from registryd.oci.errors import Denied, UsageError
+from registryd.oci.image_config import CONFIG_LIMIT, parse_config
+from registryd.oci.manifest import Document, Index, Manifest
+from registryd.oci.platform import Platform
+from registryd.oci.reference import Reference
+from registryd.ports import Remote, Remotes, Sink
+from registryd.secrets import Login
+from registryd.transfer import report as events
+from registryd.transfer.cached import CachedSink, CachedSource
+from registryd.transfer.copy import copy_image
+from registryd.transfer.endpoints import RegistrySink
+from registryd.transfer.flight import Flights
+from registryd.transfer.library import Library
+from registryd.transfer.pull import Request, pull
+from registryd.transfer.report import Report
+
+#: A result that is bytes: content, media type, its digest, the digest of its manifest.
+Raw = tuple[bytes, str, str, str]
+Result = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The parts that operations work with; made by ``services``."""
+
+    store: BlobStore
+    flights: Flights
+    library: Library
+    access: Access
+    remotes: Remotes
+    host: Platform
+    jobs: int
+    pid: int
+    started: float
+    listeners: Sequence[str] = ()
+
+
+class Operations:
+    """The verbs. Every method raises Faults only."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._store = node.store
+
+    # what is here
+
+    async def status(self) -> Result:
+        """How the node is, and what is on its way to it."""
+        node = self._node
+        flights = [
+            {
+                "digest": str(flight.want.digest),
+                "offset": flight.received,
+                "total": flight.want.size,
+                "source": flight.source,
+            }
+            for flight in node.flights.under_way()
+        ]
+        return {
+            "version": __version__,
+            "pid": node.pid,
+            "root": str(self._store.root),
+            "uptime_seconds": round(time.monotonic() - node.started, 1),
+            "listeners": list(node.listeners),
+            "blobs": len(self._store),
+            "size": self._store.size,
+            "images": sum(name.complete for name in await self._store.names()),
+            "flights": flights,
+        }
+
+    async def images(self, *, principal: str = "") -> Result:
+        """The images that the caller may see."""
+        shares = await self._shares()
+        shown = await self._visible(principal)
+        return {"images": [await self._image(name, shares[name.name]) for name in shown]}
+
+    async def _visible(self, principal: str) -> list[Name]:
+        names = [name for name in await self._store.names() if name.complete]
+        if not principal:
+            return names
+        return [
+            name
+            for name in names
+            if name.repository.startswith(f"{LOCALHOST}/")
+            or await self._store.granted(name.repository, (EVERYBODY, principal))
+        ]
+
+    async def _shares(self) -> dict[str, tuple[int, int]]:
+        """By name: bytes of all that it needs and has, and of what no other image has."""
+        names = [name for name in await self._store.names() if name.complete]
+        closures = {n.name: await self._store.closure(n.descriptor.digest) for n in names}
+        images = {name.descriptor.digest: closures[name.name] for name in names}
+        users: dict[object, int] = {}
+        for closure in images.values():
+            for digest in closure:
+                users[digest] = users.get(digest, 0) + 1
+        return {
+            name: (
+                sum(closure.values()),
+                sum(size for digest, size in closure.items() if users[digest] == 1),
+            )
+            for name, closure in closures.items()
+        }
+
+    async def _image(self, name: Name, share: tuple[int, int]) -> Result:
+        document = await self._node.library.held(name.descriptor.digest)
+        closure = await self._store.closure(name.descriptor.digest)
+        reference = Reference.parse(name.name, default_tag=None)
+        used = await self._store.last_used(closure)
+        return {
+            "name": name.repository,
+            "tag": reference.tag or "",
+            "reference": name.name,
+            "digest": str(name.descriptor.digest),
+            "media_type": name.descriptor.media_type,
+            "platforms": await self._platforms(document),
+            "size": share[0],
+            "own_size": share[1],
+            "last_used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
+            "pinned": False,
+        }
+
+    async def _platforms(self, document: Document) -> list[str]:
+        """The platforms that are here, of all that the image has."""
+        if isinstance(document, Manifest):
+            return await self._own_platform(document)
+        if not isinstance(document, Index):
+            return []
+        return [
+            str(entry.platform)
+            for entry in document.entries
+            if entry.platform
+            and entry.platform.known
+            and await self._store.is_complete(entry.descriptor)
+        ]
+
+    async def _own_platform(self, document: Manifest) -> list[str]:
+        """What the configuration of an image says it is for; artifacts say nothing."""
+        with suppress(Fault):
+            raw = await self._store.read(document.config.digest, limit=CONFIG_LIMIT)
+            platform = parse_config(raw).platform
+            return [str(platform)] if platform.known else []
+        return []
+
+    async def df(self, *, principal: str = "") -> Result:
+        """Where the room goes."""
+        shares = await self._shares()
+        images = [
+            {
+                "reference": name.name,
+                "size": shares[name.name][0],
+                "own_size": shares[name.name][1],
+                "shared_size": shares[name.name][0] - shares[name.name][1],
+            }
+            for name in await self._visible(principal)
+        ]
+        unreferenced = sum((await self._store.unreferenced()).values())
+        own = {name.descriptor.digest: shares[name.name][1] for name in await self._store.names()
+               if name.complete}  # fmt: skip
+        return {
+            "root": str(self._store.root),
+            "blobs": len(self._store),
+            "size": self._store.size,
+            "images": images,
+            "shared_size": self._store.size - unreferenced - sum(own.values()),
+            "unreferenced": unreferenced,
+            **await self._store.usage(),
+        }
+
+    # moving images
+
+    async def pull(
+        self,
+        reference: str,
+        *,
+        platforms: Sequence[str] = (),
+        all_platforms: bool = False,
+        login: Login | None = None,
+        principal: str = "",
+        report: Report = events.silent,
+    ) -> None:
+        """Make an image present; tells events, the last one is ``done``."""
+        name = Reference.parse(reference)
+        request = Request(
+            name,
+            await self._admit(name, login, principal),
+            self._node.host,
+            [Platform.parse(text) for text in platforms],
+            everything=all_platforms,
+            jobs=self._node.jobs,
+        )
+        await pull(self._node.library, self._store, request, report)
+
+    async def push(
+        self,
+        source: str,
+        destination: str,
+        *,
+        login: Login | None = None,
+        principal: str = "",
+        report: Report = events.silent,
+    ) -> None:
+        """Copy an image of the cache to a registry; tells events, the last one is ``done``."""
+        name, target = Reference.parse(source), Reference.parse(destination)
+        await self._admit(name, None, principal)
+        began = time.monotonic()
+        local = CachedSource(self._node.library, self._store, name)
+        held = await self._held_platforms(await local.root())
+        done = await copy_image(
+            local,
+            self._sink(target, login),
+            platforms=held,
+            jobs=self._node.jobs,
+            report=report,
+        )
+        report(
+            events.copied(
+                target,
+                done.descriptor.digest,
+                held,
+                sent=done.sent,
+                sent_blobs=done.sent_blobs,
+                held=done.held,
+                held_blobs=done.held_blobs,
+                seconds=time.monotonic() - began,
+            )
+        )
+
+    def _sink(self, target: Reference, login: Login | None) -> Sink:
+        if target.registry == LOCALHOST:
+            return CachedSink(self._node.library, self._store, target)
+        return RegistrySink(self._node.remotes.remote(target.registry, login), target)
+
+    async def _held_platforms(self, root: Document) -> list[Platform]:
+        """Which platforms of an index can be pushed; none named means all there are."""
+        if not isinstance(root, Index):
+            return []
+        held = {e: await self._store.is_complete(e.descriptor) for e in root.entries}
+        if all(held.values()):
+            return []
+        return [entry.platform for entry, here in held.items() if here and entry.platform]
+
+    # names
+
+    async def tag(self, source: str, target: str, *, principal: str = "") -> Result:
+        """Give a held image one more name, under ``localhost/``."""
+        name, new = Reference.parse(source), Reference.parse(target)
+        if new.registry != LOCALHOST or new.digest is not None:
+            raise UsageError(
+                f"{target}: only localhost/NAME:TAG can be set here, what other names mean is their"
+                f" registry's to say (to put it there: registryctl push {source} {target})"
+            )
+        await self._admit(name, None, principal)
+        document = await self._node.library.document(None, name)
+        await self._store.add_member(new.name, *await self._store.closure(document.digest))
+        await self._store.tag(str(new), new.name, document.descriptor)
+        return {"reference": str(new), "digest": str(document.digest)}
+
+    async def rmi(self, reference: str, *, principal: str = "") -> Result:
+        """Take a name away, and what only it needed."""
+        if principal:
+            raise Denied("only root and the daemon's own user may remove images from this cache")
+        name = Reference.parse(reference)
+        known = await self._store.resolve(str(name))
+        gone = [known] if known else []
+        if name.digest is not None:
+            every = await self._store.names(name.name)
+            gone = [entry for entry in every if entry.descriptor.digest == name.digest]
+        if not gone:
+            raise NameNotFound(f"{name} is not in the cache")
+        needed = await self._store.closure(gone[0].descriptor.digest)
+        for entry in gone:
+            await self._store.untag(entry.name)
+        deleted = await self._store.remove(needed)
+        return {
+            "untagged": [entry.name for entry in gone],
+            "deleted": [str(digest) for digest in deleted],
+            "freed": sum(deleted.values()),
+        }
+
+    # looking at images, here or at their registry
+
+    async def digest(
+        self, reference: str, *, login: Login | None = None, principal: str = ""
+    ) -> Result:
+        """What a reference means now."""
+        name = Reference.parse(reference)
+        remote = await self._admit(name, login, principal)
+        found = await self._node.library.resolve(remote, name)
+        return {
+            "reference": str(name),
+            "digest": str(found.digest),
+            "media_type": found.media_type,
+            "size": found.size,
+        }
+
+    async def manifest(
+        self,
+        reference: str,
+        *,
+        platform: str | None = None,
+        login: Login | None = None,
+        principal: str = "",
+    ) -> Raw:
+        """A manifest's own bytes; with a platform, those of the manifest an index has for it."""
+        name = Reference.parse(reference)
+        remote = await self._admit(name, login, principal)
+        document = await self._node.library.document(remote, name)
+        if platform:
+            document = await self._select(remote, name, document, Platform.parse(platform))
+        return document.raw, document.media_type, str(document.digest), str(document.digest)
+
+    async def _select(
+        self, remote: Remote | None, name: Reference, document: Document, wanted: Platform
+    ) -> Document:
+        while isinstance(document, Index):
+            chosen = document.select(wanted).descriptor
+            document = await self._node.library.document(remote, name.with_digest(chosen.digest))
+        return document
+
+    async def config(
+        self,
+        reference: str,
+        *,
+        platform: str | None = None,
+        login: Login | None = None,
+        principal: str = "",
+    ) -> Raw:
+        """The bytes of an image's configuration, for a platform (this machine's by default)."""
+        name = Reference.parse(reference)
+        remote = await self._admit(name, login, principal)
+        wanted = Platform.parse(platform) if platform else self._node.host
+        root = await self._node.library.document(remote, name)
+        document = await self._select(remote, name, root, wanted)
+        if not isinstance(document, Manifest):
+            raise UsageError(f"{name} has no configuration")
+        descriptor = document.config
+        flight = await self._node.library.blob(remote, name, descriptor.digest, descriptor.size)
+        if flight is not None:
+            await flight.landed()
+        raw = await self._store.read(descriptor.digest, limit=CONFIG_LIMIT)
+        return raw, descriptor.media_type, str(descriptor.digest), str(document.digest)
+
+    async def tags(
+        self, repository: str, *, login: Login | None = None, principal: str = ""
+    ) -> Result:
+        """All tags of a repository, as its registry lists them."""
+        name = Reference.parse(repository, default_tag=None).bare()
+        remote = await self._node.access.admit(
+            Caller(principal, login), name, lambda remote: remote.tags(name)
+        )
+        if remote is not None:
+            return {"name": name.name, "tags": await remote.tags(name)}
+        held = await self._store.names(name.name)
+        tags = {Reference.parse(entry.name, default_tag=None).tag for entry in held}
+        return {"name": name.name, "tags": sorted(tag for tag in tags if tag)}
+
+    async def _admit(
+        self, reference: Reference, login: Login | None, principal: str
+    ) -> Remote | None:
+        caller = Caller(principal, login) if principal or login else OWNER
+        return await self._node.access.admit(caller, reference)

@@ -1,0 +1,149 @@
+"""What ``transfer`` asks of the world: the ports, and the one way in which the world fails.
+
+The rooms of floor 2 (remote, images, cluster, transfer) do not import one another; they meet here.
+Every context manager below owns its connection or file and gives it back on leaving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from cache.content import Descriptor, Digest
+from cache.errors import Fault
+from registryd.oci.manifest import Document
+from registryd.oci.reference import Reference
+from registryd.secrets import Login
+
+
+class TransportError(Fault):
+    """Raised when a host could not be reached, stalled, or broke off; names the host."""
+
+    exit_code = 6
+    code = "UNAVAILABLE"
+
+
+class Body(Protocol):
+    """A stretch of a blob on its way to us."""
+
+    @property
+    def start(self) -> int:
+        """Offset in the blob of the first byte that will come (0 when a range was ignored)."""
+
+    @property
+    def total(self) -> int | None:
+        """Size in bytes of the whole blob as the source says it, or None when it does not say."""
+
+    @property
+    def source(self) -> str:
+        """Who sends: a host, a path; for people and for progress events."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The bytes, in pieces of any size up to about 1 MiB.
+
+        Raises TransportError when the stretch ends short, stalls or breaks.
+        """
+
+
+BodyOpener = Callable[[], AbstractAsyncContextManager[Body]]
+
+
+class Resolver(Protocol):
+    """Turns a name into a descriptor."""
+
+    async def resolve(self, reference: Reference) -> Descriptor:
+        """The manifest a tag (or digest) means now, without its content where possible.
+
+        Raises ManifestUnknown, Unauthorized, Denied, RateLimited, BadAnswer, TransportError.
+        """
+
+
+class Fetcher(Protocol):
+    """Gives content by digest."""
+
+    async def fetch_manifest(self, reference: Reference) -> Document:
+        """The manifest or index, parsed, proven against the reference's digest if it has one.
+
+        Raises as resolve does, and DigestMismatch or ManifestInvalid.
+        """
+
+    def fetch_blob(
+        self, repository: Reference, digest: Digest, start: int = 0, stop: int | None = None
+    ) -> AbstractAsyncContextManager[Body]:
+        """The blob's bytes from ``start`` up to but not including ``stop`` (None: to its end).
+
+        A source may ignore the range and send everything: ``Body.start`` is 0 then.
+        Raises BlobUnknown, Unauthorized, Denied, RateLimited, BadAnswer, TransportError.
+        """
+
+    async def blob_size(self, repository: Reference, digest: Digest) -> int | None:
+        """The blob's size by HEAD; None when the source does not say. Raises as fetch_blob does."""
+
+
+class Pusher(Protocol):
+    """Takes content."""
+
+    async def has_blob(self, repository: Reference, digest: Digest) -> bool:
+        """Whether the repository has this blob already."""
+
+    async def mount_blob(self, repository: Reference, digest: Digest, source: str) -> bool:
+        """Try to take the blob from another repository of the same registry; False: upload it."""
+
+    async def push_blob(
+        self, repository: Reference, descriptor: Descriptor, open_body: BodyOpener
+    ) -> None:
+        """Upload one blob; ``open_body`` can be called again when a try has failed.
+
+        Raises Unauthorized, Denied, RateLimited, UploadInvalid, RegistryError, TransportError.
+        """
+
+    async def push_manifest(self, reference: Reference, document: Document) -> None:
+        """Put a manifest under the reference's tag, or under its digest where there is no tag."""
+
+
+class Remote(Resolver, Fetcher, Pusher, Protocol):
+    """One registry, with one login: everything we do with it."""
+
+    async def tags(self, repository: Reference) -> list[str]:
+        """All tags of a repository, sorted, without duplicates; follows every page."""
+
+    async def ping(self) -> None:
+        """Prove that a registry answers and takes our login. Raises as resolve does."""
+
+
+class Remotes(Protocol):
+    """Gives the Remote for a registry's name; keeps connections and tokens between calls."""
+
+    def remote(self, registry: str, login: Login | None = None) -> Remote:
+        """The registry by its name in references (``docker.io``).
+
+        ``login`` is the caller's own; None means the ones that this process is configured with.
+        Raises Denied when the configuration does not allow this registry.
+        """
+
+
+class Source(Protocol):
+    """An image to copy from: a registry's, a layout's, the cache's."""
+
+    async def root(self) -> Document:
+        """The manifest or index that the source's name means."""
+
+    async def manifest(self, descriptor: Descriptor) -> Document:
+        """A child manifest or index."""
+
+    def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
+        """A config or layer, whole."""
+
+
+class Sink(Protocol):
+    """A place to copy an image to. Everything put twice is a success."""
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there already."""
+
+    async def put_blob(self, descriptor: Descriptor, open_body: BodyOpener) -> None:
+        """Take one blob, proven against its digest."""
+
+    async def put_manifest(self, document: Document, *, root: bool) -> None:
+        """Take a manifest, children first; ``root`` comes last and gets the sink's name."""

@@ -1,0 +1,1 @@
+"""One registry over HTTP: credentials, tokens, transport, client and upload."""

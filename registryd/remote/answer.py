@@ -1,0 +1,103 @@
+"""An answer on its connection: status, headers, and the body by pieces or whole.
+
+Invariants:
+- what is read whole has a limit;
+- a body that breaks off, stalls or ends short is a TransportError that names the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from registryd.oci.errors import BadAnswer, ErrorEntry
+from registryd.oci.wire_errors import ERROR_BODY_LIMIT, parse_errors
+from registryd.ports import TransportError
+from registryd.remote.failures import FOREIGN, explain
+
+
+class Answer:
+    """What came back; owned by the ``send`` that gave it.
+
+    ``url`` is the one that answered in the end; ``strayed`` says that it is another origin's than
+    the one first asked, so that its refusals are not the registry's own.
+    """
+
+    __slots__ = ("_errors", "_response", "_stall", "host", "strayed", "url")
+
+    def __init__(self, response: aiohttp.ClientResponse, url: URL, host: str, stall: float) -> None:
+        self._response = response
+        self._stall = stall
+        self.url = url
+        self.host = host
+        self.strayed = False
+        self._errors: tuple[ErrorEntry, ...] | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers; names in any case."""
+        return self._response.headers
+
+    @property
+    def length(self) -> int | None:
+        """The Content-Length, or None when there is none that can be read."""
+        text = self.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type as it came, or the empty text."""
+        return self.headers.get("Content-Type", "")
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, in pieces of about the read buffer. Raises TransportError."""
+        read = self._response.content.readany
+        try:
+            while piece := await read():
+                yield piece
+        except FOREIGN as error:
+            raise explain(error, self.host, self._stall) from error
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises BadAnswer beyond the limit, TransportError."""
+        whole = await self.head(limit + 1)
+        if len(whole) > limit:
+            raise BadAnswer(f"{self.host} answered with more than {limit} bytes")
+        return whole
+
+    async def head(self, limit: int) -> bytes:
+        """The body's first bytes, up to the limit. Raises TransportError."""
+        parts, left = [], limit
+        try:
+            while left > 0 and (piece := await self._response.content.read(left)):
+                parts.append(piece)
+                left -= len(piece)
+        except FOREIGN as error:
+            raise explain(error, self.host, self._stall) from error
+        return b"".join(parts)
+
+    async def errors(self) -> tuple[ErrorEntry, ...]:
+        """What the body of a refusal says; may be called again. Raises TransportError."""
+        if self._errors is None:
+            body = await self.head(ERROR_BODY_LIMIT)
+            self._errors = parse_errors(self.status, body, self.content_type)
+        return self._errors
+
+    async def drain(self) -> None:
+        """Read the rest of a short body, so that the connection can be used again, and let go."""
+        with suppress(TransportError):
+            await self.head(ERROR_BODY_LIMIT)
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back, or close it when there is more to come. May be called twice."""
+        self._response.release()

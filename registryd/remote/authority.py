@@ -1,0 +1,139 @@
+"""What a registry wants to see before it answers: its challenge, and our reply to it.
+
+Invariants:
+- the newest challenge counts: some registries change their realm;
+- our own scopes come first, and we ask for what is needed: of a challenge only what speaks of
+  another thing than we do is added, and nothing of a ping's, which has placeholders;
+- nothing is sent before it was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from registryd.oci.challenge import Challenge, Scope, merge, parse_challenges, parse_scopes
+from registryd.oci.errors import BadAnswer
+from registryd.remote.answer import Answer
+from registryd.remote.logins import Logins
+from registryd.remote.realm import Lookup, check_realm, look_up
+from registryd.remote.token_server import basic, fetch_token
+from registryd.remote.tokens import Token, TokenCache, TokenKey
+from registryd.remote.transport import Transport
+from registryd.secrets import Login, Secret
+
+#: Sets of scopes for which a registry's additions are remembered.
+KEPT = 1024
+
+Scopes = tuple[Scope, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What goes along with a request; ``fresh`` is false for a token from the cache."""
+
+    header: Secret
+    scheme: str
+    login: Login | None = field(repr=False)
+    fresh: bool = True
+    key: TokenKey | None = None
+    token: Token | None = None
+
+
+class Authority:
+    """How one registry is convinced, with one choice of logins."""
+
+    def __init__(
+        self,
+        registry: str,
+        transport: Transport,
+        tokens: TokenCache,
+        logins: Logins,
+        lookup: Lookup = look_up,
+    ) -> None:
+        self.registry = registry
+        self.logins = logins
+        self._transport = transport
+        self._tokens = tokens
+        self._lookup = lookup
+        self._challenge: Challenge | None = None
+        self._asked_by = URL()
+        self._realm = URL()
+        self._added: dict[Scopes, Scopes] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether the registry has said what it wants."""
+        return self._challenge is not None
+
+    @property
+    def scheme(self) -> str:
+        """``bearer`` or ``basic``; empty as long as nothing was asked."""
+        return "" if self._challenge is None else self._challenge.scheme
+
+    async def grant(self, repository: str, scopes: Scopes) -> Grant | None:
+        """The reply for these scopes; None when nothing was asked or there is nothing to say.
+
+        Raises Unauthorized, Denied, RateLimited, RegistryError, ConfigInvalid, TransportError.
+        """
+        challenge = self._challenge
+        if challenge is None:
+            return None
+        login = await self.logins.find(repository)
+        if challenge.scheme == "basic":
+            return None if login is None else Grant(basic(login), "basic", login)
+        wanted = merge((*scopes, *self._added.get(scopes, ())))
+        service = challenge.parameters.get("service", "")
+        key = TokenKey(self._realm, service, tuple(map(str, wanted)), login)
+        held = self._tokens.find(key)
+        token = held or await self._fetch(key)
+        header = Secret(f"Bearer {token.text.reveal()}")
+        return Grant(header, "bearer", login, fresh=held is None, key=key, token=token)
+
+    async def _fetch(self, key: TokenKey) -> Token:
+        await check_realm(
+            self._asked_by, key.realm, secret=key.login is not None, lookup=self._lookup
+        )
+        return await self._tokens.get(key, lambda: fetch_token(self._transport, self.registry, key))
+
+    def drop(self, grant: Grant) -> None:
+        """Forget a reply that was refused, so that the next one is made anew."""
+        if grant.key is not None and grant.token is not None:
+            self._tokens.drop(grant.key, grant.token)
+        self.logins.forget()
+
+    def learn(self, answer: Answer, scopes: Scopes) -> bool:
+        """Take in the challenge of an answer; False when it has none that we can meet.
+
+        No scopes are for a ping, whose challenge says nothing about scopes. Raises BadAnswer.
+        """
+        challenge = _choose(parse_challenges(answer.headers.getall("WWW-Authenticate", [])))
+        if challenge is None:
+            return False
+        if challenge.scheme == "bearer":
+            try:
+                self._realm = answer.url.join(URL(challenge.parameters["realm"], encoded=True))
+            except ValueError:
+                raise BadAnswer(f"{self.registry} names a token server that is not a URL") from None
+            self._add(scopes, parse_scopes(challenge.parameters.get("scope", "")))
+        self._challenge = challenge
+        self._asked_by = answer.url
+        return True
+
+    def _add(self, scopes: Scopes, asked: Scopes) -> None:
+        ours = {(scope.kind, scope.name) for scope in scopes}
+        added = tuple(scope for scope in asked if (scope.kind, scope.name) not in ours)
+        if scopes and added:
+            if len(self._added) >= KEPT:
+                self._added.clear()
+            self._added[scopes] = added
+
+
+def _choose(challenges: Sequence[Challenge]) -> Challenge | None:
+    """The challenge to meet: a token's before a password's, which it keeps from the registry."""
+    for challenge in challenges:
+        if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+            return challenge
+    return next((challenge for challenge in challenges if challenge.scheme == "basic"), None)

@@ -1,0 +1,77 @@
+"""Whose login a registry is asked with.
+
+Invariants:
+- the caller's own login comes before the configuration's, that before the credential files;
+- what was found is kept for a short while only: a new ``login`` counts without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from registryd.config import RegistryConfig
+from registryd.oci.errors import ConfigInvalid
+from registryd.remote.clock import Clock
+from registryd.remote.credentials import CredentialFiles
+from registryd.secrets import Login, Secret
+
+#: Seconds for which a login is not looked up again: a helper program costs tens of milliseconds.
+FRESH = 60.0
+#: Repositories whose logins are kept; beyond it all are looked up anew.
+KEPT = 1024
+
+
+class Logins:
+    """The login for each repository of one registry."""
+
+    def __init__(
+        self,
+        registry: str,
+        *,
+        own: Login | None,
+        config: RegistryConfig,
+        files: CredentialFiles | None,
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._own = own
+        self._config = config
+        self._files = files
+        self._clock = clock
+        self._found: dict[str, tuple[Login | None, float]] = {}
+
+    async def find(self, repository: str) -> Login | None:
+        """The login to use for a repository, or None. Raises ConfigInvalid."""
+        if self._own is not None:
+            return self._own
+        login, until = self._found.get(repository, (None, 0.0))
+        now = self._clock.monotonic()
+        if now < until:
+            return login
+        login = await asyncio.to_thread(self._look_up, repository)
+        if len(self._found) >= KEPT:
+            self._found.clear()
+        self._found[repository] = (login, now + FRESH)
+        return login
+
+    def forget(self) -> None:
+        """Look all logins up anew when they are needed next: one was refused."""
+        self._found.clear()
+
+    def _look_up(self, repository: str) -> Login | None:
+        path = self._config.password_file
+        if self._config.username and path is not None:
+            return Login(self._config.username, read_password(path), origin=str(path))
+        return None if self._files is None else self._files.find(self._registry, repository)
+
+
+def read_password(path: Path) -> Secret:
+    """The password in a file, without the line's end. Raises ConfigInvalid."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigInvalid(f"{path}: is not UTF-8 text") from None
+    return Secret(text.rstrip("\r\n"))

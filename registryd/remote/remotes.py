@@ -1,0 +1,163 @@
+"""The registries that this process may talk to, each with its connections, tokens and logins.
+
+Invariants:
+- a registry that the configuration does not allow is never dialled;
+- registries that agree on TLS and limits share a session; tokens and waits are shared by all;
+- the number of clients that are kept is bounded: they own nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from registryd.config import RegistryConfig, TransferConfig
+from registryd.oci.errors import Denied
+from registryd.remote.authority import Authority
+from registryd.remote.client import RegistryClient
+from registryd.remote.clock import Clock
+from registryd.remote.credentials import CredentialFiles
+from registryd.remote.exchange import Exchange
+from registryd.remote.hosts import Endpoint, find_endpoint
+from registryd.remote.logins import Logins
+from registryd.remote.pacing import Pacing
+from registryd.remote.realm import Lookup, look_up
+from registryd.remote.retry import RetryPolicy
+from registryd.remote.tls import TlsSetting
+from registryd.remote.tokens import TokenCache
+from registryd.remote.transport import Timeouts, Transport
+from registryd.secrets import Login
+
+#: The node's own registry: its images are here and nowhere else.
+OWN_REGISTRY = "localhost"
+#: Clients kept; on a shared node each user's login has its own.
+KEPT = 512
+
+_Session = tuple[TlsSetting, Path | None, int]
+
+
+class RegistryRemotes:
+    """ports.Remotes. Make it by ``open``."""
+
+    def __init__(
+        self,
+        *,
+        registries: Mapping[str, RegistryConfig],
+        transfer: TransferConfig,
+        allow: Sequence[str],
+        credentials: CredentialFiles | None,
+        proxies: Mapping[str, str],
+        clock: Clock,
+        lookup: Lookup,
+    ) -> None:
+        self._registries = registries
+        self._timeouts = Timeouts(transfer.connect_timeout, transfer.stall_timeout)
+        self._allow = tuple(allow)
+        self._credentials = credentials
+        self._proxies = proxies
+        self._clock = clock
+        self._lookup = lookup
+        self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock)
+        self._tokens = TokenCache(clock)
+        self._endpoints: dict[str, Endpoint] = {}
+        self._transports: dict[_Session, Transport] = {}
+        self._clients: OrderedDict[tuple[str, Login | None], RegistryClient] = OrderedDict()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        *,
+        registries: Mapping[str, RegistryConfig],
+        transfer: TransferConfig,
+        allow: Sequence[str],
+        credentials: CredentialFiles | None,
+        proxies: Mapping[str, str],
+        clock: Clock = Clock(),  # noqa: B008 - frozen
+        lookup: Lookup = look_up,
+    ) -> AsyncIterator[RegistryRemotes]:
+        """The remotes, whose connections end with the context.
+
+        ``proxies`` has lower-case schemes as keys, and exceptions under ``no``.
+        """
+        remotes = cls(
+            registries=registries,
+            transfer=transfer,
+            allow=allow,
+            credentials=credentials,
+            proxies=proxies,
+            clock=clock,
+            lookup=lookup,
+        )
+        try:
+            yield remotes
+        finally:
+            await asyncio.shield(remotes._close())
+
+    def remote(self, registry: str, login: Login | None = None) -> RegistryClient:
+        """The client for a registry by its name in references.
+
+        Raises Denied for the node's own registry, and for one that is not allowed.
+        """
+        if registry == OWN_REGISTRY:
+            raise Denied(
+                "localhost is this node's own registry: it has no upstream to ask; "
+                "push the image here first, or name another registry"
+            )
+        if not is_allowed(registry, self._allow):
+            raise Denied(
+                f"registry {registry} is not allowed here; add it to allow in [access] "
+                f"(allowed: {', '.join(self._allow) or 'none'})"
+            )
+        key = (registry, login)
+        client = self._clients.get(key)
+        if client is None:
+            client = self._clients[key] = self._make(registry, login)
+        self._clients.move_to_end(key)
+        while len(self._clients) > KEPT:
+            self._clients.popitem(last=False)
+        return client
+
+    def _make(self, registry: str, login: Login | None) -> RegistryClient:
+        config = self._registries.get(registry, RegistryConfig())
+        endpoint = self._endpoints.get(registry)
+        if endpoint is None:
+            endpoint = self._endpoints[registry] = find_endpoint(registry, config)
+        transport = self._transport(config, endpoint)
+        logins = Logins(
+            registry, own=login, config=config, files=self._credentials, clock=self._clock
+        )
+        authority = Authority(registry, transport, self._tokens, logins, self._lookup)
+        return RegistryClient(Exchange(endpoint, transport, authority))
+
+    def _transport(self, config: RegistryConfig, endpoint: Endpoint) -> Transport:
+        tls = TlsSetting.of(config)
+        key = (tls, endpoint.socket, config.max_connections)
+        if key not in self._transports:
+            self._transports[key] = Transport(
+                self._pacing,
+                tls=tls,
+                socket=endpoint.socket,
+                proxies=self._proxies,
+                timeouts=self._timeouts,
+                max_connections=config.max_connections,
+            )
+        return self._transports[key]
+
+    async def _close(self) -> None:
+        async with AsyncExitStack() as stack:
+            for transport in self._transports.values():
+                stack.push_async_callback(transport.close)
+
+
+def is_allowed(registry: str, patterns: Sequence[str]) -> bool:
+    """Whether a registry matches one of: ``*``, its own name, ``*.`` and a domain it is below."""
+    for pattern in patterns:
+        if pattern in ("*", registry):
+            return True
+        if pattern.startswith("*.") and registry.endswith(pattern[1:]):
+            return True
+    return False

@@ -1,0 +1,95 @@
+"""The list of a repository's tags, page by page (distribution specification 1.1, "Listing Tags").
+
+Invariants:
+- pages are followed on the registry's own host only, each one once, and not for ever;
+- what comes back is sorted, without duplicates, and holds tags only: some registries list digests.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from yarl import URL
+
+from registryd.oci.errors import BadAnswer, NameUnknown
+from registryd.oci.reference import Reference
+from registryd.oci.routes import TagsRoute
+from registryd.remote.answer import Answer
+from registryd.remote.exchange import Call, Exchange, scope
+from registryd.remote.hosts import resolve_location
+
+#: What we ask for; more is an error at some registries.
+PAGE = 1000
+PAGES_LIMIT = 10_000
+#: Some registries send all tags at once, whatever was asked for.
+PAGE_BODY_LIMIT = 64 * 2**20
+#: Refusals that are not about ``n``.
+NOT_ABOUT_PAGING = frozenset({401, 403, 404, 429})
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[^,;\s]+)*)")
+_NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', re.IGNORECASE)
+
+
+async def list_tags(exchange: Exchange, repository: Reference) -> list[str]:
+    """All tags. Raises NameUnknown, BadAnswer, and as ``Exchange.send`` does."""
+    found: set[str] = set()
+    seen: set[URL] = set()
+    target: str | URL | None = TagsRoute(repository.repository).path()
+    query = f"n={PAGE}"
+    for _ in range(PAGES_LIMIT):
+        if target is None:
+            return sorted(found)
+        call = _call(repository, target, query)
+        async with exchange.send(call) as answer:
+            if query and 400 <= answer.status < 500 and answer.status not in NOT_ABOUT_PAGING:
+                query = ""
+                continue
+            if answer.status != 200:
+                raise await exchange.refusal(answer, call.what, NameUnknown)
+            found |= set(_tags(await answer.read(PAGE_BODY_LIMIT), answer.host))
+            seen.add(answer.url)
+            target, query = _next_page(answer, seen), ""
+    raise BadAnswer(f"{repository.name}: the list of tags has no end ({PAGES_LIMIT} pages)")
+
+
+def _call(repository: Reference, target: str | URL, query: str) -> Call:
+    name = repository.repository
+    what = f"cannot list the tags of {repository.name}"
+    return Call("GET", target, what, name, (scope(name),), query=query)
+
+
+def _tags(raw: bytes, host: str) -> Iterator[str]:
+    try:
+        content: Any = json.loads(raw)
+        listed = content["tags"] or []
+        if not isinstance(listed, list):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BadAnswer(f"{host} did not answer with a list of tags") from None
+    return (tag for tag in listed if isinstance(tag, str) and _TAG.fullmatch(tag))
+
+
+def _next_page(answer: Answer, seen: set[URL]) -> URL | None:
+    """The URL of the next page; None after the last one. Raises BadAnswer."""
+    link = find_next(", ".join(answer.headers.getall("Link", [])))
+    if link is None:
+        return None
+    try:
+        page = resolve_location(answer.url, link)
+    except ValueError:
+        raise BadAnswer(f"{answer.host} links its next page of tags to what is no URL") from None
+    if page.host != answer.url.host:
+        raise BadAnswer(f"{answer.host} links its next page of tags to another host")
+    return None if page in seen else page
+
+
+def find_next(header: str) -> str | None:
+    """The target of the link to the next page in a Link header (RFC 8288), or None."""
+    for match in _LINK.finditer(header):
+        if _NEXT.search(match[2]):
+            return match[1].strip()
+    return None

@@ -1,0 +1,1 @@
+"""The daemon's HTTP side: /v2, /api/v1, health and metrics."""

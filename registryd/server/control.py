@@ -1,0 +1,139 @@
+"""/api/v1: what registryctl speaks. JSON in and out; long work answers with a stream of events.
+
+Invariants:
+- every route is a method of Operations with the same arguments, and nothing else;
+- a stream's last line is the result, ``done`` or ``failed``; its status was 200 long before;
+- who hangs up cancels their operation; fetches that were begun go on for others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from cache.errors import Fault
+from registryd.oci.errors import UsageError
+from registryd.operations import Operations
+from registryd.server.context import caller_of, context_of
+from registryd.transfer import report as events
+from registryd.transfer.report import Event, Report
+
+#: A request's body is a few names.
+BODY_LIMIT = 64 << 10
+
+Arguments = dict[str, Any]
+Stream = Callable[[Operations, Arguments, Report], Awaitable[None]]
+
+
+def add_routes(app: web.Application) -> None:
+    """Put the control API's routes into an application."""
+    get, post = app.router.add_get, app.router.add_post
+    get("/api/v1/status", _json(lambda o, a: o.status()))
+    get("/api/v1/images", _json(lambda o, a: o.images(principal=a["principal"])))
+    get("/api/v1/cache/df", _json(lambda o, a: o.df(principal=a["principal"])))
+    get("/api/v1/digest", _json(lambda o, a: o.digest(a.pop("reference"), **a), "reference"))
+    get("/api/v1/tags", _json(lambda o, a: o.tags(a.pop("repository"), **a), "repository"))
+    get("/api/v1/manifest", _raw(lambda o, a: o.manifest(a.pop("reference"), **a)))
+    get("/api/v1/config", _raw(lambda o, a: o.config(a.pop("reference"), **a)))
+    post("/api/v1/tag", _json(lambda o, a: o.tag(**_own(a)), "source", "target"))
+    post("/api/v1/rmi", _json(lambda o, a: o.rmi(**_own(a)), "reference"))
+    post("/api/v1/pull", _stream(lambda o, a, r: o.pull(**a, report=r), "reference"))
+    post("/api/v1/push", _stream(lambda o, a, r: o.push(**a, report=r), "source", "destination"))
+
+
+#: Arguments a request may leave out, and what they are then.
+OPTIONAL: dict[str, dict[str, Any]] = {
+    "pull": {"platforms": (), "all_platforms": False},
+    "manifest": {"platform": None},
+    "config": {"platform": None},
+}
+
+
+def _own(arguments: Arguments) -> Arguments:
+    """Without the login: operations on names in the cache need none."""
+    return {key: value for key, value in arguments.items() if key != "login"}
+
+
+async def _arguments(request: web.Request, *required: str) -> Arguments:
+    """The arguments of a call. Raises UsageError, naming what is missing or too much."""
+    given: Arguments = dict(request.query)
+    if request.method == "POST":
+        body = await request.content.read(BODY_LIMIT)
+        try:
+            given = json.loads(body)
+        except ValueError:
+            raise UsageError("the body must be a JSON object") from None
+        if not isinstance(given, dict):
+            raise UsageError("the body must be a JSON object")
+    optional = OPTIONAL.get(request.path.rpartition("/")[2], {})
+    for key in required:
+        if not isinstance(given.get(key), str):
+            raise UsageError(f"{request.path} needs {key!r}, a text")
+    unknown = given.keys() - {*required, *optional}
+    if unknown:
+        raise UsageError(f"{request.path} does not know {', '.join(sorted(unknown))}")
+    caller = caller_of(request)
+    return {**optional, **given, "login": caller.login, "principal": caller.principal}
+
+
+def _json(
+    act: Callable[[Operations, Arguments], Awaitable[dict[str, object]]], *required: str
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        arguments = await _arguments(request, *required)
+        result = await act(context_of(request).operations, arguments)
+        return web.Response(body=json.dumps(result).encode(), content_type="application/json")
+
+    return answer
+
+
+def _raw(
+    act: Callable[[Operations, Arguments], Awaitable[tuple[bytes, str, str, str]]],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        arguments = await _arguments(request, "reference")
+        content, media_type, digest, manifest = await act(context_of(request).operations, arguments)
+        headers = {
+            "Content-Type": media_type,
+            "Docker-Content-Digest": digest,
+            "X-Registryd-Manifest-Digest": manifest,
+        }
+        return web.Response(body=content, headers=headers)
+
+    return answer
+
+
+def _stream(act: Stream, *required: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        arguments = await _arguments(request, *required)
+        operations = context_of(request).operations
+        lines: asyncio.Queue[Event | None] = asyncio.Queue()
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(_tell(lambda r: act(operations, arguments, r), lines))
+            try:
+                while (event := await lines.get()) is not None:
+                    await response.write(json.dumps(event).encode() + b"\n")
+            except ConnectionError:
+                task.cancel()
+        await response.write_eof()
+        return response
+
+    return answer
+
+
+async def _tell(
+    act: Callable[[Report], Awaitable[None]], lines: asyncio.Queue[Event | None]
+) -> None:
+    """Run an operation; its events, and how it ended, go to the queue, then None."""
+    try:
+        await act(lines.put_nowait)
+    except Fault as fault:
+        lines.put_nowait(events.failed(fault))
+    finally:
+        lines.put_nowait(None)

@@ -1,0 +1,1 @@
+"""Making digests present: one flight a digest, pull, push and copy over the ports."""

@@ -1,0 +1,119 @@
+"""The cache as a place to copy from and to: ports.Source and ports.Sink over the Library.
+
+Invariants:
+- what comes out was proven when it went in; a file that has become shorter since is an error;
+- a blob that the cache holds is not written again: it only becomes a member of the repository.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from cache.content import Descriptor
+from cache.errors import SizeMismatch
+from cache.store import BlobStore
+from registryd.oci.manifest import Document
+from registryd.oci.reference import Reference
+from registryd.ports import Body, BodyOpener, Remote
+from registryd.transfer.library import Library
+
+#: Bytes a thread hop reads.
+READ = 1 << 20
+
+
+class CachedSource:
+    """One image of the cache; with a Remote, what is missing is made present first."""
+
+    def __init__(
+        self, library: Library, store: BlobStore, reference: Reference, remote: Remote | None = None
+    ) -> None:
+        self._library = library
+        self._store = store
+        self._reference = reference
+        self._remote = remote
+
+    async def root(self) -> Document:
+        """What the reference means. Raises ManifestUnknown, and what the Remote raises."""
+        return await self._library.document(self._remote, self._reference)
+
+    async def manifest(self, descriptor: Descriptor) -> Document:
+        """A child manifest. Raises as root does."""
+        exact = self._reference.with_digest(descriptor.digest)
+        return await self._library.document(self._remote, exact)
+
+    def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
+        """A config or layer, whole. Raises BlobUnknown, and what the Remote raises."""
+        return self._blob(descriptor)
+
+    @asynccontextmanager
+    async def _blob(self, descriptor: Descriptor) -> AsyncIterator[Body]:
+        digest = descriptor.digest
+        flight = await self._library.blob(self._remote, self._reference, digest, descriptor.size)
+        if flight is not None:
+            await flight.landed()
+        async with self._store.open_blob(digest) as fd:
+            yield FileBody(fd, descriptor)
+
+
+class FileBody:
+    """A blob's file as a body."""
+
+    start = 0
+    source = "cache"
+
+    def __init__(self, fd: int, descriptor: Descriptor) -> None:
+        self.total: int | None = descriptor.size
+        self._fd = fd
+        self._descriptor = descriptor
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The bytes. Raises SizeMismatch when the file is shorter than its descriptor."""
+        at, size = 0, self._descriptor.size
+        while at < size:
+            piece = await asyncio.to_thread(os.pread, self._fd, min(READ, size - at), at)
+            if not piece:
+                raise SizeMismatch(f"{self._descriptor.digest}: the file ends at {at} of {size}")
+            at += len(piece)
+            yield piece
+
+
+class CachedSink:
+    """A name of the node's own registry to copy an image to."""
+
+    def __init__(self, library: Library, store: BlobStore, reference: Reference) -> None:
+        self._library = library
+        self._store = store
+        self._reference = reference
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is held; the caller may read it, so it becomes a member."""
+        if self._store.find(descriptor.digest) is None:
+            return False
+        await self._store.add_member(self._reference.name, descriptor.digest)
+        return True
+
+    async def put_blob(self, descriptor: Descriptor, open_body: BodyOpener) -> None:
+        """Take one blob. Raises DigestMismatch, SizeMismatch, and what the body raises."""
+        ingest = await self._store.upload()
+        try:
+            ingest.announce(descriptor.size)
+            at = 0
+            async with open_body() as body:
+                async for piece in body:
+                    await ingest.write(at, [piece])
+                    at += len(piece)
+            await self._store.commit(ingest, descriptor.digest, repository=self._reference.name)
+        except BaseException as error:
+            await asyncio.shield(self._store.abort(ingest, error, discard=True))
+            raise
+
+    async def put_manifest(self, document: Document, *, root: bool) -> None:
+        """Take a manifest; the root gets the name, last."""
+        await self._library.keep(self._reference.name, document)
+        if root:
+            name = self._reference
+            exact = name if name.target else name.with_digest(document.digest)
+            await self._store.tag(str(exact), name.name, document.descriptor)

@@ -1,0 +1,152 @@
+"""Registries as places to copy from and to: ports.Source and ports.Sink over ports.Remote.
+
+Invariants:
+- a body that breaks off goes on at the byte it had reached, over a new connection, and is given up
+  only after several breaks without a byte between them;
+- a manifest is proven against the descriptor that pointed to it: digest and size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from cache.content import Descriptor, Digest, verify
+from registryd.oci.errors import BadAnswer
+from registryd.oci.manifest import Document
+from registryd.oci.reference import Reference
+from registryd.ports import Body, BodyOpener, Remote, TransportError
+
+#: Breaks in a row without a byte between them, after which a blob is given up. The remote itself
+#: waits and tries again before it says that it cannot connect.
+BREAKS_LIMIT: Final = 3
+
+
+class RegistrySource:
+    """One image of a registry (a ``ports.Source``)."""
+
+    def __init__(self, remote: Remote, reference: Reference) -> None:
+        self._remote = remote
+        self._reference = reference
+
+    async def root(self) -> Document:
+        """What the reference means now. Raises as ``ports.Fetcher.fetch_manifest`` does."""
+        return await self._remote.fetch_manifest(self._reference)
+
+    async def manifest(self, descriptor: Descriptor) -> Document:
+        """A child manifest. Raises as fetch_manifest does, and SizeMismatch."""
+        reference = self._reference.with_digest(descriptor.digest)
+        document = await self._remote.fetch_manifest(reference)
+        verify(document.raw, descriptor.digest, descriptor.size)
+        return document
+
+    def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
+        """A config or layer, whole. Raises as ``ports.Fetcher.fetch_blob`` does on entering."""
+        return self._blob(descriptor)
+
+    @asynccontextmanager
+    async def _blob(self, descriptor: Descriptor) -> AsyncIterator[Body]:
+        async with AsyncExitStack() as connections:
+            body = _Resumed(self._remote, self._reference.bare(), descriptor, connections)
+            await body.connect()
+            yield body
+
+
+class RegistrySink:
+    """One name in a registry to copy an image to (a ``ports.Sink``)."""
+
+    def __init__(self, remote: Remote, reference: Reference, *, mount_from: str = "") -> None:
+        """``mount_from`` is a repository of the same registry that may have the blobs already."""
+        self._remote = remote
+        self._reference = reference
+        self._repository = reference.bare()
+        self._mount_from = "" if mount_from == reference.repository else mount_from
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the repository has the blob. Raises as ``ports.Pusher`` does."""
+        return await self._remote.has_blob(self._repository, descriptor.digest)
+
+    async def put_blob(self, descriptor: Descriptor, open_body: BodyOpener) -> None:
+        """Mount the blob from the other repository where that works, or upload it."""
+        if self._mount_from and await self._remote.mount_blob(
+            self._repository, descriptor.digest, self._mount_from
+        ):
+            return
+        await self._remote.push_blob(self._repository, descriptor, open_body)
+
+    async def put_manifest(self, document: Document, *, root: bool) -> None:
+        """Put the root under the name's tag or digest, the others under their own digest.
+
+        Raises DigestMismatch when the name has a digest that is not the root's.
+        """
+        reference = self._repository.with_digest(document.digest)
+        if root and self._reference.digest:
+            verify(document.raw, self._reference.digest)
+        if root and self._reference.target:
+            reference = self._reference
+        await self._remote.push_manifest(reference, document)
+
+
+class _Resumed:
+    """A whole blob as one body, over as many connections as it takes."""
+
+    start = 0
+
+    def __init__(
+        self,
+        remote: Remote,
+        repository: Reference,
+        descriptor: Descriptor,
+        connections: AsyncExitStack,
+    ) -> None:
+        self.source = repository.registry
+        self.total: int | None = descriptor.size
+        self._remote = remote
+        self._repository = repository
+        self._digest: Digest = descriptor.digest
+        self._connections = connections
+        self._offset = 0
+        self._surplus = 0
+        self._breaks = 0
+        self._pieces: AsyncIterator[bytes] | None = None
+
+    async def connect(self) -> AsyncIterator[bytes]:
+        """Ask for what is still missing, over a new connection; the old one is closed first."""
+        await self._connections.aclose()
+        opening = self._remote.fetch_blob(self._repository, self._digest, self._offset)
+        body = await self._connections.enter_async_context(opening)
+        if body.start > self._offset:
+            raise BadAnswer(f"{body.source} sent {self._digest} from a byte that was not asked")
+        self._surplus = self._offset - body.start  # a source may send everything again
+        self.source = body.source
+        self._pieces = aiter(body)
+        return self._pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            try:
+                piece = await self._next_new(self._pieces or await self.connect())
+            except TransportError:
+                self._pieces = None
+                self._breaks += 1
+                if self._offset == self.total:
+                    raise StopAsyncIteration from None
+                if self._breaks >= BREAKS_LIMIT:
+                    raise
+                continue
+            self._breaks = 0
+            self._offset += len(piece)
+            return piece
+
+    async def _next_new(self, pieces: AsyncIterator[bytes]) -> bytes:
+        """The next piece without the bytes that were here before."""
+        while True:
+            piece = await anext(pieces)
+            fresh = piece[self._surplus :]
+            self._surplus -= len(piece) - len(fresh)
+            if fresh:
+                return fresh

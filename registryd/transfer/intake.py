@@ -1,0 +1,153 @@
+"""Intake: how the bytes of one blob come from a Fetcher into an Ingest.
+
+Invariants:
+- what is here is not asked for again: after a break the next request begins at the byte reached;
+- tries are counted only while nothing comes: any progress begins the count anew;
+- receiving and writing overlap: one thread hop of about ``HOP`` bytes is under way while the next
+  bytes come in, never more, so a blob in flight needs about two hops of memory a connection;
+- a source that ignores ranges is followed on one connection, from its first byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from cache.content import Digest
+from cache.ingest import Ingest
+from registryd.config import TransferConfig
+from registryd.oci.errors import RangeInvalid
+from registryd.oci.reference import Reference
+from registryd.ports import Body, Fetcher, TransportError
+from registryd.transfer.groups import task_group
+from registryd.transfer.stretches import Plan, Stretch, connections
+
+#: Bytes a thread hop takes: hashing and writing 1 MiB costs far more than the hop itself.
+HOP = 1 << 20
+#: A slow stream is written out this often (seconds), so that those who read along see it.
+FLUSH = 0.005
+#: Waits (seconds) before the tries that follow a failure without progress; the last one repeats.
+PAUSES = (0.0, 0.25, 1.0, 3.0)
+
+_log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Fetches one blob; ``run`` returns when every byte is in the ingest."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        repository: Reference,
+        digest: Digest,
+        ingest: Ingest,
+        settings: TransferConfig,
+    ) -> None:
+        self.source = repository.registry
+        self.received = 0
+        self._fetcher = fetcher
+        self._repository = repository
+        self._digest = digest
+        self._ingest = ingest
+        self._settings = settings
+        self._plan = Plan(settings.range_size)
+        self._group: asyncio.TaskGroup | None = None
+        self._wanted = 1
+        self._sole: Stretch | None = None
+
+    async def run(self) -> None:
+        """Fetch what is missing. Raises what the Fetcher raises, SizeMismatch and DiskFull."""
+        async with task_group() as self._group:
+            self._group.create_task(self._connection())
+
+    async def _connection(self) -> None:
+        while self._sole is None:
+            stretch = self._plan.take(self._ingest.held, self._ingest.size)
+            if stretch is None:
+                return
+            try:
+                await self._persist(stretch)
+            finally:
+                self._plan.give_back(stretch)
+            if stretch.stop is None:
+                return
+
+    async def _persist(self, stretch: Stretch) -> None:
+        tries = 0
+        while True:
+            before = self.received
+            try:
+                return await self._stretch(stretch)
+            except TransportError as error:
+                tries = 1 if self.received > before else tries + 1
+                if tries >= self._settings.attempts:
+                    raise
+                _log.warning("fetch broke off, resuming: digest=%s cause=%s", self._digest, error)
+            await asyncio.sleep(PAUSES[min(tries, len(PAUSES)) - 1])
+
+    async def _stretch(self, stretch: Stretch) -> None:
+        stop = None if self._sole is stretch else stretch.stop
+        end = self._ingest.size if stop is None else stop
+        start = self._ingest.held.reach(stretch.start)
+        if end is not None and start >= end:
+            return
+        try:
+            async with self._fetcher.fetch_blob(
+                self._repository, self._digest, start, stop
+            ) as body:
+                self.source = body.source
+                if body.total is not None:
+                    self._ingest.announce(body.total)
+                if body.start == start or self._stays_alone(stretch):
+                    await self._take(body, body.start)
+        except RangeInvalid as error:
+            # Nothing lies beyond what is here: the size was not known, and now it is.
+            if error.size != start:
+                raise
+            self._ingest.announce(start)
+
+    def _stays_alone(self, stretch: Stretch) -> bool:
+        # The source sends everything whatever is asked: the first to learn it stays.
+        if self._sole is None:
+            self._sole = stretch
+        return self._sole is stretch
+
+    async def _take(self, body: Body, at: int) -> None:
+        clock = asyncio.get_running_loop().time
+        began = flushed = clock()
+        first, hop = at, None
+        batch: list[bytes] = []
+        gathered = 0
+        try:
+            async for piece in body:
+                batch.append(piece)
+                gathered += len(piece)
+                self.received += len(piece)
+                idle = hop is None or hop.done()
+                if gathered < HOP and not (idle and clock() - flushed >= FLUSH):
+                    continue
+                if hop is not None:
+                    await hop
+                hop = self._ingest.write(at, batch)
+                at, batch, gathered, flushed = at + gathered, [], 0, clock()
+                self._consider(at - first, flushed - began)
+        finally:
+            await self._finish(hop, at, batch)
+
+    async def _finish(
+        self, hop: asyncio.Future[None] | None, at: int, batch: Sequence[bytes]
+    ) -> None:
+        # Also after a break: what came is kept.
+        if hop is not None:
+            await hop
+        if batch:
+            await self._ingest.write(at, batch)
+
+    def _consider(self, received: int, seconds: float) -> None:
+        # More connections, once the first has shown that it alone is slow.
+        if self._wanted > 1 or self._sole or self._ingest.size is None or self._group is None:
+            return
+        self._wanted = connections(received, seconds, self._settings.ranges)
+        for _ in range(self._wanted - 1):
+            self._group.create_task(self._connection())

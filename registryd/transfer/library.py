@@ -1,0 +1,210 @@
+"""Library: the cache seen through repositories, with what upstream can add to it.
+
+Invariants:
+- content is given through a repository only after it was proven to belong there: fetched from it,
+  pushed to it, or confirmed by its registry. That a manifest names a digest proves nothing;
+- a tag is looked up by HEAD and remembered for its time to live; when upstream cannot be asked,
+  what is remembered is given; a clear "no" from upstream is passed on;
+- ``localhost`` has no upstream: what is not held there is unknown.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+
+from cache.content import Descriptor, Digest
+from cache.errors import Fault
+from cache.index import Links, Name, Rule
+from cache.store import BlobStore
+from registryd.oci.errors import BlobUnknown, ManifestUnknown, RateLimited, RegistryError
+from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
+from registryd.oci.media_types import DOCUMENTS
+from registryd.oci.reference import Reference
+from registryd.ports import Remote, TransportError
+from registryd.transfer.coalesce import Coalesce
+from registryd.transfer.flight import Flight, Flights, Want
+
+#: Parsed manifests kept in memory; at the usual 2 kB each this is a few hundred kB.
+KEPT_DOCUMENTS = 256
+
+_log = logging.getLogger(__name__)
+
+
+class Library:
+    """What this node has and can get; ``remote`` None means the node's own registry."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        flights: Flights,
+        *,
+        tag_ttl: Callable[[str], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._flights = flights
+        self._tag_ttl = tag_ttl
+        self._clock = clock
+        self._documents: OrderedDict[Digest, Document] = OrderedDict()
+        self._resolving: Coalesce[Descriptor] = Coalesce()
+        self._fetching: Coalesce[Document] = Coalesce()
+
+    async def resolve(
+        self, remote: Remote | None, reference: Reference, *, fresh: bool = False
+    ) -> Descriptor:
+        """What a reference means now; ``fresh`` asks upstream whatever is remembered.
+
+        Raises ManifestUnknown, and what the Remote raises where nothing is remembered.
+        """
+        if reference.digest is not None:
+            return await self._resolve_digest(remote, reference, reference.digest)
+        known = await self._store.resolve(str(reference))
+        if remote is None:
+            if known is None:
+                raise ManifestUnknown(f"{reference} is not in this registry", status=404)
+            return known.descriptor
+        age = self._clock() - known.checked if known else 0.0
+        if known and not fresh and 0 <= age < self._tag_ttl(reference.registry):
+            return known.descriptor
+        return await self._resolving.once(
+            (id(remote), str(reference)), lambda: self._ask(remote, reference, known)
+        )
+
+    async def _resolve_digest(
+        self, remote: Remote | None, reference: Reference, digest: Digest
+    ) -> Descriptor:
+        blob = self._store.find(digest)
+        if blob and await self._store.is_member(reference.name, digest):
+            media_type = await self._store.media_type(digest)
+            if media_type:
+                return Descriptor(media_type, digest, blob.size)
+        if remote is None:
+            raise ManifestUnknown(f"{reference} is not in this registry", status=404)
+        return await remote.resolve(reference)
+
+    async def _ask(self, remote: Remote, reference: Reference, known: Name | None) -> Descriptor:
+        try:
+            found = await remote.resolve(reference)
+        except (TransportError, RegistryError) as error:
+            if known is None or not _transient(error):
+                raise
+            _log.warning("upstream failed, giving what is held: ref=%s cause=%s", reference, error)
+            return known.descriptor
+        if known and known.descriptor.digest == found.digest:
+            await self._store.checked(known)
+        return found
+
+    async def document(
+        self, remote: Remote | None, reference: Reference, *, fresh: bool = False
+    ) -> Document:
+        """The manifest or index of a reference, stored here and linked to what it points to.
+
+        A tag is remembered with it; it shows among the images once all it needs is here.
+        Raises as resolve does, and DigestMismatch, ManifestInvalid.
+        """
+        descriptor = await self.resolve(remote, reference, fresh=fresh)
+        exact = reference.with_digest(descriptor.digest)
+        document = await self._fetching.once(
+            (id(remote), str(exact)), lambda: self._obtain(remote, exact, descriptor.digest)
+        )
+        if reference.digest is None:
+            await self._remember(reference, document)
+        return document
+
+    async def _obtain(self, remote: Remote | None, exact: Reference, digest: Digest) -> Document:
+        if self._store.find(digest) and await self._store.is_member(exact.name, digest):
+            return await self.held(digest)
+        if remote is None:
+            raise ManifestUnknown(f"{exact} is not in this registry", status=404)
+        document = await remote.fetch_manifest(exact)
+        await self.keep(exact.name, document)
+        return document
+
+    async def keep(self, repository: str, document: Document) -> None:
+        """Store a proven manifest as a member of a repository, with its links."""
+        rule: Rule = "any" if isinstance(document, Index) else "all"
+        links = Links(document.media_type, document.children, rule)
+        await self._store.put(document.raw, document.descriptor, repository=repository, links=links)
+        self._cache(document)
+
+    async def restore(self) -> None:
+        """Put back the names, links and memberships of an index that was lost, as far as held."""
+        lost, self._store.lost_names = self._store.lost_names, []
+        for name, descriptor in lost:
+            with suppress(Fault):
+                reference = Reference.parse(name, default_tag=None)
+                await self._restore(reference, descriptor.digest)
+                await self._store.tag(name, reference.name, descriptor)
+        if lost:
+            _log.warning("the index was lost, names were put back: names=%d", len(lost))
+
+    async def _restore(self, reference: Reference, digest: Digest) -> None:
+        if self._store.find(digest) is None:
+            return
+        document = parse(await self._store.read(digest, limit=MANIFEST_LIMIT), None, digest)
+        await self.keep(reference.name, document)
+        held = [child for child in document.children if self._store.find(child.digest)]
+        await self._store.add_member(reference.name, *(child.digest for child in held))
+        for child in held:
+            if child.media_type in DOCUMENTS:
+                await self._restore(reference, child.digest)
+
+    async def held(self, digest: Digest) -> Document:
+        """A stored manifest, parsed; the caller has seen that it may be shown."""
+        document = self._documents.get(digest)
+        if document is None:
+            raw = await self._store.read(digest, limit=MANIFEST_LIMIT)
+            media_type = await self._store.media_type(digest)
+            document = parse(raw, media_type or None, digest)
+            self._cache(document)
+        else:
+            self._documents.move_to_end(digest)
+            await self._store.touch(digest)
+        return document
+
+    def _cache(self, document: Document) -> None:
+        self._documents[document.digest] = document
+        if len(self._documents) > KEPT_DOCUMENTS:
+            self._documents.popitem(last=False)
+
+    async def _remember(self, reference: Reference, document: Document) -> None:
+        known = await self._store.resolve(str(reference))
+        if known is None or known.descriptor.digest != document.digest:
+            await self._store.tag(str(reference), reference.name, document.descriptor)
+
+    async def blob(
+        self, remote: Remote | None, repository: Reference, digest: Digest, size: int | None = None
+    ) -> Flight | None:
+        """Make a blob present: None when it is here and may be given, else its flight.
+
+        Raises BlobUnknown when the repository does not have it, and what the Remote raises.
+        """
+        name = repository.name
+        if self._store.find(digest):
+            if not await self._store.is_member(name, digest):
+                await self._prove(remote, repository, digest)
+            return None
+        if remote is None:
+            raise BlobUnknown(f"{name} has no blob {digest}", status=404)
+        under_way = self._flights.find(digest)
+        if under_way and under_way.want.repository.name != name:
+            await self._prove(remote, repository, digest)
+        if size is None:
+            size = await self._store.expected_size(digest)
+        return self._flights.join(Want(remote, repository.bare(), digest, size))
+
+    async def _prove(self, remote: Remote | None, repository: Reference, digest: Digest) -> None:
+        if remote is None:
+            raise BlobUnknown(f"{repository.name} has no blob {digest}", status=404)
+        await remote.blob_size(repository, digest)
+        await self._store.add_member(repository.name, digest)
+
+
+def _transient(error: TransportError | RegistryError) -> bool:
+    """Whether asking again later may give another answer."""
+    if isinstance(error, TransportError | RateLimited):
+        return True
+    return error.status >= 500

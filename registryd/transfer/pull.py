@@ -1,0 +1,167 @@
+"""Pull: an image made present in the cache, as far as its platforms ask for it.
+
+Invariants:
+- content first, the name last; what the pull needs is leased from the first manifest on;
+- what is held is not fetched: it is only confirmed to belong to the repository;
+- an index keeps its digest: the name means the index, with the wanted manifests present.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from cache.content import Descriptor
+from cache.errors import SizeMismatch
+from cache.store import BlobStore
+from registryd.oci.manifest import Document, Index
+from registryd.oci.platform import Platform
+from registryd.oci.reference import Reference
+from registryd.ports import Remote
+from registryd.transfer import report as events
+from registryd.transfer.cached import CachedSource
+from registryd.transfer.copy import each, plan
+from registryd.transfer.flight import Flight
+from registryd.transfer.library import Library
+from registryd.transfer.report import Kind, ProgressLimit, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be pulled: a reference, from whom, for which platforms.
+
+    ``remote`` None is the node's own registry. No ``platforms`` and not ``everything`` means
+    ``host``'s platform, of an image that offers several.
+    """
+
+    reference: Reference
+    remote: Remote | None
+    host: Platform
+    platforms: Sequence[Platform] = ()
+    everything: bool = False
+    jobs: int = 6
+
+
+@dataclass(slots=True)
+class Tally:
+    """Bytes and blobs of a pull: fetched by it, or held already."""
+
+    fetched: int = 0
+    fetched_blobs: int = 0
+    held: int = 0
+    held_blobs: int = 0
+    platforms: list[Platform] = field(default_factory=list)
+
+
+async def pull(
+    library: Library,
+    store: BlobStore,
+    request: Request,
+    report: Report,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Make an image present and name it; the last event is ``done``.
+
+    Raises what Library.document and Library.blob raise, PlatformUnknown, SizeMismatch.
+    """
+    began = clock()
+    async with store.lease() as lease:
+        root = await library.document(request.remote, request.reference, fresh=True)
+        report(events.resolved(request.reference, root.descriptor))
+        await lease.hold(root.digest)
+        tally = Tally()
+        blobs = await _blobs(library, store, request, root, tally)
+        await lease.hold(*(descriptor.digest for descriptor in blobs))
+        for descriptor, kind in blobs.items():
+            report(events.blob(descriptor, kind, "waiting"))
+        run = _Run(library, store, request, tally, report, ProgressLimit(report, clock))
+        await each(request.jobs, [run.present(*item) for item in blobs.items()])
+        name = request.reference
+        exact = name.with_digest(root.digest) if name.digest else name
+        await store.tag(str(exact), name.name, root.descriptor)
+    report(
+        events.pulled(
+            name,
+            root.digest,
+            tally.platforms,
+            fetched=tally.fetched,
+            fetched_blobs=tally.fetched_blobs,
+            held=tally.held,
+            held_blobs=tally.held_blobs,
+            seconds=clock() - began,
+        )
+    )
+
+
+async def _blobs(
+    library: Library, store: BlobStore, request: Request, root: Document, tally: Tally
+) -> dict[Descriptor, Kind]:
+    """The configs and layers to make present; their manifests are, when this returns."""
+    exact = request.reference.with_digest(root.digest)
+    source = CachedSource(library, store, exact, request.remote)
+    wanted = list(dict.fromkeys(request.platforms))
+    if isinstance(root, Index) and not wanted and not request.everything:
+        wanted = [request.host]
+    graphs = [await plan(source, [platform]) for platform in wanted] or [await plan(source, [])]
+    tally.platforms = wanted
+    if isinstance(root, Index) and not wanted:
+        tally.platforms = [e.platform for e in root.entries if e.platform and e.platform.known]
+    return {blob: kind for graph in graphs for blob, kind in graph.blobs.items()}
+
+
+class _Run:
+    """One pull under way."""
+
+    def __init__(
+        self,
+        library: Library,
+        store: BlobStore,
+        request: Request,
+        tally: Tally,
+        report: Report,
+        progress: ProgressLimit,
+    ) -> None:
+        self._library = library
+        self._store = store
+        self._request = request
+        self._tally = tally
+        self._report = report
+        self._progress = progress
+
+    def present(self, descriptor: Descriptor, kind: Kind) -> Callable[[], Awaitable[None]]:
+        """A call that makes one blob present."""
+        return lambda: self._present(descriptor, kind)
+
+    async def _present(self, descriptor: Descriptor, kind: Kind) -> None:
+        request = self._request
+        flight = await self._library.blob(
+            request.remote, request.reference, descriptor.digest, descriptor.size
+        )
+        if flight is not None:
+            await self._watch(flight, descriptor, kind)
+        self._check(descriptor)
+        if flight is None:
+            self._tally.held += descriptor.size
+            self._tally.held_blobs += 1
+            self._report(events.blob(descriptor, kind, "held"))
+        else:
+            self._tally.fetched += descriptor.size
+            self._tally.fetched_blobs += 1
+            self._report(events.blob(descriptor, kind, "done", source=flight.source))
+
+    async def _watch(self, flight: Flight, descriptor: Descriptor, kind: Kind) -> None:
+        self._report(events.blob(descriptor, kind, "fetching", source=flight.source))
+        ingest = await flight.ingest()
+        while ingest is not None and not ingest.ended:
+            self._progress.advance(descriptor.digest, ingest.held.total, descriptor.size)
+            await ingest.changed()
+        await flight.landed()
+
+    def _check(self, descriptor: Descriptor) -> None:
+        blob = self._store.find(descriptor.digest)
+        if blob is not None and blob.size != descriptor.size:
+            raise SizeMismatch(
+                f"{descriptor.digest} has {blob.size} bytes,"
+                f" the manifest of {self._request.reference} says {descriptor.size}"
+            )

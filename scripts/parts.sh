@@ -1,0 +1,89 @@
+#!/bin/sh
+# Makes the Debian programs available that the tests run registryd against.
+#
+# Only what is missing is fetched: as root it is installed (and no service is started or left
+# enabled), else it is unpacked into .parts/root (or REGISTRYD_PARTS). Afterwards .parts/env, which
+# a shell sources, has the PATH and LD_LIBRARY_PATH under which the programs run.
+# Ends with 1 and names what is missing when something cannot be had.
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+parts=${REGISTRYD_PARTS:-$root/.parts}
+. "$root/scripts/apt-private.sh"
+
+# program:package
+PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registry:docker-registry
+    containerd:containerd ctr:containerd nginx:nginx-light crun:crun busybox:busybox-static
+    htpasswd:apache2-utils curl:curl openssl:openssl systemd-analyze:systemd
+    systemd-socket-activate:systemd'
+
+write_env() {
+    mkdir -p "$parts"
+    own=$parts/root
+    {
+        # What the system has comes first.
+        printf "PATH=\"\$PATH\":/usr/sbin:/sbin:'%s'\n" \
+            "$own/usr/bin:$own/usr/sbin:$own/bin:$own/sbin"
+        libraries=
+        # conmon, netavark and systemd's own libraries are found by their folder only.
+        for folder in "$own"/usr/lib/*-linux-gnu* "$own"/lib/*-linux-gnu* \
+            "$own"/usr/lib/*-linux-gnu*/systemd; do
+            [ ! -d "$folder" ] || libraries=$libraries${libraries:+:}$folder
+        done
+        [ -z "$libraries" ] || printf \
+            "LD_LIBRARY_PATH='%s'\"\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}\"\n" "$libraries"
+        echo 'export PATH'
+        [ -z "$libraries" ] || echo 'export LD_LIBRARY_PATH'
+    } >"$parts/env.$$"
+    mv "$parts/env.$$" "$parts/env"
+}
+
+# The packages whose programs are not there, each once.
+missing() (
+    . "$parts/env"
+    for pair in $PROGRAMS; do
+        have "${pair%%:*}" || echo "${pair##*:}"
+    done | sort -u
+    [ -s /etc/ssl/certs/ca-certificates.crt ] || [ ! -x /usr/bin/apt-get ] || ! is_root ||
+        echo ca-certificates
+)
+
+# Debian enables what it installs; a machine that only runs tests wants none of these at boot.
+disable_services() {
+    [ -d /run/systemd/system ] || return 0
+    for package in "$@"; do
+        case $package in
+            docker-registry | containerd) systemctl disable --quiet "$package" || true ;;
+            nginx-light) systemctl disable --quiet nginx || true ;;
+            podman) systemctl disable --quiet podman.socket podman-auto-update.timer \
+                podman-restart.service podman.service || true ;;
+        esac
+    done
+}
+
+write_env
+wanted=$(missing)
+[ -n "$wanted" ] || exit 0
+# shellcheck disable=SC2086 # a list of names
+set -- $wanted
+if ! have apt-get; then
+    say "these are missing, and apt-get is not here to fetch them: $*"
+    exit 1
+fi
+if is_root; then
+    say "installing $*"
+    { apt_install "$@" && disable_services "$@"; } || say "could not install; unpacking instead"
+fi
+wanted=$(missing)
+if [ -n "$wanted" ]; then
+    # shellcheck disable=SC2086
+    set -- $wanted
+    say "unpacking $* into $parts/root"
+    apt_unpack "$@" || say "some packages could not be fetched"
+    write_env
+fi
+wanted=$(missing)
+if [ -n "$wanted" ]; then
+    # shellcheck disable=SC2086
+    say "still missing:" $wanted
+    exit 1
+fi

@@ -1,0 +1,225 @@
+"""A scripted HTTP server on loopback: real HTTP, faults on demand, a log of what was asked.
+
+A fault is queued for the requests that match it; each one that matches takes one of its times.
+Nothing here sleeps: what stalls waits for an event that the test sets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
+from typing_extensions import Self
+
+PIECE = 2**16
+
+
+@dataclass
+class Reply:
+    """What is sent back: all of it can be wrong.
+
+    ``cut`` closes the connection after so many bytes of the body; at ``gate_at`` bytes the reply
+    waits for ``gate``; ``length`` is announced in place of the body's true length, and no length
+    at all (chunked) when it is negative.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
+    length: int | None = None
+    cut: int | None = None
+    gate: asyncio.Event | None = None
+    gate_at: int = 0
+    #: Under which name the body's bytes are counted in ``FakeServer.sent``.
+    counted_as: str = ""
+
+
+def reply(status: int = 200, body: bytes | str = b"", **headers: str) -> Reply:
+    """A reply; underscores in header names become dashes."""
+    raw = body.encode() if isinstance(body, str) else body
+    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    return Reply(status, raw, named)
+
+
+@dataclass
+class Fault:
+    """What goes wrong with requests whose "METHOD /path?query" the pattern is found in.
+
+    ``times`` None means always. ``instead`` is sent without doing what was asked; ``change`` alters
+    the proper reply.
+    """
+
+    pattern: str
+    times: int | None = 1
+    instead: Callable[[], Reply] | None = None
+    change: Callable[[Reply], None] | None = None
+    drop: bool = False
+
+    def takes(self, line: str) -> bool:
+        """Whether this request has the fault; counts it."""
+        if self.times == 0 or not re.search(self.pattern, line):
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it came; ``path`` holds the query, exactly as it was on the wire."""
+
+    method: str
+    path: str
+    headers: CIMultiDict[str]
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+class FakeServer:
+    """The server; subclasses say what the proper reply is."""
+
+    def __init__(self) -> None:
+        self.requests: list[Seen] = []
+        self.faults: list[Fault] = []
+        self.sent: Counter[str] = Counter()
+        self.port = 0
+        self.scheme = "http"
+
+    async def respond(self, request: web.BaseRequest) -> Reply:
+        """The proper reply to a request."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """Host and port, as a registry is called in references."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.name}"
+
+    def lines(self, pattern: str = "") -> list[str]:
+        """The requests so far that a pattern is found in."""
+        return [seen.line for seen in self.requests if re.search(pattern, seen.line)]
+
+    def asked(self, pattern: str) -> list[Seen]:
+        """As ``lines``, with headers."""
+        return [seen for seen in self.requests if re.search(pattern, seen.line)]
+
+    def answer(
+        self, pattern: str, status: int, body: bytes | str = b"", times: int | None = 1, **headers: str
+    ) -> None:
+        """Send this in place of the proper reply."""
+        self.faults.append(
+            Fault(pattern, times, instead=lambda: reply(status, body, **headers))
+        )
+
+    def change(
+        self, pattern: str, change: Callable[[Reply], None], times: int | None = None
+    ) -> None:
+        """Alter the proper reply."""
+        self.faults.append(Fault(pattern, times, change=change))
+
+    def cut(self, pattern: str, at: int, times: int | None = 1) -> None:
+        """Close the connection after so many bytes of the body."""
+        self.change(pattern, lambda answer: setattr(answer, "cut", at), times)
+
+    def drop(self, pattern: str, times: int | None = 1) -> None:
+        """Close the connection without an answer."""
+        self.faults.append(Fault(pattern, times, drop=True))
+
+    def stall(self, pattern: str, gate: asyncio.Event, at: int = 0, times: int | None = 1) -> None:
+        """Send so many bytes of the body, then nothing until the gate is opened."""
+
+        def change(answer: Reply) -> None:
+            answer.gate, answer.gate_at = gate, at
+
+        self.change(pattern, change, times)
+
+    def announce(self, pattern: str, length: int, times: int | None = 1) -> None:
+        """Send a wrong Content-Length; negative: none, in chunked coding."""
+        self.change(pattern, lambda answer: setattr(answer, "length", length), times)
+
+    def header(self, pattern: str, name: str, value: str | None, times: int | None = None) -> None:
+        """Set a header, or take it away."""
+
+        def change(answer: Reply) -> None:
+            answer.headers.popall(name, None)
+            if value is not None:
+                answer.headers[name] = value
+
+        self.change(pattern, change, times)
+
+    @asynccontextmanager
+    async def serve(self, **site: Any) -> AsyncIterator[Self]:
+        """Listen on a free loopback port as long as the context lasts."""
+        runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0)
+        await runner.setup()
+        try:
+            if "path" in site:
+                await web.UnixSite(runner, **site).start()
+            else:
+                await web.TCPSite(runner, "127.0.0.1", 0, **site).start()
+                self.port = runner.addresses[0][1]
+                self.scheme = "https" if site.get("ssl_context") else "http"
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        seen = Seen(request.method, request.raw_path, CIMultiDict(request.headers))
+        self.requests.append(seen)
+        faults = [fault for fault in self.faults if fault.takes(seen.line)]
+        if any(fault.drop for fault in faults):
+            return self._break_off(request)
+        instead = next((fault.instead for fault in faults if fault.instead), None)
+        answer = instead() if instead else await self.respond(request)
+        for fault in faults:
+            if fault.change:
+                fault.change(answer)
+        return await self._send(request, answer)
+
+    async def _send(self, request: web.BaseRequest, answer: Reply) -> web.StreamResponse:
+        response = web.StreamResponse(status=answer.status, headers=answer.headers)
+        if answer.length is None:
+            response.content_length = len(answer.body)
+        elif answer.length < 0:
+            response.enable_chunked_encoding()
+        else:
+            response.content_length = answer.length
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        stop = len(answer.body) if answer.cut is None else min(answer.cut, len(answer.body))
+        at = 0
+        while at < stop or answer.gate is not None:
+            if answer.gate is not None and at >= min(answer.gate_at, stop):
+                await answer.gate.wait()
+                answer.gate = None
+                continue
+            end = min(at + PIECE, stop if answer.gate is None else min(answer.gate_at, stop))
+            await response.write(answer.body[at:end])
+            self.sent[answer.counted_as] += end - at
+            at = end
+        if answer.cut is not None or (answer.length or 0) > len(answer.body):
+            return self._break_off(request, response)
+        await response.write_eof()
+        return response
+
+    @staticmethod
+    def _break_off(
+        request: web.BaseRequest, response: web.StreamResponse | None = None
+    ) -> web.StreamResponse:
+        if request.transport is not None:
+            # close and not abort: what was written so far shall arrive.
+            request.transport.close()
+        return response or web.Response()
