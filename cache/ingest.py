@@ -196,8 +196,9 @@ class Ingest:
         if not self._ended:
             self._ended = True
             self._ending = asyncio.ensure_future(self._give_up(cause, discard=discard))
-        if self._ending is not None:
             await asyncio.shield(self._ending)
+        elif self._ending is not None:
+            await asyncio.wait([self._ending])
 
     async def _give_up(self, cause: BaseException, *, discard: bool) -> None:
         await self._settle()

@@ -20,7 +20,6 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from registryd.oci.errors import ConfigInvalid
-from registryd.secrets import redact_url
 from registryd.tables import (
     KeyWrong,
     absolute,
@@ -119,7 +118,7 @@ def _endpoint(url: str) -> str:
     socket = scheme == "unix" and not parts.netloc and parts.path.startswith("/")
     if url and not whole_host and not socket:
         forms = '"https://HOST[:PORT][/PREFIX]", "http://..." or "unix:///PATH"'
-        raise ConfigInvalid(f"{shown(redact_url(url))} is not an endpoint (write {forms})")
+        raise ConfigInvalid(f"{shown(url)} is not an endpoint (write {forms})")
     return url
 
 

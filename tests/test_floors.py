@@ -24,6 +24,7 @@ FLOORS = (
     ("registryd.access",),
     ("registryd.operations",),
     ("registryd.server",),
+    ("registryd.systemd",),
     ("registryd.services",),
     ("registryd.daemon", "registryd.cli"),
 )

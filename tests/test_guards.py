@@ -31,6 +31,8 @@ def logs(folder):
     try: 1 / 0
     except ZeroDivisionError: logging.exception("known")
 async def in_a_thread(folder): await asyncio.to_thread(opens, folder)
+async def on_another_loop(folder):
+    await asyncio.to_thread(asyncio.run, in_a_coroutine(folder))
 async def by_a_library(folder): await (await asyncio.create_subprocess_exec("true")).wait()
 
 async def waits(): await asyncio.sleep(3600)
@@ -47,7 +49,7 @@ from cache import ours
 
 @pytest.mark.parametrize("name", ["opens", "opens_by_path", "opens_temporary", "renames", "removes",
     "makes", "lists", "connects", "runs", "sleeps", "in_a_coroutine",
-    "imports", "logs", "in_a_thread", "by_a_library"])
+    "imports", "logs", "in_a_thread", "on_another_loop", "by_a_library"])
 async def test_blocking(name, tmp_path):
     result = getattr(ours, name)(tmp_path)
     if inspect.isawaitable(result): await result
@@ -109,6 +111,7 @@ LEFT_ALONE = {
     "test_blocking[imports]",
     "test_blocking[logs]",
     "test_blocking[in_a_thread]",
+    "test_blocking[on_another_loop]",
     "test_blocking[by_a_library]",
     "test_blocking_without_loop",
     "test_blocking_in_a_test",

@@ -1,7 +1,7 @@
 """Sizes and times as people write them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registryd.oci.errors import UsageError
@@ -103,6 +103,7 @@ def test_size_is_number_times_unit(number: int, unit: str) -> None:
 
 
 @given(st.integers(0, 10**12))
+@example(1001)  # 1.001 * 1000 is less than 1001
 def test_duration_written_is_read_back(milliseconds: int) -> None:
     """format_duration is exact to the millisecond."""
     assert milliseconds / 1000 == parse_duration(format_duration(milliseconds / 1000))

@@ -94,7 +94,7 @@ def _chosen(context: Context, registries: tuple[str, ...], side: str) -> Backend
     if root:
         return _local(context, Path(root), registries, side)
     named = options.socket or environ.get("REGISTRYD_SOCKET")
-    daemon = _daemon(Path(named)) if named else _running_daemon(context)
+    daemon = _daemon(Path(named).absolute()) if named else _running_daemon(context)
     return daemon or _local(context, None, registries, side)
 
 

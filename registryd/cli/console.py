@@ -1,4 +1,4 @@
-"""Where a command writes: data to stdout, words to stderr.
+"""Where a command reads and writes: data to stdout, words to stderr, answers from stdin.
 
 Invariants:
 - raw bytes go out as they are, with no newline added;
@@ -16,14 +16,17 @@ from typing import Any, TextIO
 
 from registryd.cli.errors import printable
 from registryd.cli.tables import Column, layout
+from registryd.oci.errors import UsageError
+from registryd.secrets import Secret
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The two outputs of a command."""
+    """The standard streams of a command."""
 
     out: TextIO
     err: TextIO
+    typed: TextIO
 
     def line(self, text: str) -> None:
         """One line of data."""
@@ -53,6 +56,24 @@ class Console:
         """A line for people."""
         self.err.write(printable(text) + "\n")
         self.err.flush()
+
+    def ask(self, question: str) -> str:
+        """The line that a person types. Raises UsageError where nobody is there to ask."""
+        self._check_terminal(question)
+        self.err.write(f"{question}: ")
+        self.err.flush()
+        return self.typed.readline().strip()
+
+    def ask_secret(self, question: str) -> Secret:
+        """The same, without showing what is typed."""
+        import getpass
+
+        self._check_terminal(question)
+        return Secret(getpass.getpass(f"{question}: ", self.err))
+
+    def _check_terminal(self, question: str) -> None:
+        if not self.typed.isatty():
+            raise UsageError(f"no terminal to ask for the {question.lower()}")
 
     def flush(self) -> None:
         """Send out what is written. Raises BrokenPipeError when the reader of stdout has left."""

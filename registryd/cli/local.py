@@ -76,7 +76,10 @@ class LocalBackend:
         async def ask(operations: Operations) -> Any:
             return await getattr(operations, operation)(*positional, **named)
 
-        return asyncio.run(self._with_operations(ask))
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._with_operations(ask))
 
     async def _with_operations(self, ask: Callable[[Operations], Awaitable[Any]]) -> Any:
         from registryd.services import open_operations

@@ -7,10 +7,10 @@ Invariants:
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from registryd.cli.command import Context
+from registryd.cli.console import Console
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import check_registry, normalised
 from registryd.remote.credentials import CredentialFiles, default_paths
@@ -31,7 +31,7 @@ def login_for(
             return None
         creds = getattr(options, f"{prefix}creds", None)
         if creds is not None:
-            return from_flag(creds, "--" + f"{prefix}creds".replace("_", "-"))
+            return from_flag(context.console, creds, "--" + f"{prefix}creds".replace("_", "-"))
     return files(context).find(registry, repository)
 
 
@@ -45,22 +45,13 @@ def files(context: Context) -> CredentialFiles:
     return CredentialFiles(default_paths(context.environ, context.home))
 
 
-def from_flag(value: str, flag: str) -> Login:
+def from_flag(console: Console, value: str, flag: str) -> Login:
     """The login in USER[:PASSWORD]; a password that is missing is asked for. Raises UsageError."""
     user, colon, password = value.partition(":")
     if not user:
         raise UsageError(f"{flag} is written USER[:PASSWORD]")
-    secret = Secret(password) if colon else ask_password(f"{flag} {user}")
+    secret = Secret(password) if colon else console.ask_secret(f"Password of {user}")
     return Login(user, secret, origin=flag)
-
-
-def ask_password(what: str) -> Secret:
-    """A password from the terminal. Raises UsageError when there is none to ask."""
-    import getpass
-
-    if not sys.stdin.isatty():
-        raise UsageError(f"{what}: no password, and no terminal to ask for it")
-    return Secret(getpass.getpass("Password: "))
 
 
 def registry_name(text: str) -> str:

@@ -36,7 +36,7 @@ exit codes: 0 done, 1 failed, 2 not found, 3 no access, 4 rate limited, 5 digest
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the program with these arguments (the process's own unless given); the exit code."""
-    console = Console(sys.stdout, sys.stderr)
+    console = Console(sys.stdout, sys.stderr, sys.stdin)
     return program(sys.argv[1:] if words is None else words, console, os.environ)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from registryd.cli.command import Context
 from registryd.cli.settings import settings
+from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
 
 
@@ -31,13 +32,3 @@ async def open_remotes(
         proxies=proxies_of(context.environ),
     ) as remotes:
         yield remotes
-
-
-def proxies_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """The proxies that an environment names (``https_proxy``, ``NO_PROXY`` ...), by scheme."""
-    schemes = ("http", "https", "all", "no")
-    found = {
-        scheme: environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY") or ""
-        for scheme in schemes
-    }
-    return {scheme: value for scheme, value in found.items() if value}

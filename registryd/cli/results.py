@@ -10,7 +10,7 @@ FILE_FORMS = ("oci:", "dir:")
 
 
 def tell_result(context: Context, done: Event) -> None:
-    """NAME@DIGEST in canonical form (of a file the digest); with --format json the event, without its kind."""
+    """NAME@DIGEST (of a file the digest); with --format json the event without its kind."""
     if context.options.format == "json":
         context.console.json({key: value for key, value in done.items() if key != "event"})
         return

@@ -5,6 +5,7 @@ Invariant: a flag for a connection changes the registries that the command names
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,8 @@ def settings(
         config = replace(config, cache=replace(config.cache, root=root.absolute()))
     if context.options.jobs is not None:
         config = replace(config, transfer=replace(config.transfer, jobs=context.options.jobs))
+    if context.options.no_creds:  # no file at all would mean those in their usual places
+        config = replace(config, access=replace(config.access, authfiles=(Path(os.devnull),)))
     wanted = connection(context, side)
     known = dict(config.registries)
     for registry in registries:

@@ -13,7 +13,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -105,6 +105,7 @@ class SocketBackend:
                     raise _refusal(event, f"{operation} failed")
                 report(event)
                 if event.get("event") == "done":
+                    _leave_politely(answer)
                     return event
         raise self._broken(operation, "no last event")
 
@@ -182,6 +183,12 @@ class SocketBackend:
             return _refusal({**first, "exit_code": body.get("exit_code")}, nothing)
         except (ValueError, LookupError, TypeError):
             return DaemonRefused(nothing)
+
+
+def _leave_politely(answer: http.client.HTTPResponse) -> None:
+    """Wait for the end of a stream whose last event is here: the daemon writes it yet."""
+    with suppress(OSError, http.client.HTTPException):
+        answer.readline(LINE_LIMIT)
 
 
 def _refusal(entry: Mapping[str, Any], otherwise: str) -> DaemonRefused:

@@ -44,7 +44,7 @@ class Tally:
         if event.get("event") != "blob" or "digest" not in event:
             return None
         blob = self._blob(str(event["digest"]))
-        changed = event.get("state", blob.state) != blob.state or not blob.size
+        changed = event.get("state", blob.state) != blob.state
         blob.kind = str(event.get("kind") or blob.kind)
         blob.size = int(event.get("size") or blob.size)
         blob.state = str(event.get("state") or blob.state)

@@ -1,9 +1,9 @@
 """Copies done in this process, with the user's own credentials: between any two places.
 
 Invariants:
-- the node cache is read through the daemon's socket where there is one (a registry like any
-  other), and as the OCI layout that its root is where there is none;
-- what goes into the cache goes through the process that writes to it.
+- the node cache is one more registry behind the daemon's socket where there is a daemon, and
+  a node opened in this process where there is none: what writes to a root is one process;
+- what the cache does not hold of an image that is read from it, it fetches.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from urllib.parse import quote
 
 from registryd.cli.backend import Backend, Event, Report
 from registryd.cli.command import Context
 from registryd.cli.logins import login_for
-from registryd.cli.own_names import check_own_name
+from registryd.cli.own_names import OWN_REGISTRY, check_own_name
 from registryd.cli.remotes import open_remotes
-from registryd.images.layout import LayoutSource
+from registryd.cli.settings import settings
 from registryd.images.transports import ImageLocation
-from registryd.oci.errors import UsageError
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
+from registryd.operations import Node
 from registryd.ports import Remote, Sink, Source
+from registryd.secrets import Login
+from registryd.services import open_node
+from registryd.transfer.cached import CachedSink, CachedSource
 from registryd.transfer.copy import copy_image
 from registryd.transfer.endpoints import RegistrySink, RegistrySource
 from registryd.transfer.report import copied
@@ -48,23 +51,28 @@ def copy(
     ``cache`` is needed where one side is ``cache:``; ``sides`` are the prefixes of each side's
     own flags in the options.
     """
-    return asyncio.run(_copy(Ends(context, cache), source, target, report, platforms, sides))
+
+    async def run() -> Event:
+        async with AsyncExitStack() as stack:
+            ends = Ends(context, cache, stack)
+            origin = await ends.source(source, sides[0])
+            goal = await ends.sink(target, sides[1], source)
+            return await _copy(origin, goal, target, platforms, context, report)
+
+    return asyncio.run(run())
 
 
 async def _copy(
-    ends: Ends,
-    source: ImageLocation,
+    origin: Source,
+    goal: Sink,
     target: ImageLocation,
-    report: Report,
     platforms: Sequence[Platform],
-    sides: tuple[str, str],
+    context: Context,
+    report: Report,
 ) -> Event:
     started = monotonic()
-    jobs = ends.context.options.jobs or DEFAULT_JOBS
-    async with AsyncExitStack() as stack:
-        origin = await ends.source(source, stack, sides[0])
-        goal = await ends.sink(target, stack, sides[1], source)
-        result = await copy_image(origin, goal, platforms=platforms, jobs=jobs, report=report)
+    jobs = context.options.jobs or DEFAULT_JOBS
+    result = await copy_image(origin, goal, platforms=platforms, jobs=jobs, report=report)
     event: Event = copied(
         target.reference or str(target),
         result.descriptor.digest,
@@ -79,55 +87,69 @@ async def _copy(
     return event
 
 
-@dataclass(frozen=True, slots=True)
 class Ends:
     """Makes a Source or Sink of a location; what it opens, the stack closes."""
 
-    context: Context
-    cache: Backend | None
+    def __init__(self, context: Context, cache: Backend | None, stack: AsyncExitStack) -> None:
+        self._context = context
+        self._cache = cache
+        self._stack = stack
+        self._node: Node | None = None
 
-    async def source(self, location: ImageLocation, stack: AsyncExitStack, side: str) -> Source:
+    async def source(self, location: ImageLocation, side: str) -> Source:
         """Where to read. Raises Fault."""
         reference = location.reference
         if reference is None:
             return location.file_source()
         if location.transport == "registry":
-            return RegistrySource(await self._registry(reference, stack, side), reference)
-        if self.cache is not None and self.cache.root is not None:
-            return LayoutSource(self.cache.root, str(reference))
-        return RegistrySource(await self._daemon(reference, stack), reference)
+            return RegistrySource(await self._registry(reference, side), reference)
+        if self._cache is not None and self._cache.socket is not None:
+            remote = await self._daemon(reference, self._cache.socket)
+            return RegistrySource(remote, reference)
+        node = await self._own_node()
+        upstream = None
+        if reference.registry != OWN_REGISTRY:
+            upstream = node.remotes.remote(reference.registry, await self._login(reference, side))
+        return CachedSource(node.library, node.store, reference, upstream)
 
-    async def sink(
-        self, location: ImageLocation, stack: AsyncExitStack, side: str, origin: ImageLocation
-    ) -> Sink:
+    async def sink(self, location: ImageLocation, side: str, origin: ImageLocation) -> Sink:
         """Where to write what comes from ``origin``. Raises Fault."""
         reference = location.reference
         if reference is None:
             return location.file_sink()
         if location.transport == "registry":
-            remote = await self._registry(reference, stack, side)
+            remote = await self._registry(reference, side)
             return RegistrySink(remote, reference, mount_from=_sibling(origin, reference))
         check_own_name(reference)
-        return RegistrySink(await self._daemon(reference, stack), reference)
+        if self._cache is not None and self._cache.socket is not None:
+            return RegistrySink(await self._daemon(reference, self._cache.socket), reference)
+        node = await self._own_node()
+        return CachedSink(node.library, node.store, reference)
 
-    async def _registry(self, reference: Reference, stack: AsyncExitStack, side: str) -> Remote:
-        login = await asyncio.to_thread(
-            login_for, self.context, reference.registry, reference.repository, side=side
-        )
-        remotes = await stack.enter_async_context(
-            open_remotes(self.context, reference.registry, side=side)
-        )
+    async def _registry(self, reference: Reference, side: str) -> Remote:
+        login = await self._login(reference, side)
+        opening = open_remotes(self._context, reference.registry, side=side)
+        remotes = await self._stack.enter_async_context(opening)
         return remotes.remote(reference.registry, login)
 
-    async def _daemon(self, reference: Reference, stack: AsyncExitStack) -> Remote:
+    async def _login(self, reference: Reference, side: str) -> Login | None:
+        registry, repository = reference.registry, reference.repository
+        return await asyncio.to_thread(login_for, self._context, registry, repository, side=side)
+
+    async def _daemon(self, reference: Reference, socket: Path) -> Remote:
         """The daemon as the registry that this name belongs to."""
-        if self.cache is None or self.cache.socket is None:
-            raise UsageError(f"cache:{reference} needs a daemon to take it in (start registryd)")
-        endpoint = f"unix://{quote(str(self.cache.socket.absolute()))}"
-        remotes = await stack.enter_async_context(
-            open_remotes(self.context, reference.registry, endpoint=endpoint)
-        )
+        endpoint = f"unix://{quote(str(socket))}"
+        opening = open_remotes(self._context, reference.registry, endpoint=endpoint)
+        remotes = await self._stack.enter_async_context(opening)
         return remotes.remote(reference.registry)
+
+    async def _own_node(self) -> Node:
+        """The cache of this process; opened once, as its root can be opened only once."""
+        if self._node is None:
+            root = self._cache.root if self._cache is not None else None
+            opening = open_node(settings(self._context, root=root), self._context.environ)
+            self._node = await self._stack.enter_async_context(opening)
+        return self._node
 
 
 def _sibling(origin: ImageLocation, target: Reference) -> str:

@@ -18,7 +18,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cache.content import Descriptor, Digest, verify
+from cache.content import Descriptor, Digest
 from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import (
     holds,
@@ -113,7 +113,6 @@ class LayoutSink:
 
     def _put_manifest(self, document: Document, root: bool) -> None:
         self._prepare()
-        verify(document.raw, document.digest)
         write_small(blob_path(self._path, document.digest), document.raw)
         if root:
             with _locked(self._path):

@@ -59,11 +59,16 @@ class Answer:
         return self.headers.get("Content-Type", "")
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, in pieces of about the read buffer. Raises TransportError."""
-        read = self._response.content.readany
+        """The body in the pieces in which it came off the wire. Raises TransportError."""
+        # Not readany(): that joins what is buffered, a copy of every byte.
+        read = self._response.content.readchunk
         try:
-            while piece := await read():
-                yield piece
+            while True:
+                piece, chunk_ends = await read()
+                if piece:
+                    yield piece
+                elif not chunk_ends:
+                    return
         except FOREIGN as error:
             raise explain(error, self.host, self._stall) from error
 

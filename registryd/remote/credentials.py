@@ -14,6 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -219,5 +220,6 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         draft.replace(target)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise ConfigInvalid(f"{path}: cannot be written: {error.strerror}") from error

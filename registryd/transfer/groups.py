@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """As asyncio.TaskGroup, but the first task's exception comes out as itself."""
+    error: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             yield group
     except BaseExceptionGroup as several:
-        raise _first(several) from None
+        error = _first(several)
+    if error is not None:  # outside of the except block, so that its own cause is kept
+        raise error
 
 
 def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -40,9 +40,11 @@ class Ctl:
     home: Path
     environ: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *words: str) -> Outcome:
+    def __call__(self, *words: str, typed: str = "") -> Outcome:
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-        code = program(words, Console(out, err), {"HOME": str(self.home), **self.environ})
+        code = program(
+            words, Console(out, err, io.StringIO(typed)), {"HOME": str(self.home), **self.environ}
+        )
         for stream in (out, err):
             stream.flush()
         return Outcome(code, out.buffer.getvalue(), err.buffer.getvalue().decode())

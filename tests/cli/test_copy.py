@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ SAMPLE = index(
     amd64=image(b"shared", b"amd layer"), arm64=image(b"shared", b"arm", architecture="arm64")
 )
 DIGEST = str(SAMPLE.root.digest)
-ARM = str(next(d for d in SAMPLE.root.children if d.digest in SAMPLE.documents).digest)
+ARM = str([d for d in SAMPLE.root.children if d.digest in SAMPLE.documents][-1].digest)
 
 
 def write_layout(folder: Path, tag: str, sample: Sample = SAMPLE) -> Path:
@@ -124,15 +124,14 @@ def test_into_the_cache_under_another_registrys_name(ctl: Ctl, tmp_path: Path) -
 
 
 def test_login_push_copy_logout(
-    ctl: Ctl, layout: Path, tmp_path: Path, registry: RealRegistry, monkeypatch: pytest.MonkeyPatch
+    ctl: Ctl, layout: Path, tmp_path: Path, registry: RealRegistry
 ) -> None:
     """What login keeps is what push and copy use, and what logout takes away."""
     authfile = ctl.home / "auth.json"
     ctl.environ["REGISTRY_AUTH_FILE"] = str(authfile)
     name = f"{registry.name}/team/app"
-    monkeypatch.setattr("sys.stdin", io.StringIO("s3cret\n"))
 
-    logged_in = ctl("login", registry.name, "-u", "ann", "--password-stdin")
+    logged_in = ctl("login", registry.name, "-u", "ann", "--password-stdin", typed="s3cret\n")
     pushed = ctl("push", f"oci:{layout}:v1", f"{name}:1", "-q")
     copied = ctl("copy", f"docker://{name}:1", f"{name}-two:1", "-q")
     fetched = ctl("copy", f"{name}-two@{DIGEST}", f"oci:{tmp_path / 'back'}:x", "-q")
@@ -151,14 +150,11 @@ def test_login_push_copy_logout(
     assert json.loads(authfile.read_text()) == {"auths": {}}
 
 
-def test_a_login_that_is_refused_is_not_kept(
-    ctl: Ctl, registry: RealRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_login_that_is_refused_is_not_kept(ctl: Ctl, registry: RealRegistry) -> None:
     """A wrong password: exit 3, nothing written, the password nowhere."""
     ctl.environ["REGISTRY_AUTH_FILE"] = str(ctl.home / "auth.json")
-    monkeypatch.setattr("sys.stdin", io.StringIO("wr0ng\n"))
 
-    outcome = ctl("login", registry.name, "-u", "ann", "--password-stdin", "-v")
+    outcome = ctl("login", registry.name, "-u", "ann", "--password-stdin", "-v", typed="wr0ng\n")
 
     assert outcome.code == 3
     assert "wr0ng" not in outcome.err
@@ -176,6 +172,22 @@ def test_each_side_of_a_copy_has_its_own_credentials(
     assert ctl(*words, "--creds", bad).code == 3
     assert ctl(*words, "--creds", good, "--dest-no-creds").code == 3
     assert ctl(*words, "--creds", good, "--src-creds", bad).code == 0
+
+
+def test_no_creds_means_none_in_this_process_too(
+    ctl: Ctl, layout: Path, tmp_path: Path, registry: RealRegistry
+) -> None:
+    """What lies in the user's files is not used behind the command's back."""
+    name, authfile = f"{registry.name}/quiet:1", ctl.home / "auth.json"
+    ctl.environ.update(
+        {"REGISTRY_AUTH_FILE": str(authfile), "REGISTRYD_ROOT": str(tmp_path / "root")}
+    )
+    entry = base64.b64encode(b"ann:s3cret").decode()
+    authfile.write_text(json.dumps({"auths": {registry.name: {"auth": entry}}}))
+    ctl("push", f"oci:{layout}:v1", name, "-q")
+
+    assert ctl("digest", name).code == 0
+    assert ctl("digest", name, "--no-creds").code == 3
 
 
 def test_logout_of_what_is_not_there(ctl: Ctl) -> None:

@@ -164,7 +164,7 @@ def test_an_unexpected_error_is_one_line_and_v_shows_the_traceback() -> None:
     for words, lines in ((["version"], 1), (["version", "-v"], 5)):
         err = io.StringIO()
 
-        assert program(words, Console(Broken(), err), {}) == 1
+        assert program(words, Console(Broken(), err, io.StringIO()), {}) == 1
         said = err.getvalue().splitlines()
         assert said[-1].startswith("registryctl: unexpected RuntimeError: boom (run with -v")
         assert (len(said) == 1) == (lines == 1)
@@ -180,6 +180,8 @@ def test_a_reader_that_leaves_is_no_error_to_talk_of() -> None:
         stderr=subprocess.PIPE,
         text=True,
         check=False,
+        # Buffered, as it is for people: what is left would be flushed at the very end.
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
     )
     os.close(write)
 

@@ -51,7 +51,7 @@ def moved(offset: int, total: int = 1024) -> dict[str, object]:
 def context(err: io.StringIO, **options: object) -> Context:
     """What a command has, with these options."""
     namespace = argparse.Namespace(**{**DEFAULTS, **options})
-    return Context(namespace, Console(io.StringIO(), err), {}, Path("/"))
+    return Context(namespace, Console(io.StringIO(), err, io.StringIO()), {}, Path("/"))
 
 
 def test_tally_follows_a_blob() -> None:
@@ -80,7 +80,7 @@ def test_tally_ignores_what_it_does_not_know(event: dict[str, object]) -> None:
 def test_plain_says_each_state_once() -> None:
     """A line for a change of state, none for a repetition or for progress."""
     err = io.StringIO()
-    show = progress.PlainProgress(Console(io.StringIO(), err), Clock())
+    show = progress.PlainProgress(Console(io.StringIO(), err, io.StringIO()), Clock())
 
     show({"event": "resolved", "reference": "r", "digest": LAYER})
     for event in (blob("fetching"), blob("fetching"), moved(5), moved(9), blob("done")):
@@ -96,7 +96,7 @@ def test_plain_says_each_state_once() -> None:
 def test_plain_tells_the_rate_every_ten_seconds() -> None:
     """Not after 9.9 s, and from then on of what moved since the last time."""
     err, clock = io.StringIO(), Clock()
-    show = progress.PlainProgress(Console(io.StringIO(), err), clock)
+    show = progress.PlainProgress(Console(io.StringIO(), err, io.StringIO()), clock)
     size = 100 * 1024
 
     show(blob("fetching", size))
@@ -150,7 +150,7 @@ def test_the_form_follows_flags_and_terminal(
 def test_bars_have_patience() -> None:
     """What is over at once draws nothing; what still runs after a moment does."""
     err, clock = Terminal(), Clock()
-    bars = progress.PatientBars(Console(io.StringIO(), err), clock)
+    bars = progress.PatientBars(Console(io.StringIO(), err, io.StringIO()), clock)
 
     bars(blob("fetching"))
     assert err.getvalue() == ""
@@ -164,7 +164,7 @@ def test_bars_have_patience() -> None:
 def test_bars_of_finished_work_draw_nothing() -> None:
     """After the moment, but with nothing left: no bars."""
     err, clock = Terminal(), Clock()
-    bars = progress.PatientBars(Console(io.StringIO(), err), clock)
+    bars = progress.PatientBars(Console(io.StringIO(), err, io.StringIO()), clock)
 
     clock.now = 1.0
     bars(blob("held"))
@@ -178,7 +178,7 @@ def test_only_bars_import_rich() -> None:
     code = (
         "import sys, io; from registryd.cli.console import Console\n"
         "from registryd.cli.progress import PlainProgress\n"
-        "PlainProgress(Console(sys.stdout, sys.stderr))({'event': 'resolved'})\n"
+        "PlainProgress(Console(sys.stdout, sys.stderr, sys.stdin))({'event': 'resolved'})\n"
         "sys.exit('rich' in sys.modules)"
     )
 

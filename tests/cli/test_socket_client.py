@@ -10,7 +10,7 @@ import pytest
 from registryd.cli.errors import DaemonRefused, DaemonUnreachable
 from registryd.cli.socket_client import ROUTES, SocketBackend
 from registryd.secrets import Login, Secret
-from tests.fakes.daemon import Answer, FakeDaemon
+from tests.fakes.daemon import Answer, FakeDaemon, fake_daemon
 
 DIGEST = "sha256:" + "a" * 64
 DONE = {"event": "done", "reference": "docker.io/library/alpine:3.20", "digest": DIGEST}
@@ -94,12 +94,22 @@ def test_stream_reports_each_event_and_gives_the_last(daemon: FakeDaemon) -> Non
     assert seen == [progress, {"event": "new thing"}, DONE]
 
 
+def test_a_stream_is_read_to_its_end(tmp_path: Path) -> None:
+    """The client stays until the daemon has ended the stream: leaving earlier is an abort."""
+    with fake_daemon(tmp_path / "d.sock") as daemon:
+        daemon.on("POST", "/api/v1/pull", Answer.events(DONE, pause=0.1))
+
+        SocketBackend(daemon.socket).stream("pull", {}, lambda event: None)
+
+    assert daemon.left_early == 0
+
+
 def test_a_failed_event_is_the_error_it_tells_of(daemon: FakeDaemon) -> None:
     """The line and the exit code of "failed" are those of the command."""
     failed = {"event": "failed", "message": "no such tag", "code": "X", "exit_code": 2}
     daemon.on("POST", "/api/v1/pull", Answer.events(failed))
 
-    with pytest.raises(DaemonRefused, match="^no such tag$") as caught:
+    with pytest.raises(DaemonRefused, match=r"^no such tag$") as caught:
         SocketBackend(daemon.socket).stream("pull", {}, lambda event: None)
 
     assert caught.value.ends_with == 2
@@ -109,6 +119,14 @@ def test_a_failed_event_is_the_error_it_tells_of(daemon: FakeDaemon) -> None:
 def test_a_stream_without_its_last_event_is_broken(daemon: FakeDaemon, cut: bool) -> None:
     """A stream that ends well-formed or in mid-line, but without "done", is no success."""
     daemon.on("POST", "/api/v1/pull", Answer.events({"event": "resolved"}, cut=cut))
+
+    with pytest.raises(DaemonUnreachable, match="broke off in the middle of pull"):
+        SocketBackend(daemon.socket).stream("pull", {}, lambda event: None)
+
+
+def test_a_last_line_without_its_end_is_broken(daemon: FakeDaemon) -> None:
+    """An event counts when its line is whole."""
+    daemon.on("POST", "/api/v1/pull", Answer(b'{"event": "done"}', stream=True))
 
     with pytest.raises(DaemonUnreachable, match="broke off in the middle of pull"):
         SocketBackend(daemon.socket).stream("pull", {}, lambda event: None)
@@ -137,7 +155,7 @@ def test_a_refusal_carries_line_and_exit_code(daemon: FakeDaemon) -> None:
     """The API's error body becomes the error."""
     daemon.on("GET", "/api/v1/digest", Answer.refusal(429, "docker.io: too many requests", 4))
 
-    with pytest.raises(DaemonRefused, match="^docker.io: too many requests$") as caught:
+    with pytest.raises(DaemonRefused, match=r"^docker\.io: too many requests$") as caught:
         SocketBackend(daemon.socket).call("digest", {"reference": "r"})
 
     assert caught.value.ends_with == 4

@@ -6,6 +6,7 @@ It takes any request, writes it down, and gives the answer scripted for its meth
 from __future__ import annotations
 
 import json
+import select
 import socketserver
 import sys
 import threading
@@ -20,13 +21,17 @@ from urllib.parse import parse_qsl, urlsplit
 
 @dataclass(frozen=True)
 class Answer:
-    """One scripted answer; ``cut`` ends the connection before the body is whole."""
+    """One scripted answer; ``cut`` ends the connection before the body is whole.
+
+    ``pause`` is how long a stream waits after its last event for a client that leaves too early.
+    """
 
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: bool = False
     cut: bool = False
+    pause: float = 0.0
 
     @classmethod
     def of(cls, value: Any, status: int = 200) -> Answer:
@@ -34,9 +39,10 @@ class Answer:
         return cls(json.dumps(value).encode(), status, {"Content-Type": "application/json"})
 
     @classmethod
-    def events(cls, *events: Mapping[str, Any], cut: bool = False) -> Answer:
+    def events(cls, *events: Mapping[str, Any], cut: bool = False, pause: float = 0) -> Answer:
         """A stream of JSON lines, each its own chunk."""
-        return cls(b"".join(json.dumps(e).encode() + b"\n" for e in events), stream=True, cut=cut)
+        lines = b"".join(json.dumps(event).encode() + b"\n" for event in events)
+        return cls(lines, stream=True, cut=cut, pause=pause)
 
     @classmethod
     def refusal(cls, status: int, message: str, exit_code: Any, code: str = "UNKNOWN") -> Answer:
@@ -63,6 +69,7 @@ class FakeDaemon:
     socket: Path
     answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    left_early: int = 0
 
     def on(self, method: str, path: str, answer: Answer) -> None:
         """Answer this request so from now on."""
@@ -145,6 +152,8 @@ def _handler(daemon: FakeDaemon) -> type[BaseHTTPRequestHandler]:
             for line in answer.body.splitlines(keepends=True):
                 self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
                 self.wfile.flush()
+            if answer.pause and select.select([self.connection], [], [], answer.pause)[0]:
+                daemon.left_early += 1
             if answer.cut:
                 self.wfile.write(b'20\r\n{"event":')
                 self.close_connection = True

@@ -103,6 +103,7 @@ class MemorySource:
     faults: dict[Digest, Exception] = field(default_factory=dict)
     gates: dict[Digest, asyncio.Event] = field(default_factory=dict)
     opened: list[Digest] = field(default_factory=list)
+    read: list[Digest] = field(default_factory=list)
     open_now: int = 0
     open_most: int = 0
 
@@ -112,6 +113,7 @@ class MemorySource:
 
     async def manifest(self, descriptor: Descriptor) -> Document:
         """A document of the sample."""
+        self.read.append(descriptor.digest)
         if descriptor.digest not in self.sample.documents:
             raise BlobUnknown(f"memory lacks {descriptor.digest}")
         return self.sample.documents[descriptor.digest]

@@ -93,6 +93,7 @@ class FakeServer:
         self.sent: Counter[str] = Counter()
         self.port = 0
         self.scheme = "http"
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def respond(self, request: web.BaseRequest) -> Reply:
         """The proper reply to a request."""
@@ -174,8 +175,14 @@ class FakeServer:
             yield self
         finally:
             await runner.cleanup()
+            # The library forgets the tasks of connections that the client has closed.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._tasks.add(request.task)
+        request.task.add_done_callback(self._tasks.discard)
         seen = Seen(request.method, request.raw_path, CIMultiDict(request.headers))
         self.requests.append(seen)
         faults = [fault for fault in self.faults if fault.takes(seen.line)]

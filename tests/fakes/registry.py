@@ -132,7 +132,7 @@ class FakeRegistry(FakeServer):
         name = match["name"] if match else ""
         refused = self._check(request, name)
         if refused is not None:
-            await request.read()
+            await read_all(request)
             return refused
         if _ROOT.fullmatch(path):
             return reply(200, "{}", Content_Type="application/json")
@@ -175,7 +175,7 @@ class FakeRegistry(FakeServer):
 
     async def _manifest(self, request: web.BaseRequest, name: str, target: str) -> Reply:
         if request.method == "PUT":
-            raw = await request.read()
+            raw = await read_all(request)
             tag = "" if ":" in target else target
             digest = self.add_manifest(name, tag, raw, request.headers["Content-Type"])
             return reply(201, Docker_Content_Digest=digest, Location=f"/v2/{name}/manifests/{digest}")
@@ -213,7 +213,7 @@ class FakeRegistry(FakeServer):
 
     async def _upload(self, request: web.BaseRequest, name: str, session: str) -> Reply:
         query = parse_qs(request.rel_url.raw_query_string)
-        body = await request.read()
+        body = await read_all(request)
         if request.method == "POST":
             return self._begin(name, query)
         if session not in self._uploads:
@@ -255,6 +255,11 @@ class FakeRegistry(FakeServer):
     def open_uploads(self) -> int:
         """Sessions that were neither finished nor given back."""
         return len(self._uploads)
+
+
+async def read_all(request: web.BaseRequest) -> bytes:
+    """The body of a request; ``request.read`` has a limit of 1 MiB."""
+    return b"".join([piece async for piece in request.content.iter_any()])
 
 
 def serve_range(request: web.BaseRequest, content: bytes, counted_as: str) -> Reply:

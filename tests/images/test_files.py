@@ -149,6 +149,28 @@ async def test_a_late_body_is_refused(tmp_path: Path) -> None:
         await write_blob(tmp_path / "blob", LAYER, late)
 
 
+async def test_a_body_without_end_is_cut_short(tmp_path: Path) -> None:
+    """A body that is longer than announced is refused at the first piece too many."""
+    given: list[int] = []
+
+    class Endless(MemoryBody):
+        @override
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for number in range(1000):
+                given.append(number)
+                yield bytes(64 << 10)
+
+    @asynccontextmanager
+    async def endless() -> AsyncIterator[Body]:
+        yield Endless(b"")
+
+    with pytest.raises(SizeMismatch, match="at least"):
+        await write_blob(tmp_path / "blob", LAYER, endless)
+
+    assert len(given) == len(CONTENT) // (64 << 10) + 1
+    assert [] == os.listdir(tmp_path)
+
+
 def test_a_full_disk_has_its_own_error() -> None:
     """No space left is DiskFull, with the path and what to do."""
     with (

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cache.content import Descriptor
+from cache.errors import DigestMismatch
 from registryd.images.errors import NotAnImage
-from registryd.images.folder import FolderSink, FolderSource
+from registryd.images.folder import FolderSink, FolderSource, manifest_path
 from registryd.oci.errors import ManifestInvalid
 from registryd.oci.media_types import OCI_LAYER
 from registryd.ports import Sink, Source
@@ -83,6 +84,17 @@ async def test_a_foreign_folder(tmp_path: Path, files: dict[str, str], message: 
         await FolderSource(tmp_path).root()
 
     assert "\n" not in str(caught.value)
+
+
+async def test_a_child_with_other_bytes(tmp_path: Path) -> None:
+    """A child manifest of the right size with other bytes is refused."""
+    sample = index(amd64=image(b"a"), arm64=image(b"b", architecture="arm64"))
+    await write(tmp_path, sample)
+    first, second = sample.root.children
+    other = sample.documents[second.digest].raw.ljust(first.size)[: first.size]
+    manifest_path(tmp_path, first.digest).write_bytes(other)
+    with pytest.raises(DigestMismatch):
+        await FolderSource(tmp_path).manifest(first)
 
 
 async def test_a_missing_folder(tmp_path: Path) -> None:

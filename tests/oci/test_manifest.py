@@ -292,3 +292,5 @@ def test_the_limit_is_met() -> None:
     assert parse(full).descriptor.size == MANIFEST_LIMIT
     with pytest.raises(ManifestInvalid, match=f"has {MANIFEST_LIMIT + 1} bytes"):
         parse(full + b" ")
+    with pytest.raises(ManifestInvalid, match=f"manifest {Digest.of(raw)} has"):
+        parse(full + b" ", None, Digest.of(raw))

@@ -97,6 +97,8 @@ def test_of_machine(system: str, machine: str, expected: str) -> None:
         ("linux/amd64", ["windows/amd64", "linux/ppc64le"], []),
         ("linux/ppc64le/power9", ["linux/ppc64le/power8", "linux/ppc64le"], ["linux/ppc64le"]),
         ("linux/ppc64le", ["linux/ppc64le/power8"], []),
+        ("linux/arm64/v8", ["linux/arm64/beta"], []),
+        ("linux/arm64/beta", ["linux/arm64/v8"], []),
     ],
 )
 def test_accepts(ours: str, candidates: list[str], expected: list[str]) -> None:

@@ -163,6 +163,7 @@ def test_what_we_ask_is_what_we_read(start: int, length: int) -> None:
     [
         ("bytes 0-9/10", ContentRange(0, 10, 10)),
         ("bytes 5-9/*", ContentRange(5, 10)),
+        ("bytes 0-0/1", ContentRange(0, 1, 1)),
         ("bytes 5-9", ContentRange(5, 10)),
         ("5-9/20", ContentRange(5, 10, 20)),
         ("bytes=5-9/20", ContentRange(5, 10, 20)),

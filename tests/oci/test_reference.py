@@ -47,6 +47,9 @@ GOOD = [
     ("localhost:5000/x", "localhost:5000", "x", None, None),
     ("registry:5000/x:5000", "registry:5000", "x", "5000", None),
     ("127.0.0.1:5051/demo/app:1", "127.0.0.1:5051", "demo/app", "1", None),
+    ("a.b:1/x", "a.b:1", "x", None, None),
+    ("a.b:65535/x", "a.b:65535", "x", None, None),
+    (f"{'a' * (REGISTRY_LIMIT - 2)}.b/x", f"{'a' * (REGISTRY_LIMIT - 2)}.b", "x", None, None),
     ("127.0.0.1/demo", "127.0.0.1", "demo", None, None),
     ("[::1]/x", "[::1]", "x", None, None),
     ("[2001:DB8::1]:5000/x:t", "[2001:db8::1]:5000", "x", "t", None),
@@ -134,7 +137,7 @@ BAD = [
     ("[::1/x", "is not a registry"),
     ("[::g]/x", "is not a registry"),
     ("::1/x", "is not a registry"),
-    (f"{'a' * REGISTRY_LIMIT}.b/x", "is not a registry"),
+    (f"{'a' * (REGISTRY_LIMIT - 1)}.b/x", "is not a registry"),
 ]
 
 

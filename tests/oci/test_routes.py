@@ -1,5 +1,7 @@
 """The paths of the distribution specification, read and written, and whose repository they mean."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from registryd.oci.errors import (
     ManifestUnknown,
     NameUnknown,
     ReferenceInvalid,
+    RegistryError,
     Unsupported,
     UploadUnknown,
 )
@@ -108,11 +111,9 @@ def test_bad_paths(path: str, error: type[Fault]) -> None:
 
 
 def test_a_tag_that_cannot_exist_is_not_found() -> None:
-    """The line names the repository, and the status says that nothing is there."""
-    with pytest.raises(ManifestUnknown, match="app: '-x' is not a tag") as caught:
+    """The line names the repository and the tag."""
+    with pytest.raises(ManifestUnknown, match="app: '-x' is not a tag"):
         parse("/v2/app/manifests/-x")
-
-    assert caught.value.status == 404
 
 
 def test_the_digest_of_a_manifest_route() -> None:
@@ -121,11 +122,32 @@ def test_the_digest_of_a_manifest_route() -> None:
     assert ManifestRoute("app", "v1").digest is None
 
 
-@pytest.mark.parametrize("make", [TagsRoute, UploadsRoute])
-def test_an_invalid_route_cannot_be_made(make: type[TagsRoute] | type[UploadsRoute]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        TagsRoute,
+        UploadsRoute,
+        lambda repository: BlobRoute(repository, DIGEST),
+        lambda repository: ReferrersRoute(repository, DIGEST),
+        lambda repository: ManifestRoute(repository, "v1"),
+        lambda repository: UploadRoute(repository, "session"),
+    ],
+)
+def test_an_invalid_route_cannot_be_made(make: Callable[[str], Route]) -> None:
     """A route's repository is checked when it is made."""
     with pytest.raises(ReferenceInvalid):
         make("App")
+
+
+@pytest.mark.parametrize(
+    "path", ["/x", "/v2/app", "/v2/_x", "/v2/app/manifests/-x", "/v2/app/blobs/uploads/.."]
+)
+def test_what_is_not_there_has_its_status(path: str) -> None:
+    """The refusals that mean "not here" say so by their status."""
+    with pytest.raises(RegistryError) as caught:
+        parse(path)
+
+    assert caught.value.status == 404
 
 
 words = st.sampled_from(

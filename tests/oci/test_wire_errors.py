@@ -196,7 +196,7 @@ def test_no_body_raises(body: bytes) -> None:
         (404, ["X", "NAME_UNKNOWN"], NameUnknown),
         (404, ["NAME_INVALID"], NameUnknown),
         (404, ["BLOB_UPLOAD_UNKNOWN"], UploadUnknown),
-        (405, ["UNSUPPORTED"], Unsupported),
+        (405, [], Unsupported),
         (429, [], RateLimited),
         (416, ["RANGE_INVALID"], RangeInvalid),
         (400, ["MANIFEST_INVALID"], ManifestInvalid),

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from registryd.config import RegistryConfig
 from registryd.oci.errors import Denied, NameUnknown, RateLimited, RegistryError, Unauthorized
 from registryd.oci.reference import Reference
 from registryd.remote.credentials import CredentialFiles, save
 from registryd.secrets import Login, Secret
+from tests.fakes.certificates import make_identity
 from tests.fakes.clock import FakeClock
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.tokens import FakeTokenServer
@@ -345,7 +347,7 @@ async def test_newest_realm_counts(
     await client.resolve(image)
     await client.resolve(image)
 
-    assert ["first", "second"] == [line[5:].partition("?")[0][1:] for line in tokens.lines()]
+    assert ["/first", "/second"] == [seen.path.partition("?")[0] for seen in tokens.requests]
 
 
 async def test_refusal_without_challenge_asks_the_ping(
@@ -372,22 +374,19 @@ async def test_basic_challenge_to_a_token_on_the_ping(
     assert basic("ann", PASSWORD) == guarded.requests[-1].headers["Authorization"]
 
 
-async def test_password_is_not_sent_to_plain_http(
-    tokens: FakeTokenServer, guarded: FakeRegistry, image: Reference, connect: Connect
+async def test_password_is_not_sent_in_the_clear(
+    tokens: FakeTokenServer, connect: Connect, tmp_path: Path
 ) -> None:
-    """A public registry cannot send us, or our password, to a private address (5)."""
-    guarded.challenge = 'Bearer realm="http://169.254.169.254/latest"'
-    client = await connect(guarded, ANN, lookup=public)
-    # The registry itself is on loopback, so that it may name private realms; the rule for public
-    # ones is proven in test_realm.py.
-    with pytest.raises(Exception, match=r"169\.254") as caught:
-        await asyncio.wait_for(client.resolve(image), 0.5)
+    """A registry that is reached by TLS cannot have our password sent over plain HTTP (5)."""
+    identity = make_identity(tmp_path)
+    async with FakeRegistry(tokens=tokens).serve(
+        ssl_context=identity.server_context()
+    ) as registry:
+        client = await connect(registry, ANN, RegistryConfig(ca_file=identity.cert_file))
+        with pytest.raises(Denied, match="in the clear"):
+            await client.ping()
 
-    assert PASSWORD not in str(caught.value)
-
-
-async def public(host: str) -> list[str]:
-    return ["93.184.216.34"]
+    assert [] == tokens.requests
 
 
 @pytest.mark.parametrize(
@@ -430,12 +429,10 @@ async def test_login_from_a_file_by_repository(
     tmp_path: Path,
 ) -> None:
     """A repository's own login is found, and others' are not used for it."""
-    from registryd.config import RegistryConfig
-
     tokens.anonymous = False
     file = tmp_path / "auth.json"
-    save(file, f"{guarded.name}/team", ANN)
-    save(file, guarded.name, WRONG)
+    await asyncio.to_thread(save, file, f"{guarded.name}/team", ANN)
+    await asyncio.to_thread(save, file, guarded.name, WRONG)
     remotes = await open_remotes(
         {guarded.name: RegistryConfig(plain_http=True)}, credentials=CredentialFiles([file])
     )

@@ -79,7 +79,7 @@ class TestGraph:
 
     async def test_children_come_first_and_the_root_last(self) -> None:
         """Nothing is put before what it points to."""
-        inner = three()
+        inner = index(amd64=index(amd64=three()))
         sample = index(amd64=inner, arm64=image(b"other", architecture="arm64"))
         sink = MemorySink()
         await copy_image(MemorySource(sample), sink, jobs=8)
@@ -101,11 +101,27 @@ class TestGraph:
 
     async def test_each_digest_is_moved_once(self) -> None:
         """A layer of three platforms is opened once and logged once."""
-        source, sink = MemorySource(three()), MemorySink()
+        inner = image(b"shared")
+        sample = index(amd64=three(), arm64=index(riscv64=inner, s390x=three()), s390x=inner)
+        source, sink = MemorySource(sample), MemorySink()
         await copy_image(source, sink)
 
         assert 1 == source.opened.count(layer(b"shared").digest)
+        assert len(set(source.read)) == len(source.read)
         assert len(set(sink.log)) == len(sink.log)
+
+    async def test_a_dense_graph_is_walked_once(self) -> None:
+        """Indexes that all list all of the next level cost no more than their number."""
+        level = [image(bytes([number])) for number in range(20)]
+        for _ in range(6):
+            level = [
+                index(**{f"a{turn}x{at}": sample for at, sample in enumerate(level)})
+                for turn in range(20)
+            ]
+        sample, sink = index(amd64=level[0]), MemorySink()
+        await copy_image(MemorySource(sample), sink)
+
+        assert sample.root == sink.root
 
     async def test_what_is_there_is_not_moved(self) -> None:
         """Held blobs are neither opened nor put; the counts say so."""

@@ -34,6 +34,7 @@ class FakeRemote:
     answers: list[Callable[[int], Body]] = field(default_factory=list)
     log: list[tuple[object, ...]] = field(default_factory=list)
     open_now: int = 0
+    open_most: int = 0
 
     async def resolve(self, reference: Reference) -> Descriptor:
         """The root's descriptor."""
@@ -53,6 +54,7 @@ class FakeRemote:
         """The next scripted answer, or the blob."""
         self.log.append(("blob", str(repository), start))
         self.open_now += 1
+        self.open_most = max(self.open_most, self.open_now)
         try:
             yield (
                 self.answers.pop(0)(start)
@@ -153,7 +155,7 @@ class TestSource:
 
         assert CONTENT == content
         assert [0, 1000, 70_000] == [entry[2] for entry in remote.log]
-        assert 0 == remote.open_now
+        assert (0, 1) == (remote.open_now, remote.open_most)
 
     async def test_a_source_that_ignores_the_range(self) -> None:
         """A source that sends everything again is read from the byte that was reached."""

@@ -82,7 +82,7 @@ def _into_cache(context: Context, source: ImageLocation, target: ImageLocation) 
     if source.reference is None or target.reference is None:
         raise UsageError(f"{source} and {target} must both be names")
     reference = source.reference
-    if target.reference not in (reference, reference.bare()):
+    if target.reference != reference:
         check_own_name(target.reference)
     login = login_for(context, reference.registry, reference.repository, side=SIDES[0])
     wanted = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 from registryd.cli.arguments import Parser, tls_flags
@@ -45,34 +44,20 @@ def run(context: Context) -> None:
 
 def _asked(context: Context) -> Login:
     """The credential from flags, stdin or the terminal. Raises UsageError."""
-    options = context.options
+    options, console = context.options, context.console
     if options.password_stdin and not options.username:
         raise UsageError("--password-stdin needs --username")
-    user = options.username or _ask_user()
+    user = options.username or console.ask("Username")
     if options.password_stdin:
-        secret = Secret(sys.stdin.readline().rstrip("\r\n"))
+        secret = Secret(console.typed.readline().rstrip("\r\n"))
     elif options.password is not None:
-        context.console.words("a password in --password can be seen by others: --password-stdin")
+        console.words("a password in --password can be seen by others: use --password-stdin")
         secret = Secret(options.password)
     else:
-        from registryd.cli.logins import ask_password
-
-        secret = ask_password(f"login of {user}")
-    if not secret:
-        raise UsageError("the password is empty")
+        secret = console.ask_secret(f"Password of {user}")
+    if not user or not secret:
+        raise UsageError("user or password is empty")
     return Login(user, secret, origin="login")
-
-
-def _ask_user() -> str:
-    """A user's name from the terminal. Raises UsageError."""
-    if not sys.stdin.isatty():
-        raise UsageError("no terminal to ask for a user: give --username and --password-stdin")
-    sys.stderr.write("Username: ")
-    sys.stderr.flush()
-    user = sys.stdin.readline().strip()
-    if not user:
-        raise UsageError("the user's name is empty")
-    return user
 
 
 async def _prove(context: Context, registry: str, login: Login) -> None:

@@ -1,0 +1,36 @@
+"""A scripted registry, a node in front of it, and clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.fakes.node import RunningNode, plain, running_node
+from tests.fakes.registry import FakeRegistry
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeRegistry]:
+    async with FakeRegistry().serve() as server:
+        yield server
+
+
+@pytest.fixture
+async def node(upstream: FakeRegistry, tmp_path: Path) -> AsyncIterator[RunningNode]:
+    async with running_node(tmp_path, registries=plain(upstream)) as running:
+        yield running
+
+
+@pytest.fixture
+async def owner(node: RunningNode) -> AsyncIterator[aiohttp.ClientSession]:
+    async with node.owner() as client:
+        yield client
+
+
+@pytest.fixture
+async def stranger(node: RunningNode) -> AsyncIterator[aiohttp.ClientSession]:
+    async with node.stranger() as client:
+        yield client
