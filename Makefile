@@ -37,8 +37,8 @@ cover:
 bench:
 	scripts/setup.sh --dev
 	scripts/parts.sh
-	. $(abspath $(PARTS))/env && for bench in bench/bench_*.py; do \
-		$(PYTHON) "$$bench" $(ARGS) || exit; \
+	. $(abspath $(PARTS))/env && for bench in pull serve coalesce; do \
+		$(PYTHON) -m bench.$$bench $(ARGS) || exit; \
 	done
 
 clean:

@@ -1,6 +1,6 @@
 """Cold pulls: one large layer, and sixty small ones, against skopeo and curl on one registry.
 
-    python -m bench.pull [--rounds N] [--size MIB] [--dir FOLDER]
+python -m bench.pull [--rounds N] [--size MIB] [--dir FOLDER]
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def large(place: Rig, port: int, size: int, count: int) -> None:
     report(f"Cold pull of one {size} MiB layer", series, [(0, 1, 0.3), (0, 2, 0.9)])
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(f"| largest child process of this bench | {peak / 1024:.0f} MiB |")
-    print(f"| registryctl alone | {peak_of_one(cache, name):.0f} MiB (goal ≤ 120) |")
+    print(f"| registryctl alone | {peak_of_one(cache, name):.0f} MiB (goal at most 120) |")
     for path in (cache, target):
         shutil.rmtree(path, ignore_errors=True)
     blob.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ def small(place: Rig, port: int, count: int) -> None:
         rounds(series, count)
         title = f"Cold pull of {SMALL_LAYERS} layers of {SMALL_SIZE} bytes"
         report(title, series, [(0, 1, 1.0)])
-        print(f"| daemon's peak memory | {daemon.peak_mib():.0f} MiB (goal ≤ 120) |")
+        print(f"| daemon's peak memory | {daemon.peak_mib():.0f} MiB (goal at most 120) |")
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ class Rig:
         shutil.rmtree(layout)
         return digest
 
-    def nginx(self, root: Path, extra: str = "") -> int:
+    def nginx(self, root: Path, extra: str = "", outer: str = "") -> int:
         """nginx with sendfile over a folder of files; gives its port."""
         port = free_port()
         config = self.folder / "nginx.conf"
@@ -158,6 +158,7 @@ class Rig:
             "events { worker_connections 1024; }\n"
             "http { sendfile on; tcp_nopush on; access_log off; keepalive_requests 1000000;\n"
             f"  client_body_temp_path {self.folder}/nginx-body; default_type application/json;\n"
+            f"  {outer}\n"
             f"  server {{ listen 127.0.0.1:{port}; root {root}; {extra} }} }}\n"
         )
         if os.getuid() == 0:
@@ -276,4 +277,4 @@ def report(title: str, series: Sequence[Series], goals: Sequence[tuple[int, int,
         ratios = ratio(series[ours], series[peer])
         met = "met" if statistics.median(ratios) <= most else "NOT met"
         words = f"{series[ours].name} / {series[peer].name}"
-        print(f"| {words} (goal ≤ {most}: {met}) | {spread(ratios, '×')} |")
+        print(f"| {words} (goal at most {most:.2f}: {met}) | {spread(ratios, 'x')} |")

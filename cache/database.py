@@ -26,10 +26,15 @@ def sql_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if _reason(error) == sqlite3.SQLITE_FULL:
+        if is_full(error):
             line = f"{path}: {error}; free space or give the cache more room"
             raise DiskFull(line) from error
         raise StoreUnusable(f"{path}: {error}") from error
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether there was no room for a write."""
+    return _reason(error) == sqlite3.SQLITE_FULL
 
 
 def _reason(error: sqlite3.Error) -> int:

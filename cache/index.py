@@ -9,14 +9,15 @@ Everything here blocks and runs in the store's one index thread. Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cache.content import Descriptor, Digest
-from cache.database import open_database, transaction
+from cache.database import is_full, open_database, transaction
 from cache.files import Files
 from cache.layout import DATABASE
 
@@ -212,12 +213,7 @@ class Index:
         blobs = f"SELECT digest FROM blobs WHERE digest IN ({query})"  # noqa: S608 (our own text)
         links = f"SELECT parent, child, rule FROM links WHERE parent IN ({query})"  # noqa: S608
         held = {digest for (digest,) in self._db.execute(blobs, start)}
-        needs: dict[str, list[str]] = {}
-        rules: dict[str, str] = {}
-        for parent, child, rule in self._db.execute(links, start):
-            needs.setdefault(parent, []).append(child)
-            rules[parent] = rule
-        return str(root.digest) in _whole(held, needs, rules)
+        return str(root.digest) in _whole(held, self._db.execute(links, start))
 
     def closure(self, root: Digest) -> dict[Digest, int]:
         """Everything held that is reachable from a digest, itself included, with sizes in bytes."""
@@ -323,20 +319,32 @@ class Index:
         )
         return {Digest.parse(digest): size for digest, size in rows}
 
-    def collect(self, digests: Iterable[Digest], now: float) -> dict[Digest, int]:
+    def collect(
+        self, digests: Iterable[Digest], now: float, make_room: Callable[[Iterable[Digest]], None]
+    ) -> dict[Digest, int]:
         """Drop those of these blobs that nothing keeps, with the links that start at them.
 
-        Gives what was dropped, with sizes in bytes; one transaction, so that a lease that was
-        taken before is seen, and one taken after finds the blob gone.
+        Gives what was dropped, with sizes in bytes. A lease that was taken before is seen, and one
+        taken after finds the blob gone. ``make_room`` removes their files first where the disk is
+        too full to write even that down.
         """
+        free = self.unreferenced(now)
+        gone = {digest: free[digest] for digest in digests if digest in free}
+        try:
+            self._drop(gone)
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            make_room(gone)
+            self._drop(gone)
+        return gone
+
+    def _drop(self, digests: Iterable[Digest]) -> None:
+        rows = [(str(digest),) for digest in digests]
         with self._transaction():
-            free = self.unreferenced(now)
-            gone = {digest: free[digest] for digest in digests if digest in free}
-            rows = [(str(digest),) for digest in gone]
             self._db.executemany("DELETE FROM blobs WHERE digest = ?", rows)
             self._db.executemany("DELETE FROM links WHERE parent = ?", rows)
             self._db.executemany("DELETE FROM members WHERE digest = ?", rows)
-        return gone
 
     # grants
 
@@ -360,23 +368,23 @@ class Index:
         return transaction(self._db)
 
 
-def _whole(
-    held: set[str], needs: Mapping[str, Sequence[str]], rules: Mapping[str, str]
-) -> set[str]:
-    """The held digests that have what they need, from the leaves up.
+def _whole(held: set[str], links: Iterable[tuple[str, str, str]]) -> set[str]:
+    """The held digests that have what they need, by links of parent, child and rule.
 
-    Level by level, not by recursion: a registry can send indexes as deep as it likes, and such
-    that the ways through them double at every level.
+    From the leaves up, each link once, not by recursion from the top: a registry can send
+    indexes as deep as it likes, and such that the ways through them double at every level.
     """
-    whole = held - needs.keys()
-    waiting = held & needs.keys()
-    while True:
-        done = {
-            parent
-            for parent in waiting
-            if (any if rules[parent] == "any" else all)(child in whole for child in needs[parent])
-        }
-        if not done:
-            return whole
-        whole |= done
-        waiting -= done
+    parents: dict[str, list[str]] = {}
+    wanting: dict[str, int] = {}
+    for parent, child, rule in links:
+        parents.setdefault(child, []).append(parent)
+        wanting[parent] = 1 if rule == "any" else wanting.get(parent, 0) + 1
+    whole = held - wanting.keys()
+    ready = list(whole)
+    while ready:
+        for parent in parents.get(ready.pop(), ()):
+            wanting[parent] -= 1
+            if wanting[parent] == 0 and parent in held:
+                whole.add(parent)
+                ready.append(parent)
+    return whole

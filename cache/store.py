@@ -148,7 +148,7 @@ class BlobStore:
         finally:
             os.close(fd)
 
-    async def read(self, digest: Digest, *, limit: int) -> bytes:
+    async def read(self, digest: Digest, *, limit: int, use: bool = True) -> bytes:
         """A small blob, whole. Raises BlobNotFound, and SizeMismatch beyond ``limit`` bytes."""
         blob = self.find(digest)
         if blob is None:
@@ -156,7 +156,8 @@ class BlobStore:
         if blob.size > limit:
             raise SizeMismatch(f"{digest} has {blob.size} bytes, at most {limit} are read here")
         content = await self._io(self._files.read_blob, digest)
-        await self.touch(digest)
+        if use:
+            await self.touch(digest)
         return content
 
     async def put(
@@ -348,7 +349,8 @@ class BlobStore:
 
     async def _remove(self, digests: Sequence[Digest]) -> dict[Digest, int]:
         async with self._passages.leaving(digests) as leaving:
-            gone = await self._db(self._index.collect, leaving, self._clock())
+            make_room = self._files.remove_blobs
+            gone = await self._db(self._index.collect, leaving, self._clock(), make_room)
             for digest in gone:
                 self._sizes.pop(digest, None)
                 self._used.pop(digest, None)

@@ -12,8 +12,10 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from cache.errors import Fault
 from cache.store import BlobStore
 from registryd.oci.reference import Reference
 from registryd.ports import Remote, Remotes
@@ -41,10 +43,14 @@ OWNER = Caller()
 class Access:
     """Decides, and remembers what was proven."""
 
-    def __init__(self, store: BlobStore, remotes: Remotes, *, ttl: float) -> None:
+    def __init__(
+        self, store: BlobStore, remotes: Remotes, *, ttl: float, shared: bool = True
+    ) -> None:
+        """``shared`` False: a command's own node, whose configuration proves nothing for others."""
         self._store = store
         self._remotes = remotes
         self._ttl = ttl
+        self._shared = shared
 
     async def admit(
         self, caller: Caller, reference: Reference, probe: Probe | None = None
@@ -65,3 +71,16 @@ class Access:
         principal = caller.principal if caller.login else EVERYBODY
         await self._store.grant(reference.name, principal, self._ttl)
         return remote
+
+    async def open_to_all(self, remote: Remote | None, reference: Reference) -> None:
+        """Find out whether all may read what the owner has pulled without a login of their own.
+
+        So that an image which was fetched ahead is given to others while its registry is away.
+        """
+        if remote is None or not self._shared:
+            return
+        if await self._store.granted(reference.name, (EVERYBODY,)):
+            return
+        with suppress(Fault):
+            await remote.resolve(reference)
+            await self._store.grant(reference.name, EVERYBODY, self._ttl)

@@ -126,7 +126,7 @@ class Operations:
         }
 
     async def _image(self, name: Name, share: tuple[int, int]) -> Result:
-        document = await self._node.library.held(name.descriptor.digest)
+        document = await self._node.library.held(name.descriptor.digest, use=False)
         closure = await self._store.closure(name.descriptor.digest)
         reference = Reference.parse(name.name, default_tag=None)
         used = await self._store.last_used(closure)
@@ -160,7 +160,8 @@ class Operations:
     async def _own_platform(self, document: Manifest) -> list[str]:
         """What the configuration of an image says it is for; artifacts say nothing."""
         with suppress(Fault):
-            raw = await self._store.read(document.config.digest, limit=CONFIG_LIMIT)
+            config = document.config.digest
+            raw = await self._store.read(config, limit=CONFIG_LIMIT, use=False)
             platform = parse_config(raw).platform
             return [str(platform)] if platform.known else []
         return []
@@ -213,6 +214,8 @@ class Operations:
             jobs=self._node.jobs,
         )
         await pull(self._node.library, self._store, request, report)
+        if not principal and login is None:
+            await self._node.access.open_to_all(request.remote, name)
 
     async def push(
         self,

@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
 from registryd.server.app import make_app
 from registryd.server.context import Context
+from registryd.server.kernel import SEND_THREADS
 from registryd.server.listeners import Door
 from registryd.server.metrics import Metrics
 from registryd.server.uploads import Uploads
@@ -57,7 +59,9 @@ async def open_node(
             store=store,
             flights=flights,
             library=library,
-            access=Access(store, remotes, ttl=config.access.grant_ttl),
+            access=Access(
+                store, remotes, ttl=config.access.grant_ttl, shared=bool(listeners)
+            ),
             remotes=remotes,
             host=Platform.of_machine(platform.system(), platform.machine()),
             jobs=config.transfer.jobs,
@@ -86,14 +90,21 @@ async def open_daemon(
     """
     names = [door.name for door in doors]
     authfiles = config.access.authfiles
-    async with open_node(config, environ, authfiles=authfiles, listeners=names) as node:
-        metrics = Metrics(node.store, node.flights)
-        sessions = Uploads()
-        operations = Operations(node)
-        yield [
-            (door, make_app(Context(node, operations, metrics, door.default_registry), sessions))
-            for door in doors
-        ]
+    with ThreadPoolExecutor(SEND_THREADS, "send") as senders:
+        async with open_node(config, environ, authfiles=authfiles, listeners=names) as node:
+            metrics = Metrics(node.store, node.flights)
+            sessions = Uploads()
+            operations = Operations(node)
+            yield [
+                (
+                    door,
+                    make_app(
+                        Context(node, operations, metrics, senders, door.default_registry),
+                        sessions,
+                    ),
+                )
+                for door in doors
+            ]
 
 
 def _tag_ttl(config: Config) -> Callable[[str], float]:

@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import override
 
@@ -84,7 +83,8 @@ def wait_ready(daemon: Daemon, process: subprocess.Popen[bytes]) -> str:
     while True:
         try:
             status = json.loads(ask_socket(daemon.socket, "/api/v1/status"))
-            return next(name for name in status["listeners"] if not name.startswith("unix:"))
+            listeners: list[str] = status["listeners"]
+            return next(name for name in listeners if not name.startswith("unix:"))
         except (OSError, http.client.HTTPException):
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(LOOK_EVERY)
@@ -187,8 +187,3 @@ def counted(daemon: Daemon, metric: str) -> int:
         for line in text.splitlines()
         if line.startswith((f"{metric} ", f"{metric}{{"))
     )
-
-
-def as_record(daemon: Daemon) -> dict[str, Any]:
-    """The daemon as JSON."""
-    return dict(vars(daemon))

@@ -56,8 +56,7 @@ def make_images(layout: Path, data_bytes: int) -> tuple[Image, Image]:
     layer = write_layer(layout, _update_tree(data_bytes), "zstd")
     second = _stacked(layout, made.digest, layer)
     _write_index(layout, dict(zip(TAGS, (first, second), strict=True)))
-    images = (_image(layout, TAGS[0], first), _image(layout, TAGS[1], second))
-    return images
+    return (_image(layout, TAGS[0], first), _image(layout, TAGS[1], second))
 
 
 def _update_tree(taken_already: int) -> Tree:

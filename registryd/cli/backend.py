@@ -22,7 +22,7 @@ Event = dict[str, Any]
 Report = Callable[[Event], None]
 
 #: Flags that only the process that dials a registry can obey.
-CONNECTION_FLAGS = ("tls_verify", "cert_dir", "plain_http")
+CONNECTION_FLAGS = ("tls_verify", "cert_dir", "plain_http", "jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,6 @@ def _refuse_connection_flags(context: Context, socket: Path, side: str) -> None:
         if getattr(context.options, name, None) is not None:
             flag = "--" + name.replace("_", "-")
             raise UsageError(
-                f"{flag}: the daemon on {socket} decides how a registry is reached"
-                ' (set it in [registries."HOST"] of its configuration, or use --root DIR)'
+                f"{flag}: the daemon on {socket} reaches registries as its own configuration"
+                " says (change it there, or use --root DIR for a cache without a daemon)"
             )

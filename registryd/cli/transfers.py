@@ -15,6 +15,8 @@ from pathlib import Path
 from time import monotonic
 from urllib.parse import quote
 
+import uvloop
+
 from registryd.cli.backend import Backend, Event, Report
 from registryd.cli.command import Context
 from registryd.cli.logins import login_for
@@ -59,7 +61,8 @@ def copy(
             goal = await ends.sink(target, sides[1], source)
             return await _copy(origin, goal, target, platforms, context, report)
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
 
 
 async def _copy(

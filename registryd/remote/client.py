@@ -26,11 +26,14 @@ from registryd.remote.answer import Answer
 from registryd.remote.blob_head import head_blob
 from registryd.remote.body import RemoteBody
 from registryd.remote.exchange import PULL, Call, Exchange, scope
+from registryd.remote.retry import PASSING
 from registryd.remote.tag_pages import list_tags
 from registryd.remote.upload import Uploader
 
 #: A registry's answer to a ping is a few bytes.
 PING_LIMIT = 2**20
+#: Refusals of a HEAD that a GET would only repeat, and pay for.
+HEAD_IS_FINAL = frozenset({404, *PASSING})
 
 
 class RegistryClient:
@@ -65,7 +68,7 @@ class RegistryClient:
         """
         call = self._manifest_call("HEAD", reference)
         async with self._exchange.send(call) as answer:
-            if answer.status == 404:
+            if answer.status in HEAD_IS_FINAL:
                 raise await self._exchange.refusal(answer, call.what)
             descriptor = _described(answer) if answer.status == 200 else None
         if descriptor is None or reference.digest not in (None, descriptor.digest):

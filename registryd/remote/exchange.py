@@ -87,7 +87,13 @@ class Exchange:
         Raises Unauthorized, Denied, NameUnknown, RateLimited, BadAnswer, TransportError.
         """
         async with AsyncExitStack() as stack:
-            yield await self._persuade(call, stack)
+            try:
+                answer = await self._persuade(call, stack)
+            except Unauthorized:
+                # Who logs in anew because of this must not wait until the old login is forgotten.
+                self._authority.logins.forget()
+                raise
+            yield answer
 
     async def refusal(
         self, answer: Answer, what: str, absent: type[RegistryError] = ManifestUnknown

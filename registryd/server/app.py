@@ -107,11 +107,10 @@ async def observe(request: web.Request, handler: Next) -> web.StreamResponse:
         return response
     finally:
         seconds = time.monotonic() - began
-        route = request.get(ROUTE, request.path.strip("/").replace("/", "_")[:40])
+        route = _label(request)
         metrics = context_of(request).metrics
-        if status != 404 or ROUTE in request:
-            metrics.requests.labels(request.method, route, str(status)).inc()
-            metrics.seconds.labels(route).observe(seconds)
+        metrics.requests.labels(request.method, route, str(status)).inc()
+        metrics.seconds.labels(route).observe(seconds)
         level = logging.INFO if status < 400 else logging.WARNING
         _log.log(
             level,
@@ -122,6 +121,15 @@ async def observe(request: web.Request, handler: Next) -> web.StreamResponse:
             seconds,
             cause or "-",
         )
+
+
+def _label(request: web.Request) -> str:
+    """What a request is counted as: never a text that the client has made up."""
+    resource = request.match_info.route.resource
+    path = "/v2" if resource is None else resource.canonical
+    if path.startswith("/v2"):
+        return request[ROUTE] if ROUTE in request else "other"
+    return path.strip("/").replace("/", "_")
 
 
 async def _answered(request: web.Request, answer: Next) -> web.StreamResponse:

@@ -11,36 +11,57 @@ Distribution specification 1.1, "Pulling blobs"; RFC 9110, 14 "Range Requests". 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from cache.content import Digest
-from cache.errors import Fault
+from cache.errors import CacheError, Fault
 from cache.ingest import Ingest
-from registryd.oci.ranges import ByteRange, ContentRange, parse_range
+from registryd.oci.ranges import ContentRange, parse_range
 from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute
 from registryd.ports import Remote, TransportError
 from registryd.server.context import admitted, context_of, located
 from registryd.server.kernel import open_sender
-from registryd.transfer.flight import Flight
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets its first byte or a no.
 BUDGET = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes ``[start, stop)`` to give; ``ranged`` when the client asked for just these."""
+
+    start: int
+    stop: int
+    ranged: bool
+
+    @property
+    def length(self) -> int:
+        """How many bytes it has; the whole of an empty blob has none."""
+        return self.stop - self.start
+
+
 async def serve_blob(request: web.Request, route: BlobRoute) -> web.StreamResponse:
     """The blob, or the range asked for. Raises BlobUnknown and what upstream says."""
-    reference = located(request, route.repository)
-    remote = await admitted(request, reference)
-    if request.method == "HEAD":
-        return await _head(request, remote, reference, route.digest)
-    flight = await context_of(request).node.library.blob(remote, reference, route.digest)
-    arriving = await _arriving(request, flight)
+    reference, digest = located(request, route.repository), route.digest
+    try:
+        async with asyncio.timeout(BUDGET if "ns" in request.query else None):
+            remote = await admitted(request, reference, lambda r: r.blob_size(reference, digest))
+            if request.method == "HEAD":
+                return await _head(request, remote, reference, digest)
+            arriving = await _arriving(request, remote, reference, digest)
+    except TimeoutError:
+        raise TransportError(
+            f"{reference.registry} gave nothing of {digest} for {BUDGET:g} seconds"
+        ) from None
     if arriving is None:
-        return await _serve_held(request, route.digest)
-    return await _serve_arriving(request, arriving, route.digest)
+        return await _serve_held(request, digest)
+    return await _serve_arriving(request, arriving, digest)
 
 
 async def _head(
@@ -71,61 +92,72 @@ def _headers(digest: Digest) -> dict[str, str]:
     }
 
 
-async def _arriving(request: web.Request, flight: Flight | None) -> Ingest | None:
+async def _arriving(
+    request: web.Request, remote: Remote | None, reference: Reference, digest: Digest
+) -> Ingest | None:
     """The ingest to follow, once there is something to give; None when the blob is held."""
-    if flight is None:
+    flight = await context_of(request).node.library.blob(remote, reference, digest)
+    ingest = await flight.ingest() if flight else None
+    if flight is None or ingest is None:
         return None
-    limit = BUDGET if "ns" in request.query else None
     try:
-        async with asyncio.timeout(limit):
-            ingest = await flight.ingest()
-            if ingest is None:
-                return None
-            size = await ingest.known_size()
-            start = _wanted(request, size).start
-            while not ingest.committed and ingest.available(start) == start:
-                await ingest.changed()
-    except TimeoutError:
-        raise TransportError(
-            f"{flight.source} gave nothing of {flight.want.digest} for {BUDGET:g} seconds"
-        ) from None
-    except Fault:
-        await flight.landed()  # its error is the cause, ours only that the ingest ended
-        raise
+        start = _wanted(request, await ingest.known_size()).start
+        while not ingest.committed and ingest.available(start) == start:
+            await ingest.changed()
+    except CacheError:
+        # The flight knows the cause, or has begun anew and brings the blob after all.
+        await flight.landed()
+        return None
     return None if ingest.committed else ingest
 
 
-def _wanted(request: web.Request, size: int) -> ByteRange:
+def _wanted(request: web.Request, size: int) -> Part:
     """The bytes to give: the range asked for, or everything. Raises RangeInvalid."""
     ranges = parse_range(request.headers.get("Range"), size)
     # Several ranges may be answered by the whole (RFC 9110, 14.2); clients that send them cope.
-    return ranges[0] if ranges and len(ranges) == 1 else ByteRange(0, size)
+    if ranges and len(ranges) == 1:
+        return Part(ranges[0].start, ranges[0].stop, ranged=True)
+    return Part(0, size, ranged=False)
 
 
 async def _prepare(
-    request: web.Request, digest: Digest, wanted: ByteRange, size: int
+    request: web.Request, digest: Digest, wanted: Part, size: int
 ) -> web.StreamResponse:
     headers = _headers(digest)
-    partial = wanted.length != size
-    if partial:
+    if wanted.ranged:
         headers["Content-Range"] = str(ContentRange(wanted.start, wanted.stop, size))
-    response = web.StreamResponse(status=206 if partial else 200, headers=headers)
+    response = web.StreamResponse(status=206 if wanted.ranged else 200, headers=headers)
     response.content_length = wanted.length
     await response.prepare(request)
     return response
 
 
+@asynccontextmanager
+async def _whole_or_cut(request: web.Request) -> AsyncIterator[None]:
+    """Cut the connection when what was begun cannot be finished.
+
+    It is too late for a status, and only this says "do not keep what you have".
+    """
+    try:
+        yield
+    except (Fault, OSError, EOFError) as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError(f"cut: {error}") from error
+
+
 async def _serve_held(request: web.Request, digest: Digest) -> web.StreamResponse:
     context = context_of(request)
-    blob = context.node.store.find(digest)
-    size = blob.size if blob else 0
-    wanted = _wanted(request, size)
     async with context.node.store.open_blob(digest) as fd:
+        # The file's own size: a blob that was proven this instant is not in the store's list yet.
+        size = os.fstat(fd).st_size
+        wanted = _wanted(request, size)
         response = await _prepare(request, digest, wanted, size)
-        if wanted.length and request.transport is not None:
-            async with open_sender(request.transport) as sender:
-                await sender.send(fd, wanted.start, wanted.length)
-        await response.write_eof()
+        async with _whole_or_cut(request):
+            if wanted.length and request.transport is not None:
+                async with open_sender(request.transport, context.senders) as sender:
+                    await sender.send(fd, wanted.start, wanted.length)
+    await response.write_eof()
     context.metrics.served.labels("cache").inc(wanted.length)
     return response
 
@@ -138,16 +170,11 @@ async def _serve_arriving(
     wanted = _wanted(request, size)
     async with ingest.follow(wanted.start, wanted.stop) as follower:
         response = await _prepare(request, digest, wanted, size)
-        try:
+        async with _whole_or_cut(request):
             if request.transport is not None:
-                async with open_sender(request.transport) as sender:
+                async with open_sender(request.transport, context.senders) as sender:
                     async for offset, count in follower:
                         await sender.send(follower.fd, offset, count)
-        except Fault as fault:
-            # Too late for a status: a cut connection is the only way to say "do not keep this".
-            with suppress(AttributeError):
-                request.transport.abort()  # type: ignore[union-attr]
-            raise ConnectionResetError(f"cut: {fault}") from fault
-        await response.write_eof()
+    await response.write_eof()
     context.metrics.served.labels("upstream").inc(wanted.length)
     return response

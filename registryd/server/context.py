@@ -15,11 +15,12 @@ import os
 import secrets
 import socket
 import struct
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from registryd.access import Caller
+from registryd.access import Caller, Probe
 from registryd.oci.reference import Reference
 from registryd.oci.routes import locate
 from registryd.operations import Node, Operations
@@ -40,6 +41,7 @@ class Context:
     node: Node
     operations: Operations
     metrics: Metrics
+    senders: Executor
     default_registry: str
 
 
@@ -86,6 +88,8 @@ def located(request: web.Request, repository: str, target: str = "") -> Referenc
     return Reference.of(registry, name, target) if target else Reference(registry, name)
 
 
-async def admitted(request: web.Request, reference: Reference) -> Remote | None:
+async def admitted(
+    request: web.Request, reference: Reference, probe: Probe | None = None
+) -> Remote | None:
     """The Remote for this caller and repository, None for the node's own. Raises as admit does."""
-    return await context_of(request).node.access.admit(caller_of(request), reference)
+    return await context_of(request).node.access.admit(caller_of(request), reference, probe)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,10 +21,15 @@ from registryd.oci.errors import UsageError
 from registryd.operations import Operations
 from registryd.server.context import caller_of, context_of
 from registryd.transfer import report as events
+from registryd.transfer.groups import task_group
 from registryd.transfer.report import Event, Report
 
 #: A request's body is a few names.
 BODY_LIMIT = 64 << 10
+#: While there is nothing to tell, we look this often (seconds) whether anybody listens still.
+LISTENING = 1.0
+
+_log = logging.getLogger(__name__)
 
 Arguments = dict[str, Any]
 Stream = Callable[[Operations, Arguments, Report], Awaitable[None]]
@@ -62,13 +68,7 @@ async def _arguments(request: web.Request, *required: str) -> Arguments:
     """The arguments of a call. Raises UsageError, naming what is missing or too much."""
     given: Arguments = dict(request.query)
     if request.method == "POST":
-        body = await request.content.read(BODY_LIMIT)
-        try:
-            given = json.loads(body)
-        except ValueError:
-            raise UsageError("the body must be a JSON object") from None
-        if not isinstance(given, dict):
-            raise UsageError("the body must be a JSON object")
+        given = await _object(request)
     optional = OPTIONAL.get(request.path.rpartition("/")[2], {})
     for key in required:
         if not isinstance(given.get(key), str):
@@ -76,8 +76,35 @@ async def _arguments(request: web.Request, *required: str) -> Arguments:
     unknown = given.keys() - {*required, *optional}
     if unknown:
         raise UsageError(f"{request.path} does not know {', '.join(sorted(unknown))}")
+    for key, default in optional.items():
+        if key in given and not _fits(given[key], default):
+            raise UsageError(f"{request.path}: {key!r} must be {_KINDS[type(default)]}")
     caller = caller_of(request)
     return {**optional, **given, "login": caller.login, "principal": caller.principal}
+
+
+async def _object(request: web.Request) -> Arguments:
+    body = b""
+    while len(body) <= BODY_LIMIT and (piece := await request.content.read(BODY_LIMIT)):
+        body += piece
+    if len(body) > BODY_LIMIT:
+        raise UsageError(f"the body may have at most {BODY_LIMIT} bytes")
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UsageError("the body must be a JSON object") from None
+    if not isinstance(given, dict):
+        raise UsageError("the body must be a JSON object")
+    return given
+
+
+_KINDS = {tuple: "a list of texts", bool: "true or false", type(None): "a text"}
+
+
+def _fits(value: object, default: object) -> bool:
+    if isinstance(default, tuple):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, bool if isinstance(default, bool) else str)
 
 
 def _json(
@@ -114,17 +141,24 @@ def _stream(act: Stream, *required: str) -> Callable[[web.Request], Awaitable[we
         lines: asyncio.Queue[Event | None] = asyncio.Queue()
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(_tell(lambda r: act(operations, arguments, r), lines))
-            try:
-                while (event := await lines.get()) is not None:
-                    await response.write(json.dumps(event).encode() + b"\n")
-            except ConnectionError:
-                task.cancel()
+        async with task_group() as group:  # a client that hangs up ends it by ConnectionError
+            group.create_task(_tell(lambda r: act(operations, arguments, r), lines))
+            while (event := await _next(request, lines)) is not None:
+                await response.write(json.dumps(event).encode() + b"\n")
         await response.write_eof()
         return response
 
     return answer
+
+
+async def _next(request: web.Request, lines: asyncio.Queue[Event | None]) -> Event | None:
+    while True:
+        try:
+            async with asyncio.timeout(LISTENING):
+                return await lines.get()
+        except TimeoutError:
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError("the client has gone") from None
 
 
 async def _tell(
@@ -135,5 +169,8 @@ async def _tell(
         await act(lines.put_nowait)
     except Fault as fault:
         lines.put_nowait(events.failed(fault))
+    except Exception:
+        _log.exception("operation failed")
+        lines.put_nowait(events.failed(Fault("internal error, see the daemon's log")))
     finally:
         lines.put_nowait(None)

@@ -42,9 +42,11 @@ API_STATUS = {"TOOMANYREQUESTS": 429, "UNAUTHORIZED": 401, "UNSUPPORTED": 400}
 
 def status_of(fault: Fault, request: web.Request) -> int:
     """The status that this fault has on this request."""
+    if fault.exit_code == 64:
+        return 400
     if request.path.startswith("/api/"):
         return API_STATUS.get(fault.code, STATUS[fault.code])
-    if request.method in ("GET", "HEAD") and fault.exit_code != 64:
+    if request.method in ("GET", "HEAD"):
         return READ_STATUS.get(fault.code, STATUS[fault.code])
     return STATUS[fault.code]
 

@@ -24,6 +24,8 @@ from registryd.oci.errors import ConfigInvalid
 BACKLOG = 1024
 #: Read buffer of a connection: pushed layers come in large pieces (bytes).
 READ_BUFFER = 1 << 20
+#: The shortest drain (seconds): aiohttp takes 0 to mean for ever.
+SHORTEST_DRAIN = 0.01
 #: systemd hands over descriptors from this one on (sd_listen_fds(3)).
 FIRST_FD = 3
 
@@ -134,7 +136,10 @@ async def serving(
     try:
         for door, app in apps:
             runner = web.AppRunner(
-                app, access_log=None, shutdown_timeout=drain, read_bufsize=READ_BUFFER
+                app,
+                access_log=None,
+                shutdown_timeout=max(drain, SHORTEST_DRAIN),
+                read_bufsize=READ_BUFFER,
             )
             await runner.setup()
             runners.append(runner)

@@ -103,6 +103,8 @@ async def open_upload(request: web.Request, route: UploadsRoute) -> web.StreamRe
     await _give_up_idle(request)
     if "mount" in request.query and await _mount(request, repository):
         return _created(route.repository, Digest.parse(request.query["mount"]))
+    if "digest" in request.query:
+        Digest.parse(request.query["digest"])  # before there is a session that nobody would end
     store = context_of(request).node.store
     session = Session(await store.upload(), repository, caller_of(request).principal)
     key = request.app[UPLOADS].add(session)
@@ -184,6 +186,7 @@ async def _receive(request: web.Request, key: str, session: Session) -> None:
     if stated is not None and parse_upload_range(stated).start != session.offset:
         raise RangeInvalid(f"the chunk must begin at byte {session.offset}")
     session.busy = True
+    began = session.offset
     hop: asyncio.Future[None] | None = None
     try:
         batch: list[bytes] = []
@@ -201,7 +204,7 @@ async def _receive(request: web.Request, key: str, session: Session) -> None:
             await hop
         await session.ingest.write(session.offset, batch)
         session.offset += gathered
-        context_of(request).metrics.pushed.inc(session.offset)
+        context_of(request).metrics.pushed.inc(session.offset - began)
     except Fault as fault:
         request.app[UPLOADS].drop(key)
         await _abort(request, session, fault)

@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cache.content import Digest
-from cache.errors import CacheError, DigestMismatch, Fault, IngestAborted
+from cache.errors import CacheError, DigestMismatch, Fault, IngestAborted, SizeMismatch
 from cache.ingest import Ingest
 from cache.store import BlobStore
 from registryd.config import TransferConfig
 from registryd.oci.reference import Reference
 from registryd.ports import Fetcher
+from registryd.transfer.groups import task_group
 from registryd.transfer.intake import Intake
 
 _log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Flights:
     @asynccontextmanager
     async def open(cls, store: BlobStore, settings: TransferConfig) -> AsyncIterator[Flights]:
         """Own the flights; those still in the air at the end are cancelled, to be resumed."""
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             flights = cls(store, settings, group)
             try:
                 yield flights
@@ -115,8 +116,13 @@ class Flights:
             flight = self._flights[want.digest] = Flight(want)
             task = self._group.create_task(self._fly(flight))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda task: self._ended(task, flight))
         return flight
+
+    def _ended(self, task: asyncio.Task[None], flight: Flight) -> None:
+        self._tasks.discard(task)
+        # For a task that was cancelled before its first step; any other has said so itself.
+        flight._end(IngestAborted(f"{flight.want.digest}: the fetch was stopped"))
 
     def find(self, digest: Digest) -> Flight | None:
         """The flight of this digest, if one is under way."""
@@ -149,7 +155,7 @@ class Flights:
         resumed = ingest.held.total
         try:
             await self._bring_in(flight, ingest)
-        except DigestMismatch:
+        except (DigestMismatch, SizeMismatch):
             if not resumed:
                 raise
             # What an earlier process left may be at fault, so one try goes without it.

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from contextlib import suppress
 
 from cache.content import Digest
+from cache.errors import SizeMismatch
 from cache.ingest import Ingest
 from registryd.config import TransferConfig
 from registryd.oci.errors import RangeInvalid
@@ -115,34 +116,16 @@ class Intake:
 
     async def _take(self, body: Body, at: int) -> None:
         clock = asyncio.get_running_loop().time
-        began = flushed = clock()
-        first, hop = at, None
-        batch: list[bytes] = []
-        gathered = 0
+        began, received = clock(), 0
+        batch = _Batch(self._ingest, at)
         try:
             async for piece in body:
-                batch.append(piece)
-                gathered += len(piece)
+                received += len(piece)
                 self.received += len(piece)
-                idle = hop is None or hop.done()
-                if gathered < HOP and not (idle and clock() - flushed >= FLUSH):
-                    continue
-                if hop is not None:
-                    await hop
-                hop = self._ingest.write(at, batch)
-                at, batch, gathered, flushed = at + gathered, [], 0, clock()
-                self._consider(at - first, flushed - began)
+                await batch.add(piece)
+                self._consider(received, clock() - began)
         finally:
-            await self._finish(hop, at, batch)
-
-    async def _finish(
-        self, hop: asyncio.Future[None] | None, at: int, batch: Sequence[bytes]
-    ) -> None:
-        # Also after a break: what came is kept.
-        if hop is not None:
-            await hop
-        if batch:
-            await self._ingest.write(at, batch)
+            await batch.finish()  # also after a break: what came is kept
 
     def _consider(self, received: int, seconds: float) -> None:
         # More connections, once the first has shown that it alone is slow.
@@ -151,3 +134,60 @@ class Intake:
         self._wanted = connections(received, seconds, self._settings.ranges)
         for _ in range(self._wanted - 1):
             self._group.create_task(self._connection())
+
+
+class _Batch:
+    """The bytes of one connection on their way to the file, one hop of them at a time."""
+
+    def __init__(self, ingest: Ingest, at: int) -> None:
+        self._ingest = ingest
+        self._at = at
+        self._pieces: list[bytes] = []
+        self._gathered = 0
+        self._hop: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def add(self, piece: bytes) -> None:
+        """Take bytes that follow; waits only while a whole hop of them is under way already."""
+        self._pieces.append(piece)
+        self._gathered += len(piece)
+        if self._gathered >= HOP:
+            await self._settle()
+            self._hop = self._write()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+
+    async def finish(self) -> None:
+        """Write what is left. Raises why a write failed, this one or an earlier one."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._settle()
+        if self._pieces:
+            await self._write()
+
+    def _flush(self) -> None:
+        # What came is to be seen, even if nothing follows for a long time.
+        self._timer = None
+        if not self._pieces or self._ingest.ended:
+            return
+        if self._hop is None:
+            with suppress(SizeMismatch):  # too much came: whoever comes next is told
+                self._hop = self._write()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+
+    async def _settle(self) -> None:
+        if self._hop is not None and not self._hop.cancelled():
+            await self._hop
+        self._hop = None
+
+    def _write(self) -> asyncio.Future[None]:
+        hop = self._ingest.write(self._at, self._pieces)
+        self._at, self._pieces, self._gathered = self._at + self._gathered, [], 0
+        hop.add_done_callback(self._written)
+        return hop
+
+    def _written(self, done: asyncio.Future[None]) -> None:
+        # One that failed stays, so that whoever comes next is told.
+        if done is self._hop and (done.cancelled() or done.exception() is None):
+            self._hop = None

@@ -98,11 +98,17 @@ class Library:
         return found
 
     async def document(
-        self, remote: Remote | None, reference: Reference, *, fresh: bool = False
+        self,
+        remote: Remote | None,
+        reference: Reference,
+        *,
+        fresh: bool = False,
+        remember: bool = True,
     ) -> Document:
         """The manifest or index of a reference, stored here and linked to what it points to.
 
-        A tag is remembered with it; it shows among the images once all it needs is here.
+        A tag is remembered with it (unless the caller does that, once the content is here); it
+        shows among the images when all it needs is here.
         Raises as resolve does, and DigestMismatch, ManifestInvalid.
         """
         descriptor = await self.resolve(remote, reference, fresh=fresh)
@@ -110,7 +116,7 @@ class Library:
         document = await self._fetching.once(
             (id(remote), str(exact)), lambda: self._obtain(remote, exact, descriptor.digest)
         )
-        if reference.digest is None:
+        if remember and reference.digest is None:
             await self._remember(reference, document)
         return document
 
@@ -152,15 +158,15 @@ class Library:
             if child.media_type in DOCUMENTS:
                 await self._restore(reference, child.digest)
 
-    async def held(self, digest: Digest) -> Document:
+    async def held(self, digest: Digest, *, use: bool = True) -> Document:
         """A stored manifest, parsed; the caller has seen that it may be shown."""
         document = self._documents.get(digest)
         if document is None:
-            raw = await self._store.read(digest, limit=MANIFEST_LIMIT)
+            raw = await self._store.read(digest, limit=MANIFEST_LIMIT, use=use)
             media_type = await self._store.media_type(digest)
             document = parse(raw, media_type or None, digest)
             self._cache(document)
-        else:
+        elif use:
             self._documents.move_to_end(digest)
             await self._store.touch(digest)
         return document
@@ -189,12 +195,15 @@ class Library:
             return None
         if remote is None:
             raise BlobUnknown(f"{name} has no blob {digest}", status=404)
-        under_way = self._flights.find(digest)
-        if under_way and under_way.want.repository.name != name:
-            await self._prove(remote, repository, digest)
         if size is None:
             size = await self._store.expected_size(digest)
-        return self._flights.join(Want(remote, repository.bare(), digest, size))
+        want = Want(remote, repository.bare(), digest, size)
+        # From here to the join no await: a flight that began meanwhile proves nothing to us.
+        under_way = self._flights.find(digest)
+        ours = under_way is None or under_way.want.repository.name == name
+        if not ours or self._store.find(digest):
+            await self._prove(remote, repository, digest)
+        return None if self._store.find(digest) else self._flights.join(want)
 
     async def _prove(self, remote: Remote | None, repository: Reference, digest: Digest) -> None:
         if remote is None:

@@ -67,7 +67,7 @@ async def pull(
     """
     began = clock()
     async with store.lease() as lease:
-        root = await library.document(request.remote, request.reference, fresh=True)
+        root = await library.document(request.remote, request.reference, fresh=True, remember=False)
         report(events.resolved(request.reference, root.descriptor))
         await lease.hold(root.digest)
         tally = Tally()

@@ -8,6 +8,7 @@ import pytest
 from cache.files import Files
 from cache.store import BlobStore
 from tests.cache.gates import GatedExecutor
+from tests.cache.ingests import begun
 
 pytest.register_assert_rewrite("tests.contract.blob_store")
 
@@ -55,3 +56,10 @@ def workers():
     """Threads whose hops a test can stop."""
     with GatedExecutor() as workers:
         yield workers
+
+
+@pytest.fixture
+async def ingest(files, workers):
+    """An ingest of the sample in ``ingests``, of a size not yet known."""
+    async with begun(files, workers) as ingest:
+        yield ingest

@@ -1,12 +1,32 @@
 """Real threads that stop where a test tells them to: the instants that chance would hide."""
 
 import asyncio
+import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 #: A gate nobody opens ends the test, not the run (seconds).
 PATIENCE = 60.0
+
+
+async def turns(count: int = 50) -> None:
+    """Let everything that can go on without a thread go on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    """Wait for what a thread, or a callback after it, brings about without telling anybody."""
+    async with asyncio.timeout(PATIENCE):
+        while not claim():  # noqa: ASYNC110 (there is no event: that is the point)
+            await asyncio.sleep(0)
+
+
+def open_files() -> list[str]:
+    """The numbers of the descriptors that this process has open."""
+    return sorted(os.listdir("/proc/self/fd"))[:-1]
 
 
 class Gate:

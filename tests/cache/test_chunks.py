@@ -1,5 +1,7 @@
 """ChunkMap against a plain set of byte offsets."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_ranges_are_sorted_and_apart(added):
     """Neighbours merge: between two ranges there is always a gap."""
     found = ChunkMap(added).ranges
 
-    assert all(left[1] < right[0] for left, right in zip(found, found[1:], strict=False))
+    assert all(left[1] < right[0] for left, right in pairwise(found))
 
 
 @given(st.lists(ranges), ranges)

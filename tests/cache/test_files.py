@@ -29,18 +29,18 @@ def publish(files, content=b"abc", digest=ABC, name="x.data"):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_no_room_is_disk_full(number):
     """No space, no quota, too large a file: DiskFull, which says what to do."""
-    with pytest.raises(DiskFull, match=r"^/some/where: .*; free space or give") as raised:
-        with os_errors("/some/where"):
-            raise OSError(number, os.strerror(number))
+    line = pytest.raises(DiskFull, match=r"^/some/where: .*; free space or give")
+    with line as raised, os_errors("/some/where"):
+        raise OSError(number, os.strerror(number))
 
     assert isinstance(raised.value.__cause__, OSError)
 
 
 def test_any_other_failure_is_unusable():
     """Everything else names the place and the reason."""
-    with pytest.raises(StoreUnusable, match=r"^/some/where: Input/output error$"):
-        with os_errors("/some/where"):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+    line = pytest.raises(StoreUnusable, match=r"^/some/where: Input/output error$")
+    with line, os_errors("/some/where"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_a_new_root_is_an_empty_layout(files):
@@ -64,7 +64,7 @@ def test_the_lock_is_taken_once(files):
 def test_a_root_that_cannot_be_made(tmp_path):
     """A file where the root should be is one clear line."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreUnusable, match="cache root .*/file"):
+    with pytest.raises(StoreUnusable, match=r"cache root .*/file"):
         Files(tmp_path / "file").prepare()
 
 
@@ -247,4 +247,3 @@ def test_usage_counts_what_is_on_disk(files):
 
     assert 10_000 <= files.ingest_bytes() <= 100_000
     assert 0 < files.free_bytes()
-

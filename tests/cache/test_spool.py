@@ -1,8 +1,10 @@
 """The file of one arriving blob, its journal and its running hash."""
 
 import os
+import resource
 import stat
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from cache import spool as spool_module
 from cache.content import Digest
-from cache.errors import StoreUnusable
+from cache.errors import DiskFull, StoreUnusable
 from cache.files import Files
 from cache.spool import Spool, put_whole
 from tests.cache.samples import arriving, blobs, noise
@@ -37,7 +39,7 @@ def partitions(draw):
     """Pieces that together are CONTENT, in any order: (offset, pieces), some of them empty."""
     cuts = sorted(draw(st.lists(st.integers(0, len(CONTENT)), max_size=12)))
     edges = [0, *cuts, len(CONTENT)]
-    spans = list(zip(edges, edges[1:], strict=False))
+    spans = list(pairwise(edges))
     parts = []
     for start, stop in draw(st.permutations(spans)):
         middle = draw(st.integers(start, stop))
@@ -236,6 +238,24 @@ def test_what_lies_beyond_the_end_is_cut_off(folder):
     spool.close()
 
     assert CONTENT[:150] == spool.path.read_bytes()
+
+
+def test_a_write_that_fits_in_part_is_disk_full(folder):
+    """What the system takes only in part is tried on, and refused with a line that says why."""
+    spool, _ = opened(folder)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150, limit[1]))
+        with pytest.raises(DiskFull, match=r"\.data: File too large; free space"):
+            spool.write([(0, [CONTENT[:50], CONTENT[50:]])])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    assert CONTENT[:150] == spool.path.read_bytes()
+
+    spool.write([(0, [CONTENT])])
+    assert Digest.of(CONTENT) == spool.digest(len(CONTENT), "sha256")
+    spool.close()
 
 
 def test_a_failed_write_takes_its_hash_back(folder):

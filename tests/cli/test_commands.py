@@ -365,6 +365,14 @@ def test_what_cannot_be_obeyed_is_refused(through: Run, words: tuple[str, ...], 
     assert line in outcome.err
 
 
+def test_jobs_are_the_daemons(through: Run) -> None:
+    """How much is done at once is not for one of many callers to say."""
+    outcome = through("pull", "alpine", "-j", "3")
+
+    assert outcome.code == 64
+    assert "--jobs: the daemon on" in outcome.err
+
+
 def test_the_users_own_daemon_is_found(ctl: Ctl, daemon: FakeDaemon) -> None:
     """Without flags: the socket in the run-time directory, when someone answers there."""
     daemon.on("GET", "/api/v1/images", Answer.of({"images": []}))

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 from multidict import CIMultiDict
-from typing_extensions import Self
 
 PIECE = 2**16
 
@@ -117,12 +116,15 @@ class FakeServer:
         return [seen for seen in self.requests if re.search(pattern, seen.line)]
 
     def answer(
-        self, pattern: str, status: int, body: bytes | str = b"", times: int | None = 1, **headers: str
+        self,
+        pattern: str,
+        status: int,
+        body: bytes | str = b"",
+        times: int | None = 1,
+        **headers: str,
     ) -> None:
         """Send this in place of the proper reply."""
-        self.faults.append(
-            Fault(pattern, times, instead=lambda: reply(status, body, **headers))
-        )
+        self.faults.append(Fault(pattern, times, instead=lambda: reply(status, body, **headers)))
 
     def change(
         self, pattern: str, change: Callable[[Reply], None], times: int | None = None

@@ -178,7 +178,9 @@ class FakeRegistry(FakeServer):
             raw = await read_all(request)
             tag = "" if ":" in target else target
             digest = self.add_manifest(name, tag, raw, request.headers["Content-Type"])
-            return reply(201, Docker_Content_Digest=digest, Location=f"/v2/{name}/manifests/{digest}")
+            return reply(
+                201, Docker_Content_Digest=digest, Location=f"/v2/{name}/manifests/{digest}"
+            )
         repository = self.repositories.get(name, Repository())
         if target not in repository.manifests:
             return error(404, "MANIFEST_UNKNOWN", "manifest unknown")

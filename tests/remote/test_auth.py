@@ -14,7 +14,6 @@ from registryd.oci.reference import Reference
 from registryd.remote.credentials import CredentialFiles, save
 from registryd.secrets import Login, Secret
 from tests.fakes.certificates import make_identity
-from tests.fakes.clock import FakeClock
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.tokens import FakeTokenServer
 from tests.remote.conftest import Connect, OpenRemotes
@@ -76,207 +75,7 @@ async def test_no_login_where_one_is_wanted(registry: FakeRegistry, connect: Con
     assert 1 == len(registry.requests)
 
 
-# Tokens.
-
-
-async def test_anonymous_token(
-    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
-) -> None:
-    """A public image needs a token of nobody, for exactly the scope that is needed."""
-    client = await connect(guarded)
-    await client.resolve(image)
-    await client.fetch_manifest(image)
-
-    assert {"anonymous": 1} == tokens.counts
-    assert [("repository:team/app:pull",)] == tokens.scopes
-    assert "service=fake" in tokens.lines()[0]
-    assert "Authorization" not in tokens.requests[0].headers
-
-
-async def test_token_by_password(
-    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
-) -> None:
-    """The password goes to the token server and never to the registry."""
-    tokens.anonymous = False
-    client = await connect(guarded, ANN)
-    await client.resolve(image)
-
-    assert {"basic": 1} == tokens.counts
-    assert basic("ann", PASSWORD) == tokens.requests[0].headers["Authorization"]
-    assert not [s for s in guarded.requests if "Basic" in s.headers.get("Authorization", "")]
-
-
-async def test_token_by_identity_token(
-    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
-) -> None:
-    """An identity token is exchanged by POST."""
-    tokens.refresh.add("refresh-word")
-    client = await connect(guarded, Login(identity_token=Secret("refresh-word")))
-    await client.resolve(image)
-
-    assert {"refresh": 1} == tokens.counts
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
-async def test_other_way_once(
-    guarded: FakeRegistry,
-    tokens: FakeTokenServer,
-    image: Reference,
-    connect: Connect,
-    status: int,
-) -> None:
-    """Servers that know only GET, or only POST, are asked the other way once (4)."""
-    tokens.answer("^GET", status)
-    client = await connect(guarded, ANN)
-    await client.resolve(image)
-
-    assert {"password": 1} == tokens.counts
-
-    tokens.revoke()
-    tokens.users["<token>"] = "refresh-word"
-    tokens.answer("^POST", status)
-    client = await connect(guarded, Login(identity_token=Secret("refresh-word")))
-    await client.resolve(image)
-
-    assert {"password": 1, "basic": 1} == tokens.counts
-
-
-async def test_token_server_refuses_the_password(
-    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
-) -> None:
-    """The refusal says the same as with Basic, whichever way was refused last."""
-    tokens.post = False
-    client = await connect(guarded, WRONG)
-    with pytest.raises(Unauthorized) as caught:
-        await client.resolve(image)
-    text = str(caught.value)
-
-    assert text.startswith(f"{guarded.name} refused the credentials of user 'ann' from a test: ")
-    assert "bad user or password" in text
-    assert "wrong-word" not in text
-
-
-async def test_wrong_password_is_tried_once_by_all(
-    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
-) -> None:
-    """Many tasks that wait for one token share its refusal: accounts get locked otherwise."""
-    gate = asyncio.Event()
-    tokens.stall("^GET", gate, times=None)
-    client = await connect(guarded, WRONG)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(refused(client.resolve(image))) for _ in range(8)]
-        while len(guarded.requests) < 8 or not tokens.requests:
-            await asyncio.sleep(0)
-        gate.set()
-
-    assert all(task.result() for task in tasks)
-    assert 2 == len(tokens.requests)
-
-
-async def refused(act: object) -> bool:
-    try:
-        await act  # type: ignore[misc]
-    except Unauthorized:
-        return True
-    return False
-
-
-async def test_one_token_for_many_tasks(
-    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
-) -> None:
-    """One fetch at a time, and its token serves all (4)."""
-    client = await connect(guarded)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(20):
-            group.create_task(client.resolve(image))
-
-    assert {"anonymous": 1} == tokens.counts
-
-
-async def test_token_is_renewed_before_it_expires(
-    guarded: FakeRegistry,
-    tokens: FakeTokenServer,
-    image: Reference,
-    connect: Connect,
-    clock: FakeClock,
-) -> None:
-    """With a margin of 30 s, so that no request goes out with a token about to expire."""
-    client = await connect(guarded)
-    await client.resolve(image)
-    clock.now += 269
-    await client.resolve(image)
-
-    assert {"anonymous": 1} == tokens.counts
-
-    clock.now += 2
-    await client.resolve(image)
-
-    assert {"anonymous": 2} == tokens.counts
-
-
-@pytest.mark.parametrize("members", [{}, {"expires_in": 5}, {"expires_in": "soon"}])
-async def test_short_or_missing_lifetime_is_sixty_seconds(
-    guarded: FakeRegistry,
-    tokens: FakeTokenServer,
-    image: Reference,
-    connect: Connect,
-    clock: FakeClock,
-    members: dict[str, object],
-) -> None:
-    """Missing or below 60 means 60 (3)."""
-    tokens.members = members | {"issued_at": "2001-01-01T00:00:00Z"}
-    client = await connect(guarded)
-    await client.resolve(image)
-    clock.now += 44
-    await client.resolve(image)
-
-    assert {"anonymous": 1} == tokens.counts
-
-    clock.now += 2
-    await client.resolve(image)
-
-    assert {"anonymous": 2} == tokens.counts
-
-
-async def test_access_token_is_a_token(
-    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
-) -> None:
-    """Both members are in use, and one may be empty (3)."""
-    tokens.member, tokens.members = "access_token", {"token": ""}
-    client = await connect(guarded)
-    await client.resolve(image)
-
-    assert {"anonymous": 1} == tokens.counts
-
-
-async def test_revoked_token_is_renewed_once(
-    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
-) -> None:
-    """401 to a token that we held: a fresh one, and once more (6)."""
-    client = await connect(guarded)
-    await client.resolve(image)
-    tokens.revoke()
-    await client.resolve(image)
-
-    assert {"anonymous": 2} == tokens.counts
-
-
-@pytest.mark.parametrize("status", [400, 403])
-async def test_expired_token_by_another_status(
-    guarded: FakeRegistry,
-    tokens: FakeTokenServer,
-    image: Reference,
-    connect: Connect,
-    status: int,
-) -> None:
-    """ "Your authorization token has expired" counts as 401, once (6)."""
-    client = await connect(guarded)
-    await client.resolve(image)
-    body = '{"errors":[{"code":"DENIED","message":"Your Authorization Token has expired."}]}'
-    guarded.answer("^GET", status, body, Content_Type="application/json")
-    await client.fetch_manifest(image)
-
-    assert {"anonymous": 2} == tokens.counts
+# What is asked for, and what is said when it is refused.
 
 
 async def test_missing_repository_at_a_registry_that_hides_it(
@@ -290,7 +89,9 @@ async def test_missing_repository_at_a_registry_that_hides_it(
     guarded.answer("team/secret", 401, times=None, WWW_Authenticate=guarded.challenge)
     client = await connect(guarded)
     hidden = Reference(guarded.name, "team/secret", "1")
-    with pytest.raises(NameUnknown, match=f"cannot find {hidden}: not found or no access") as caught:
+    with pytest.raises(
+        NameUnknown, match=f"cannot find {hidden}: not found or no access"
+    ) as caught:
         await client.resolve(hidden)
 
     assert 2 == caught.value.exit_code
@@ -379,9 +180,7 @@ async def test_password_is_not_sent_in_the_clear(
 ) -> None:
     """A registry that is reached by TLS cannot have our password sent over plain HTTP (5)."""
     identity = make_identity(tmp_path)
-    async with FakeRegistry(tokens=tokens).serve(
-        ssl_context=identity.server_context()
-    ) as registry:
+    async with FakeRegistry(tokens=tokens).serve(ssl_context=identity.server_context()) as registry:
         client = await connect(registry, ANN, RegistryConfig(ca_file=identity.cert_file))
         with pytest.raises(Denied, match="in the clear"):
             await client.ping()
@@ -442,6 +241,26 @@ async def test_login_from_a_file_by_repository(
         await remotes.remote(guarded.name).resolve(Reference(guarded.name, "else/app", "1.0"))
 
     assert 1 == tokens.counts["basic"]
+
+
+@pytest.mark.parametrize("by_token", [True, False])
+async def test_new_login_counts_at_once(
+    guarded: FakeRegistry,
+    tokens: FakeTokenServer,
+    open_remotes: OpenRemotes,
+    tmp_path: Path,
+    by_token: bool,
+) -> None:
+    """After a refusal, the login that was made anew is used without waiting."""
+    guarded.tokens, guarded.users = (tokens, None) if by_token else (None, {"ann": PASSWORD})
+    file = tmp_path / "auth.json"
+    await asyncio.to_thread(save, file, guarded.name, WRONG)
+    config = {guarded.name: RegistryConfig(plain_http=True)}
+    client = (await open_remotes(config, credentials=CredentialFiles([file]))).remote(guarded.name)
+    with pytest.raises(Unauthorized):
+        await client.ping()
+    await asyncio.to_thread(save, file, guarded.name, ANN)
+    await client.ping()
 
 
 async def test_no_access_for_a_user(

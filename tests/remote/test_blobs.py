@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -209,6 +210,21 @@ async def test_stall_is_an_error_of_its_own(
     gate.set()
 
 
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip"])
+async def test_encoding_of_a_blob_is_not_undone(
+    registry: FakeRegistry, repository: Reference, connect: Connect, coding: str
+) -> None:
+    """A layer that is served with a Content-Encoding is still what its digest says (14)."""
+    layer = gzip.compress(CONTENT)
+    digest = Digest.parse(registry.add_blob("team/app", layer))
+    registry.header("^GET", "Content-Encoding", coding)
+    client = await connect(registry)
+    async with client.fetch_blob(repository, digest) as body:
+        content = b"".join([piece async for piece in body])
+
+    assert layer == content
+
+
 async def test_leaving_early_closes_the_connection(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
@@ -249,9 +265,7 @@ async def test_web_page_is_not_a_blob(
         await fetch(client, repository)
 
 
-async def test_blob_size(
-    registry: FakeRegistry, repository: Reference, connect: Connect
-) -> None:
+async def test_blob_size(registry: FakeRegistry, repository: Reference, connect: Connect) -> None:
     """HEAD tells the size; where there is no HEAD, one byte's Content-Range does."""
     client = await connect(registry)
 
@@ -279,8 +293,10 @@ async def test_redirect_drops_the_login_and_keeps_the_query(
     registry: FakeRegistry, cdn: FakeCdn, redirecting: Reference, connect: Connect, status: int
 ) -> None:
     """Another origin sees neither login nor cookie, and its signed query to the last byte (8)."""
-    registry.change("^GET /v2/team", lambda reply: setattr(reply, "status", status)
-                    if reply.status == 307 else None)
+    registry.change(
+        "^GET /v2/team",
+        lambda reply: setattr(reply, "status", status) if reply.status == 307 else None,
+    )
     client = await connect(registry, Login("ann", Secret("secret-word")))
     async with client.fetch_blob(redirecting, DIGEST, 10, 20) as body:
         content = b"".join([piece async for piece in body])
@@ -360,5 +376,3 @@ async def test_login_stays_on_its_origin_by_redirect(
 
     assert CONTENT == (await fetch(client, redirecting))[2]
     assert "Authorization" in registry.requests[-1].headers
-
-

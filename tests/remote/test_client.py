@@ -10,7 +10,12 @@ import pytest
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch
 from registryd.config import RegistryConfig
-from registryd.oci.errors import BadAnswer, ManifestInvalid, ManifestUnknown, RegistryError
+from registryd.oci.errors import (
+    BadAnswer,
+    ManifestInvalid,
+    ManifestUnknown,
+    RegistryError,
+)
 from registryd.oci.media_types import ACCEPT, OCI_MANIFEST
 from registryd.oci.reference import Reference
 from registryd.ports import TransportError
@@ -39,7 +44,7 @@ async def test_a_tag_is_resolved_by_head(
 async def test_one_accept_header_lists_all_types(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
-    """All media types in one comma-joined header, and nothing that is hashed is encoded (13, 14)."""
+    """All types in one comma-joined header; nothing that is hashed is encoded (13, 14)."""
     client = await connect(registry)
     await client.fetch_manifest(image)
     headers = registry.requests[-1].headers
@@ -258,8 +263,21 @@ async def test_a_server_error_is_told_after_the_last_try(
     assert 5 == len(registry.requests)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_head_that_is_too_much_is_not_followed_by_get(
+    registry: FakeRegistry, image: Reference, connect: Connect, status: int
+) -> None:
+    """Where HEADs are too many, a GET is one more."""
+    registry.answer("^HEAD", status, times=None)
+    client = await connect(registry)
+    with pytest.raises(RegistryError):
+        await client.resolve(image)
+
+    assert {f"HEAD {MANIFESTS}/1.0"} == set(registry.lines())
+
+
 async def test_ping(registry: FakeRegistry, connect: Connect) -> None:
-    """A registry answers to /v2/; the version header is not required, and 404 proves nothing (17)."""
+    """A registry answers to /v2/; no version header is required, 404 proves nothing (17)."""
     client = await connect(registry)
     await client.ping()
     registry.answer("GET /v2/$", 404, "404 page not found", Content_Type="text/plain")
@@ -292,7 +310,9 @@ async def test_no_cookie_is_sent_back(
 ) -> None:
     """A cookie would switch some registries to sessions with CSRF checks (2.21)."""
     registry.header("", "Set-Cookie", "sid=1; Path=/")
-    client = await connect(registry)
+    # By name: cookies of bare addresses are not kept by anyone.
+    endpoint = f"http://localhost:{registry.port}"
+    client = await connect(registry, config=RegistryConfig(endpoint=endpoint))
     await client.fetch_manifest(image)
     await client.fetch_manifest(image)
 

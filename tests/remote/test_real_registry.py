@@ -16,6 +16,7 @@ from registryd.oci.reference import Reference
 from registryd.ports import Body
 from registryd.remote.client import RegistryClient
 from registryd.secrets import Login, Secret
+from tests.fakes.bodies import HeldBody
 from tests.fakes.registry import OCI_CONFIG, OCI_LAYER, make_image
 from tests.real.registry import (
     JwtTokenServer,
@@ -25,7 +26,6 @@ from tests.real.registry import (
     token_registry,
 )
 from tests.remote.conftest import OpenRemotes
-from tests.remote.test_upload import HeldBody
 
 ANN = Login("ann", Secret("secret-word"), origin="a test")
 WRONG = Login("ann", Secret("wrong-word"), origin="a test")

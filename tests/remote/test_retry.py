@@ -20,10 +20,11 @@ from registryd.remote.retry import (
 )
 
 NOW = 1_700_000_000.0
+FIRST = Tries()
 POLICY = RetryPolicy(attempts=3, base=1.0, cap=8.0, throttle_limit=100.0)
 
 
-def after(status: int | None, retry_after: str | None = None, tries: Tries = Tries()) -> Wait | None:
+def after(status: int | None, retry_after: str | None = None, tries: Tries = FIRST) -> Wait | None:
     return decide(POLICY, tries, status, retry_after, NOW, lambda: 0.5)
 
 

@@ -13,56 +13,23 @@ from cache.errors import SizeMismatch
 from registryd.config import TransferConfig
 from registryd.oci.errors import (
     BadAnswer,
-    Denied,
-    ManifestInvalid,
     RateLimited,
     RegistryError,
     UploadInvalid,
 )
-from registryd.oci.manifest import parse
 from registryd.oci.reference import Reference
 from registryd.ports import Body, TransportError
 from registryd.remote import upload
 from registryd.secrets import Login, Secret
+from tests.fakes.bodies import HeldBody, Opener
 from tests.fakes.http import Reply
-from tests.fakes.registry import OCI_MANIFEST, FakeRegistry, make_image
+from tests.fakes.registry import FakeRegistry
 from tests.fakes.tokens import FakeTokenServer
 from tests.remote.conftest import Connect
 
 CONTENT = b"0123456789abcdef" * 20_000
 BLOB = Descriptor.of("application/octet-stream", CONTENT)
 UPLOADS = "/v2/team/app/blobs/uploads/"
-
-
-class HeldBody:
-    """A body from memory, in small pieces."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.start = 0
-        self.total: int | None = len(content)
-        self.source = "memory"
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for at in range(0, len(self._content), 50_000):
-            yield self._content[at : at + 50_000]
-
-
-class Opener:
-    """Opens the same body again and again, and counts."""
-
-    def __init__(self, content: bytes = CONTENT) -> None:
-        self.content = content
-        self.opened = 0
-        self.closed = 0
-
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[Body]:
-        self.opened += 1
-        try:
-            yield HeldBody(self.content)
-        finally:
-            self.closed += 1
 
 
 @pytest.fixture
@@ -84,7 +51,7 @@ async def test_post_and_one_put(
 ) -> None:
     """A blob is one POST and one PUT with its length; the query of Location stays as it was (7)."""
     client = await connect(registry)
-    opener = Opener()
+    opener = Opener(CONTENT)
     await client.push_blob(repository, BLOB, opener)
     put = registry.requests[-1]
 
@@ -97,9 +64,7 @@ async def test_post_and_one_put(
     assert (1, 1) == (opener.opened, opener.closed)
 
 
-async def test_empty_blob(
-    registry: FakeRegistry, repository: Reference, connect: Connect
-) -> None:
+async def test_empty_blob(registry: FakeRegistry, repository: Reference, connect: Connect) -> None:
     """A blob may have no bytes."""
     client = await connect(registry)
     await client.push_blob(repository, Descriptor.of("x", b""), Opener(b""))
@@ -126,7 +91,7 @@ async def test_locations(
 
     registry.change("^POST", change)
     client = await connect(registry)
-    await client.push_blob(repository, BLOB, Opener())
+    await client.push_blob(repository, BLOB, Opener(CONTENT))
 
     assert CONTENT == held(registry)
 
@@ -140,10 +105,14 @@ async def test_location_on_another_host_gets_no_login(
         other.answer("^PUT", 201)
         registry.header("^POST", "Location", f"{other.url}/up?a=%2F")
         client = await connect(registry, Login("ann", Secret("secret-word")))
-        await client.push_blob(repository, BLOB, Opener())
+        await client.push_blob(repository, BLOB, Opener(CONTENT))
 
         assert 1 == len(other.requests)
         assert "Authorization" not in other.requests[0].headers
+
+        other.answer("^PUT", 401, times=None)
+        with pytest.raises(RegistryError, match=f"sends us to {other.name}"):
+            await client.push_blob(repository, BLOB, Opener(CONTENT))
 
 
 async def test_no_location_is_a_bad_answer(
@@ -153,7 +122,7 @@ async def test_no_location_is_a_bad_answer(
     registry.header("^POST", "Location", None)
     client = await connect(registry, transfer=TransferConfig(attempts=1))
     with pytest.raises(BadAnswer, match="no Location"):
-        await client.push_blob(repository, BLOB, Opener())
+        await client.push_blob(repository, BLOB, Opener(CONTENT))
 
 
 @pytest.mark.parametrize("status", [201, 204])
@@ -163,7 +132,7 @@ async def test_success_has_several_statuses(
     """201 and 204 both end an upload (10)."""
     registry.answer("^PUT", status)
     client = await connect(registry)
-    await client.push_blob(repository, BLOB, Opener())
+    await client.push_blob(repository, BLOB, Opener(CONTENT))
 
     assert ["POST", "PUT"] == methods(registry)
 
@@ -178,7 +147,7 @@ async def test_failed_put_starts_again_with_a_session_of_its_own(
     else:
         registry.answer("^PUT", status, '{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')
     client = await connect(registry)
-    opener = Opener()
+    opener = Opener(CONTENT)
     await client.push_blob(repository, BLOB, opener)
 
     assert CONTENT == held(registry)
@@ -191,7 +160,7 @@ async def test_tries_end(registry: FakeRegistry, repository: Reference, connect:
     registry.answer("^PUT", 500, times=None)
     client = await connect(registry)
     with pytest.raises(RegistryError, match=f"cannot push blob {BLOB.digest}.*500"):
-        await client.push_blob(repository, BLOB, Opener())
+        await client.push_blob(repository, BLOB, Opener(CONTENT))
 
     assert 5 == methods(registry).count("POST")
 
@@ -203,7 +172,7 @@ async def test_too_many_requests_wait_for_everyone(
     registry.answer("^PUT", 429, times=None, Retry_After="86400")
     client = await connect(registry)
     with pytest.raises(RateLimited):
-        await client.push_blob(repository, BLOB, Opener())
+        await client.push_blob(repository, BLOB, Opener(CONTENT))
 
     assert 1 == methods(registry).count("PUT")
 
@@ -215,8 +184,8 @@ async def test_chunks_where_one_piece_is_refused(
     """A registry that refuses one piece gets chunks; it is remembered, and chunks are in order."""
     registry.answer("^PUT", status)
     client = await connect(registry)
-    await client.push_blob(repository, BLOB, Opener())
-    await client.push_blob(repository, BLOB, Opener())
+    await client.push_blob(repository, BLOB, Opener(CONTENT))
+    await client.push_blob(repository, BLOB, Opener(CONTENT))
     ranges = [seen.headers["Content-Range"] for seen in registry.asked("^PATCH")]
 
     assert CONTENT == held(registry)
@@ -230,7 +199,7 @@ async def test_chunks_after_broken_connections(
     """A proxy that cuts long bodies gives no status: after two breaks, chunks are tried."""
     registry.drop("^PUT", times=2)
     client = await connect(registry)
-    await client.push_blob(repository, BLOB, Opener())
+    await client.push_blob(repository, BLOB, Opener(CONTENT))
 
     assert CONTENT == held(registry)
     assert 1 == methods(registry).count("PATCH")
@@ -354,8 +323,10 @@ async def test_fresh_token_in_the_middle_of_a_push(
     """401 to the PUT: a fresh token, and the body once more (8)."""
     client = await connect(guarded, Login("ann", Secret("secret-word")))
     repository = Reference(guarded.name, "team/app")
-    guarded.answer("^PUT", 401, WWW_Authenticate=f'Bearer realm="{tokens.url}/token",service="fake"')
-    opener = Opener()
+    guarded.answer(
+        "^PUT", 401, WWW_Authenticate=f'Bearer realm="{tokens.url}/token",service="fake"'
+    )
+    opener = Opener(CONTENT)
     await client.push_blob(repository, BLOB, opener)
 
     assert CONTENT == held(guarded)
@@ -369,120 +340,6 @@ async def test_push_without_access(
     """A token without push is not enough; exit code 3."""
     client = await connect(guarded)
     with pytest.raises(RegistryError, match="registryctl login") as caught:
-        await client.push_blob(Reference(guarded.name, "team/app"), BLOB, Opener())
+        await client.push_blob(Reference(guarded.name, "team/app"), BLOB, Opener(CONTENT))
 
     assert 3 == caught.value.exit_code
-
-
-async def test_has_blob(registry: FakeRegistry, repository: Reference, connect: Connect) -> None:
-    """HEAD tells whether a blob is there."""
-    client = await connect(registry)
-
-    assert not await client.has_blob(repository, BLOB.digest)
-
-    registry.add_blob("team/app", CONTENT)
-
-    assert await client.has_blob(repository, BLOB.digest)
-
-
-async def test_mount(registry: FakeRegistry, repository: Reference, connect: Connect) -> None:
-    """201 to a mount: the blob is there, and no byte was sent (9)."""
-    registry.add_blob("team/base", CONTENT)
-    client = await connect(registry)
-
-    assert await client.mount_blob(repository, BLOB.digest, "team/base")
-    assert CONTENT == held(registry)
-    assert 1 == len(registry.requests)
-
-
-async def test_mount_that_begins_an_upload(
-    registry: FakeRegistry, repository: Reference, connect: Connect
-) -> None:
-    """202 to a mount is an upload session, and the upload that follows goes on with it (9)."""
-    registry.mounts = False
-    client = await connect(registry)
-
-    assert not await client.mount_blob(repository, BLOB.digest, "team/base")
-    await client.push_blob(repository, BLOB, Opener())
-
-    assert CONTENT == held(registry)
-    assert ["POST", "PUT"] == methods(registry)
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
-async def test_refused_mount_is_an_upload(
-    registry: FakeRegistry, repository: Reference, connect: Connect, status: int
-) -> None:
-    """Whatever else is said to a mount means: upload it (9)."""
-    registry.answer("mount=", status)
-    client = await connect(registry)
-
-    assert not await client.mount_blob(repository, BLOB.digest, "team/base")
-    await client.push_blob(repository, BLOB, Opener())
-
-    assert CONTENT == held(registry)
-
-
-async def test_mount_asks_for_the_source_only_with_a_login(
-    guarded: FakeRegistry, tokens: FakeTokenServer, connect: Connect
-) -> None:
-    """The scope of the source is asked for where there is a login (2.19)."""
-    client = await connect(guarded, Login("ann", Secret("secret-word")))
-    await client.mount_blob(Reference(guarded.name, "team/app"), BLOB.digest, "team/base")
-
-    assert [("repository:team/app:pull,push", "repository:team/base:pull")] == tokens.scopes
-
-
-async def test_push_manifest(
-    registry: FakeRegistry, repository: Reference, connect: Connect
-) -> None:
-    """A manifest goes out as it is, with its own media type, to its tag or its digest."""
-    raw = make_image(CONTENT)
-    document = parse(raw)
-    client = await connect(registry)
-    await client.push_manifest(repository.with_tag("1.0"), document)
-    await client.push_manifest(repository, document)
-
-    assert (OCI_MANIFEST, raw) == registry.repositories["team/app"].manifests["1.0"]
-    assert ["/1.0", f"/{document.digest}"] == [
-        seen.path.removeprefix("/v2/team/app/manifests") for seen in registry.requests
-    ]
-
-
-async def test_tag_wins_over_digest_when_pushing(
-    registry: FakeRegistry, repository: Reference, connect: Connect
-) -> None:
-    """A reference with both is pushed to its tag."""
-    document = parse(make_image(CONTENT))
-    both = Reference(registry.name, "team/app", "1.0", document.digest)
-    client = await connect(registry)
-    await client.push_manifest(both, document)
-
-    assert ["1.0"] == registry.repositories["team/app"].tags
-
-
-@pytest.mark.parametrize("status", [200, 202, 204])
-async def test_manifest_success_has_several_statuses(
-    registry: FakeRegistry, repository: Reference, connect: Connect, status: int
-) -> None:
-    """200, 201, 202 and 204 all mean that it is there (10)."""
-    registry.answer("^PUT", status)
-    client = await connect(registry)
-    await client.push_manifest(repository.with_tag("1.0"), parse(make_image(CONTENT)))
-
-
-async def test_refused_manifest(
-    registry: FakeRegistry, repository: Reference, connect: Connect
-) -> None:
-    """What the registry says is in the line; a refusal by its rules is Denied."""
-    client = await connect(registry)
-    document = parse(make_image(CONTENT))
-    body = '{"errors":[{"code":"MANIFEST_INVALID","message":"no such config"}]}'
-    registry.answer("^PUT", 400, body, Content_Type="application/json")
-    with pytest.raises(ManifestInvalid, match="cannot push .*no such config"):
-        await client.push_manifest(repository.with_tag("1.0"), document)
-    registry.answer("^PUT", 403)
-    with pytest.raises(Denied):
-        await client.push_manifest(repository.with_tag("1.0"), document)
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cache.content import Digest
 from registryd.cli import progress
 from registryd.cli.arguments import (
     Parser,
@@ -43,8 +44,6 @@ def run(context: Context) -> None:
         _check_output(options.output, len(references))
     with backend(context, *(reference.registry for reference in references)) as chosen:
         each(context.console, options.references, lambda text: _pull(context, chosen, text))
-        if options.output is not None:
-            _write_out(context, chosen, references[0])
 
 
 def _check_output(output: str, images: int) -> None:
@@ -70,6 +69,9 @@ def _pull(context: Context, chosen: Backend, text: str) -> None:
     with progress.shown(context) as show:
         done = chosen.stream("pull", wanted, show, login)
     progress.summary(context, done)
+    if context.options.output is not None:
+        exact = reference.with_digest(Digest.parse(done["digest"]))
+        _write_out(context, chosen, exact)
     tell_result(context, done)
 
 

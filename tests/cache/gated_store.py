@@ -1,0 +1,15 @@
+"""A real store whose hops to threads a test can stop."""
+
+from cache.store import BlobStore
+from tests.cache.gates import GatedExecutor
+
+
+class GatedStore(BlobStore):
+    """``bytes`` moves bytes and files, ``rows`` is the one thread of the index."""
+
+    def __init__(self, files, index, *, clock):
+        super().__init__(files, index, clock=clock)
+        self._bytes.shutdown()
+        self._rows.shutdown()
+        self.bytes = self._bytes = GatedExecutor(8)
+        self.rows = self._rows = GatedExecutor(1)

@@ -1,0 +1,91 @@
+"""What a store knows after a restart, and what a directory knows better."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cache.errors import (
+    BlobNotFound,
+)
+from cache.store import BlobStore
+from tests.cache.samples import entries, layer
+from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+async def test_a_restart_remembers_everything(root):
+    """Blobs, names, links, members, grants."""
+    async with BlobStore.open(root) as store:
+        root_descriptor, layers = await image(store, "a", "b")
+        await store.add_member(REPOSITORY, root_descriptor.digest)
+        await store.grant(REPOSITORY, "me", 1000)
+    async with BlobStore.open(root) as store:
+        assert 3 == len(store)
+        assert root_descriptor == (await store.resolve(NAME)).descriptor
+        assert sorted(layers, key=str) == sorted(
+            await store.children(root_descriptor.digest), key=str
+        )
+        assert await store.is_member(REPOSITORY, root_descriptor.digest)
+        assert await store.granted(REPOSITORY, ["me"])
+        assert [] == store.lost_names
+    assert {NAME: str(root_descriptor.digest)} == entries(root)
+
+
+async def test_a_restart_forgets_what_has_expired(root, clock):
+    """Leases and grants whose time is over do not pile up."""
+    async with BlobStore.open(root, clock=clock) as store:
+        await store.hold("killed", [DIGEST], 10)
+        await store.hold("alive", [DIGEST], 1000)
+        await store.grant("a", "old", 10)
+        await store.grant("a", "new", 1000)
+    clock.now += 100
+    async with BlobStore.open(root, clock=clock) as store:
+        rows = await store._db(
+            lambda: (
+                store._index._db.execute("SELECT lease FROM leases").fetchall(),
+                store._index._db.execute("SELECT principal FROM grants").fetchall(),
+            )
+        )
+
+    assert ([("alive",)], [("new",)]) == rows
+
+
+async def test_a_blob_removed_by_hand_is_missed_at_the_start(root):
+    """It is not found, its names are incomplete and out of index.json, until it comes back."""
+    async with BlobStore.open(root) as store:
+        _, (first, _) = await image(store, "a", "b")
+    (root / "blobs" / "sha256" / first.digest.hex).unlink()
+    async with BlobStore.open(root) as store:
+        assert store.find(first.digest) is None
+        assert not (await store.resolve(NAME)).complete
+        assert {} == entries(root)
+
+        await store.put(b"a", first)
+        assert (await store.resolve(NAME)).complete
+        assert [NAME] == list(entries(root))
+
+
+async def test_a_blob_put_in_by_hand_is_found_at_the_start(root):
+    """The directory knows better than the index: what is there counts, with the size it has."""
+    async with BlobStore.open(root) as store:
+        content, descriptor = layer("by hand")
+        await store.put(CONTENT, DESCRIPTOR)
+        store.find(DIGEST).path.chmod(0o644)
+        os.truncate(store.find(DIGEST).path, 5)
+        (root / "blobs" / "sha256" / descriptor.digest.hex).write_bytes(content)
+    async with BlobStore.open(root) as store:
+        assert content == await store.read(descriptor.digest, limit=100)
+        assert {descriptor.digest: 7, DIGEST: 5} == await store.unreferenced()
+
+
+async def test_a_blob_removed_under_our_feet_is_not_found(store):
+    """A file that has gone while we run is BlobNotFound, not an error of the disk."""
+    await store.put(CONTENT, DESCRIPTOR)
+    store.find(DIGEST).path.unlink()
+    with pytest.raises(BlobNotFound):
+        await store.read(DIGEST, limit=len(CONTENT))
+    with pytest.raises(BlobNotFound):
+        async with store.open_blob(DIGEST):
+            pass

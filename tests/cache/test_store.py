@@ -1,0 +1,248 @@
+"""BlobStore beyond the contract: its clock, its lock, its start and its end."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cache import store as store_module
+from cache.content import Digest
+from cache.errors import (
+    StoreLocked,
+    StoreUnusable,
+)
+from cache.store import BlobStore
+from tests.cache.gated_store import GatedStore
+from tests.cache.gates import turns
+from tests.cache.samples import layer, parent
+from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+async def gated(root):
+    """A store whose threads can be stopped."""
+    async with GatedStore.open(root) as store:
+        yield store
+
+
+# time
+
+
+async def test_grants_end_by_the_clock(store, clock):
+    """Granted for so many seconds, to one of the principals, for one repository."""
+    await store.grant("a", "me", 10)
+
+    assert await store.granted("a", ["you", "me"])
+    assert not await store.granted("a", ["you"])
+    assert not await store.granted("a", [])
+    assert not await store.granted("b", ["me"])
+
+    clock.now += 10
+    assert not await store.granted("a", ["me"])
+
+    await store.grant("a", "me", 10)
+    assert await store.granted("a", ["me"])
+
+
+async def test_a_lease_ends_by_the_clock(store, clock):
+    """A lease whose owner was killed keeps nothing when its time is over; renewed, it does."""
+    await store.put(CONTENT, DESCRIPTOR)
+    async with store.lease(10) as lease:
+        await lease.hold(DIGEST)
+        clock.now += 9
+        await lease.hold(DIGEST)
+        clock.now += 9
+        assert {} == await store.remove([DIGEST])
+        clock.now += 1
+        assert {DIGEST: len(CONTENT)} == await store.remove([DIGEST])
+
+
+async def test_a_lease_ends_though_its_block_is_cancelled(store):
+    """Whoever is cancelled holds nothing any more."""
+    await store.put(CONTENT, DESCRIPTOR)
+    held = asyncio.Event()
+
+    async def build():
+        async with store.lease() as lease:
+            await lease.hold(DIGEST)
+            held.set()
+            await asyncio.Event().wait()
+
+    building = asyncio.ensure_future(build())
+    await held.wait()
+    building.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await building
+
+    assert {DIGEST: len(CONTENT)} == await store.remove([DIGEST])
+
+
+async def test_uses_are_remembered(store, clock, root):
+    """Reading is a use, and the newest counts; a restart keeps it."""
+    await store.put(CONTENT, DESCRIPTOR)
+    put = clock.now
+    assert put == await store.last_used([DIGEST, Digest.of(b"none")])
+
+    clock.now += 5
+    await store.read(DIGEST, limit=len(CONTENT))
+    assert put + 5 == await store.last_used([DIGEST])
+
+    clock.now += 5
+    async with store.open_blob(DIGEST):
+        pass
+    assert put + 10 == await store.last_used([DIGEST])
+    assert 0.0 == await store.last_used([])
+
+
+async def test_uses_are_written_in_batches(root, clock):
+    """One transaction for many uses, none for one; the end writes the rest."""
+    async with GatedStore.open(root, clock=clock) as store:
+        content = [layer(str(at)) for at in range(store_module.TOUCH_BATCH)]
+        for text, descriptor in content:
+            await store.put(text, descriptor)
+        hops = store.rows.hops
+        clock.now += 7
+        for _, descriptor in content[1:]:
+            await store.touch(descriptor.digest)
+
+        assert hops == store.rows.hops
+
+        await store.touch(content[0][1].digest)
+        assert hops + 1 == store.rows.hops
+
+        clock.now += 7
+        await store.touch(content[0][1].digest)
+    async with BlobStore.open(root, clock=clock) as store:
+        assert clock.now == await store.last_used([content[0][1].digest])
+        assert clock.now - 7 == await store.last_used([content[1][1].digest])
+
+
+async def test_a_name_is_checked(store, clock):
+    """When a name was last found to mean the same is remembered."""
+    await image(store, "a")
+    before = await store.resolve(NAME)
+    clock.now += 100
+    await store.checked(before)
+
+    assert before.checked + 100 == (await store.resolve(NAME)).checked
+
+
+async def test_a_check_that_comes_late_changes_nothing(store):
+    """A name that was moved, completed or forgotten since it was asked about stays so."""
+    content, child = layer("child")
+    text, root, links = parent(child)
+    await store.put(text, root, links=links)
+    partial = await store.tag("partial", REPOSITORY, root)
+    await image(store, "a")
+    old = await store.resolve(NAME)
+    new, _ = await image(store, "b")
+    await store.put(content, child)
+    await store.checked(old)
+    await store.checked(partial)
+
+    assert new == (await store.resolve(NAME)).descriptor
+    assert (await store.resolve("partial")).complete
+
+    await store.untag(NAME)
+    await store.checked(old)
+    assert await store.resolve(NAME) is None
+
+
+# one writer
+
+
+async def test_a_root_has_one_store(store, root):
+    """A second store in the same process is told who holds the root."""
+    with pytest.raises(StoreLocked, match=rf"{root} is in use by process {os.getpid()};"):
+        async with BlobStore.open(root):
+            pass
+
+
+async def test_a_root_has_one_process(store, root):
+    """Another process is told too, in one line."""
+    program = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom cache.store import BlobStore\n"
+        "from cache.errors import StoreLocked\n"
+        "async def main():\n"
+        "    try:\n"
+        "        async with BlobStore.open(Path(sys.argv[1])): pass\n"
+        "    except StoreLocked as error: print(error)\n"
+        "asyncio.run(main())\n"
+    )
+    told = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", program, str(root)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert f"cache root {root} is in use by process {os.getpid()};" in told.stdout
+    assert 1 == len(told.stdout.splitlines())
+
+
+async def test_a_closed_store_gives_its_root_back(root):
+    """The lock and the threads go with the store."""
+    before = threading.active_count()
+    async with BlobStore.open(root):
+        pass
+    async with BlobStore.open(root) as store:
+        await store.put(CONTENT, DESCRIPTOR)
+    names = {thread.name for thread in threading.enumerate()}
+
+    assert not [name for name in names if name.startswith("cache-")]
+    assert threading.active_count() <= before + 1  # the loop's own thread for to_thread
+
+
+async def test_a_store_that_cannot_open_gives_its_root_back(root):
+    """After a failure to open, the next try is not told that the root is in use."""
+    (root / "cache.db").mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(StoreUnusable, match=r"cache\.db: unable to open"):
+            async with BlobStore.open(root):
+                pass
+    (root / "cache.db").rmdir()
+    async with BlobStore.open(root):
+        pass
+
+
+async def test_a_cancelled_opening_gives_its_root_back(root):
+    """Cancelled while a thread opens the root, nothing stays open."""
+    root.mkdir()
+    with closing(sqlite3.connect(root / "cache.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")  # so the thread stands where it opens the database
+        opening = asyncio.ensure_future(BlobStore.open(root).__aenter__())
+        await turns()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        other.execute("ROLLBACK")
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with BlobStore.open(root):
+                    return
+            except StoreLocked:
+                await asyncio.sleep(0)
+
+
+async def test_a_store_that_cannot_recover_gives_its_root_back(root):
+    """A root that cannot be read is said, and let go."""
+    async with BlobStore.open(root):
+        pass
+    (root / "index.json").unlink()
+    (root / "index.json").mkdir()
+    for _ in range(2):
+        with pytest.raises(StoreUnusable, match=r"index\.json: Is a directory"):
+            async with BlobStore.open(root):
+                pass

@@ -1,0 +1,86 @@
+"""Story: podman and buildah pull through the mirror, as their registries.conf says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.real.conftest import Start, Upstream
+from tests.real.runtimes import Containers
+from tests.real.stories import UP, Daemon, answers, blob_reads
+
+
+def runtime(program: str, folder: Path, node: Daemon) -> Containers:
+    """A runtime with empty storage that has the daemon as the mirror of the upstream."""
+    return Containers(program, folder, {UP: f"{node.address}/{UP}"})
+
+
+@pytest.mark.parametrize("program", ["podman", "buildah"])
+def test_bytes_come_through_the_daemon_once(
+    everyones: Upstream, start: Start, place: Path, program: str
+) -> None:
+    """Two users with empty storage pull an image; upstream sends each blob once."""
+    node = start(everyones.sections)
+    before = blob_reads(everyones.registry)
+
+    runtime(program, place / "first", node)("pull", everyones.name("gzip"))
+
+    digest = everyones.images.digest("gzip")
+    wanted = everyones.images.blobs("gzip") - {digest}
+    assert dict.fromkeys(wanted, 1) == dict(blob_reads(everyones.registry) - before)
+    fetched = node.metric("registryd_upstream_bytes")
+
+    second = runtime(program, place / "second", node)
+    second("pull", everyones.name("gzip"))
+
+    assert dict.fromkeys(wanted, 1) == dict(blob_reads(everyones.registry) - before)
+    assert fetched == node.metric("registryd_upstream_bytes")
+    assert digest in second("images", "--digests", "--no-trunc")
+
+
+@pytest.mark.parametrize("program", ["podman", "buildah"])
+@pytest.mark.parametrize("name", ["zstd", "multi"])
+def test_zstd_layers_and_indexes(
+    everyones: Upstream, start: Start, place: Path, program: str, name: str
+) -> None:
+    """An image with zstd layers, and the one of an index that fits the machine, can be pulled."""
+    node = start(everyones.sections)
+    own = runtime(program, place / "own", node)
+
+    own("pull", everyones.name(name))
+
+    assert f"{UP}/lib/{name}" in own("images")
+
+
+def test_a_held_image_needs_no_upstream(everyones: Upstream, start: Start, place: Path) -> None:
+    """Within the time to live of its tag, a held image is pulled without one question upstream."""
+    node = start(everyones.sections)
+    node.ctl.ok("pull", everyones.name("gzip"))
+    before = len(answers(everyones.registry))
+
+    runtime("podman", place / "own", node)("pull", everyones.name("gzip"))
+
+    paths = [path for _, path, _ in answers(everyones.registry)[before:]]
+    assert [] == [path for path in paths if not path.startswith("/v2/?seen=")]
+
+
+def test_what_podman_pulls_can_be_run(everyones: Upstream, start: Start, place: Path) -> None:
+    """The files of the image arrive: its shell and its text are in the container's root."""
+    node = start(everyones.sections)
+    own = runtime("buildah", place / "own", node)
+
+    container = own("from", everyones.name("zstd")).strip()
+
+    said = own("run", container, "--", "/bin/sh", "-c", "read line </etc/motd; echo $line")
+    assert "hello\n" == said
+
+
+def test_the_mirror_names_what_it_lacks(everyones: Upstream, start: Start, place: Path) -> None:
+    """A tag that upstream does not have fails the pull, and takes no room in the cache."""
+    node = start(everyones.sections)
+
+    ran = runtime("podman", place / "own", node).attempt("pull", f"{UP}/lib/gzip:none")
+
+    assert ran.code != 0
+    assert 0 == node.metric("registryd_cache_blobs")

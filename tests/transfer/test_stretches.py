@@ -1,0 +1,143 @@
+"""The plan of a fetch: which bytes are asked for next, and over how many connections."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.chunks import ChunkMap
+from registryd.transfer.stretches import FAST_ENOUGH, SAMPLE, Plan, Stretch, connections
+
+SIZES = st.integers(0, 400)
+STEPS = st.integers(1, 60)
+HELD = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60)), max_size=5)
+
+
+def held_map(spans: list[tuple[int, int]], size: int) -> ChunkMap:
+    """These spans as far as they lie within the size."""
+    held = ChunkMap()
+    for start, length in spans:
+        if start < size:
+            held.add(start, min(size, start + length))
+    return held
+
+
+def overlap(stretch: Stretch, other: Stretch, size: int) -> bool:
+    """Whether two stretches share a byte."""
+    stops = [size if s.stop is None else s.stop for s in (stretch, other)]
+    return max(stretch.start, other.start) < min(stops)
+
+
+@given(SIZES, STEPS, HELD, st.data())
+def test_every_byte_is_given_once_in_any_order(
+    size: int, step: int, spans: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """However connections take, finish and fail, no byte is given twice at once, none that is here
+    is given at all, and in the end every byte is here."""
+    held, plan, working = held_map(spans, size), Plan(step), list[Stretch]()
+    started_with = held.total
+    delivered = failures = 0
+    while True:
+        if data.draw(st.booleans()) or not working:
+            stretch = plan.take(held, size)
+            if stretch is not None:
+                stop = size if stretch.stop is None else stretch.stop
+                assert stretch.start < stop <= size
+                assert [(stretch.start, stop)] == held.missing(stretch.start, stop)
+                assert not any(overlap(stretch, other, size) for other in working)
+                working.append(stretch)
+                continue
+        if not working:
+            break
+        stretch = working.pop(data.draw(st.integers(0, len(working) - 1)))
+        stop = size if stretch.stop is None else stretch.stop
+        reach = stop
+        if failures < 5 and data.draw(st.booleans()):
+            failures += 1
+            reach = data.draw(st.integers(stretch.start, stop))
+        held.add(stretch.start, reach)
+        delivered += reach - stretch.start
+        plan.give_back(stretch)
+
+    assert (size, size - started_with) == (held.total, delivered)
+
+
+@given(SIZES, STEPS, HELD)
+def test_a_stretch_has_at_most_a_step(size: int, step: int, spans: list[tuple[int, int]]) -> None:
+    """What is not asked for whole is asked for in stretches of at most a step."""
+    held, plan = held_map(spans, size), Plan(step)
+    stretches = list(iter(lambda: plan.take(held, size), None))
+
+    assert all(
+        stretch.whole or (stretch.stop is not None and stretch.stop - stretch.start <= step)
+        for stretch in stretches
+    )
+
+
+def test_a_small_blob_is_asked_for_whole() -> None:
+    """Up to two steps there is one request without a Range, and nothing beside it."""
+    plan = Plan(100)
+
+    assert (Stretch(0, None), None) == (plan.take(ChunkMap(), 200), plan.take(ChunkMap(), 200))
+
+
+def test_a_larger_blob_is_asked_for_in_steps() -> None:
+    """Beyond two steps the first request is a step, so that others can work beside it."""
+    plan = Plan(100)
+
+    assert (Stretch(0, 100), Stretch(100, 200), Stretch(200, 201)) == tuple(
+        plan.take(ChunkMap(), 201) for _ in range(3)
+    )
+
+
+def test_what_was_resumed_is_not_asked_for_again() -> None:
+    """A small blob of which something is here is continued, not begun anew."""
+    assert Stretch(30, 130) == Plan(100).take(ChunkMap([(0, 30)]), 150)
+
+
+def test_an_unknown_size_is_one_open_request() -> None:
+    """While nobody knows the size, one request goes from what is here to wherever the end is."""
+    plan, held = Plan(10), ChunkMap([(0, 7)])
+    first = plan.take(held, None)
+
+    assert (Stretch(7, None), None) == (first, plan.take(held, None))
+
+
+def test_an_open_request_keeps_all_that_follows_for_itself() -> None:
+    """Once the size is known, others do not take what an open request is bringing."""
+    plan = Plan(10)
+    plan.take(ChunkMap([(0, 7)]), None)
+
+    assert plan.take(ChunkMap([(0, 7)]), 100) is None
+
+
+def test_nothing_is_asked_of_an_empty_blob() -> None:
+    """A blob without bytes needs no request."""
+    assert Plan(10).take(ChunkMap(), 0) is None
+
+
+def test_what_is_given_back_is_given_again() -> None:
+    """A stretch whose connection failed goes to the next one that asks, as far as it is missing."""
+    plan = Plan(100)
+    stretch = plan.take(ChunkMap(), 300)
+    assert stretch is not None
+    plan.give_back(stretch)
+
+    assert Stretch(40, 140) == plan.take(ChunkMap([(0, 40)]), 300)
+
+
+@pytest.mark.parametrize(
+    ("received", "seconds", "wanted"),
+    [
+        (SAMPLE - 1, 1000.0, 1),
+        (SAMPLE, 1.0, 4),
+        (FAST_ENOUGH, 1.0, 1),
+        (FAST_ENOUGH - 1, 1.0, 4),
+        (2 * FAST_ENOUGH - 1, 2.0, 4),
+        (2 * FAST_ENOUGH, 2.0, 1),
+    ],
+)
+def test_more_connections_only_where_one_is_slow(
+    received: int, seconds: float, wanted: int
+) -> None:
+    """One connection is enough until it has shown enough, and when it is fast."""
+    assert wanted == connections(received, seconds, 4)
