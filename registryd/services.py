@@ -74,7 +74,7 @@ async def open_node(
 @asynccontextmanager
 async def open_operations(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Operations]:
     """The verbs of a node in this process, with its user's own credential files."""
-    authfiles = config.access.authfiles or default_paths(environ, Path.home())
+    authfiles = config.access.authfiles or default_paths(environ, Path(environ.get("HOME") or Path.home()))
     async with open_node(config, environ, authfiles=authfiles) as node:
         yield Operations(node)
 

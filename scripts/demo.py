@@ -81,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if failure.log is not None:
             _print_tail(failure.log)
         return 1
+    except OSError as error:  # a full disk, results that cannot be written, a reader that left
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -137,7 +140,7 @@ def _show(options: argparse.Namespace) -> int:
                 options.json.write_text(json.dumps(results.as_json(), indent=2) + "\n")
             print("", *results.lines(), sep="\n", flush=True)
             if options.keep or waits:
-                print("", *_usage(stage), sep="\n", flush=True)
+                print("", *_usage(stage, waits=waits), sep="\n", flush=True)
             if waits:
                 _wait_for_enter()
             kept = options.keep
@@ -164,13 +167,14 @@ def _wait_for_enter() -> None:
         print()
 
 
-def _usage(stage: Stage) -> list[str]:
+def _usage(stage: Stage, *, waits: bool) -> list[str]:
     """How to go on with the two daemons."""
     ctl = " ".join(program("registryctl", "registryd.cli.main"))
     node = stage.node
     alpine = f"docker://{node.address}/docker.io/library/alpine"
     return [
-        f"The node listens on {node.socket} and {node.address}. Try, in another terminal:",
+        f"The node listens on {node.socket} and {node.address}.",
+        "Things to try:" if not waits else "Things to try in another terminal:",
         "",
         f"  export REGISTRYD_SOCKET={node.socket}",
         f"  {ctl} images",

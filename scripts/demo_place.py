@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Place:
         """Remember a daemon, or what is known anew of it."""
         self.daemons = [other for other in self.daemons if other.name != daemon.name]
         self.daemons.append(daemon)
-        self._save()
+        self.save()
 
     def stop_all(self) -> list[Daemon]:
         """End every daemon on record, the last one first; those that still ran.
@@ -58,10 +58,10 @@ class Place:
                 left.insert(0, daemon)
         self.daemons = left
         if failures:
-            self._save()
+            self.save()
             raise failures[0]
         self._drop_sockets()
-        self._save()
+        self.save()
         return ended
 
     def _drop_sockets(self) -> None:
@@ -72,7 +72,8 @@ class Place:
             if self.sockets != self.root:
                 self.sockets.rmdir()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the record."""
         state = {"sockets": str(self.sockets), "daemons": [asdict(each) for each in self.daemons]}
         partial = self.root / f"{RECORD}.new"
         partial.write_text(json.dumps(state, indent=2) + "\n")
@@ -82,20 +83,20 @@ class Place:
 @contextmanager
 def fresh(root: Path) -> Iterator[Place]:
     """The folder, empty and ours for the time of the block. Raises DemoFailed."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        inside = {path.name for path in root.iterdir()} - {LOCK}
-        if inside and RECORD not in inside:
-            raise DemoFailed(f"{root} is not empty, and not of an earlier run (choose another DIR)")
-        with _locked(root):
+    with ExitStack() as stack:
+        with _said(root):
+            root.mkdir(parents=True, exist_ok=True)
+            inside = {path.name for path in root.iterdir()} - {LOCK}
+            if inside and RECORD not in inside:
+                line = f"{root} is not empty, and not of an earlier run (choose another DIR)"
+                raise DemoFailed(line)
+            stack.enter_context(_locked(root))
             if inside:
                 _read(root).stop_all()
             _clear(root)
             place = Place(root, _socket_folder(root))
-            place._save()
-            yield place
-    except OSError as error:
-        raise DemoFailed(f"{root} cannot be used: {error}") from error
+            place.save()
+        yield place
 
 
 @contextmanager
@@ -103,9 +104,18 @@ def earlier(root: Path) -> Iterator[Place]:
     """The folder as an earlier run left it. Raises DemoFailed."""
     if not (root / RECORD).is_file():
         raise DemoFailed(f"{root} is not of a run (there is no {RECORD} in it)")
+    with ExitStack() as stack:
+        with _said(root):
+            stack.enter_context(_locked(root))
+            place = _read(root)
+        yield place
+
+
+@contextmanager
+def _said(root: Path) -> Iterator[None]:
+    """Whatever the system refuses in here becomes DemoFailed."""
     try:
-        with _locked(root):
-            yield _read(root)
+        yield
     except OSError as error:
         raise DemoFailed(f"{root} cannot be used: {error}") from error
 

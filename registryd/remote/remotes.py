@@ -100,9 +100,10 @@ class RegistryRemotes:
     def remote(self, registry: str, login: Login | None = None) -> RegistryClient:
         """The client for a registry by its name in references.
 
-        Raises Denied for the node's own registry, and for one that is not allowed.
+        Raises Denied for one that is not allowed, and for the node's own registry (unless it is
+        configured where that is: a client reaches it through the daemon's socket).
         """
-        if registry == OWN_REGISTRY:
+        if registry == OWN_REGISTRY and registry not in self._registries:
             raise Denied(
                 "localhost is this node's own registry: it has no upstream to ask; "
                 "push the image here first, or name another registry"

@@ -25,7 +25,7 @@ from registryd.oci.errors import (
     NameUnknown,
     Unsupported,
 )
-from registryd.oci.manifest import MANIFEST_LIMIT, Document, Manifest, parse
+from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, Manifest, parse
 from registryd.oci.reference import Reference
 from registryd.oci.routes import ManifestRoute, TagsRoute
 from registryd.ports import TransportError
@@ -70,6 +70,8 @@ async def put_manifest(request: web.Request, route: ManifestRoute) -> web.Stream
     await library.keep(reference.name, document)
     exact = reference if reference.digest is None else reference.with_digest(document.digest)
     await store.tag(str(exact), reference.name, document.descriptor)
+    if isinstance(document, Index):
+        await _unname_children(request, reference, document)
     headers = {
         "Location": f"/v2/{quote(route.repository)}/manifests/{document.digest}",
         "Docker-Content-Digest": str(document.digest),
@@ -77,6 +79,18 @@ async def put_manifest(request: web.Request, route: ManifestRoute) -> web.Stream
     if document.subject is not None:
         headers["OCI-Subject"] = str(document.subject.digest)
     return web.Response(status=201, headers=headers)
+
+
+async def _unname_children(request: web.Request, reference: Reference, index: Index) -> None:
+    """Take away the names by digest under which an index's manifests came before it.
+
+    The index keeps them from here on; left alone they would be listed as images, and outlive it.
+    """
+    store = context_of(request).node.store
+    by_digest = {str(reference.with_digest(child.digest)) for child in index.children}
+    for name in await store.names(reference.name):
+        if name.name in by_digest:
+            await store.untag(name.name)
 
 
 async def _refuse_missing(request: web.Request, reference: Reference, document: Document) -> None:

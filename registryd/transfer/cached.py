@@ -8,12 +8,14 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncBufferedReader
 
 from cache.content import Descriptor
-from cache.errors import SizeMismatch
+from cache.errors import BlobNotFound, SizeMismatch
 from cache.store import BlobStore
 from registryd.oci.manifest import Document
 from registryd.oci.reference import Reference
@@ -54,8 +56,16 @@ class CachedSource:
         flight = await self._library.blob(self._remote, self._reference, digest, descriptor.size)
         if flight is not None:
             await flight.landed()
-        async with self._store.open_blob(digest) as fd:
-            yield FileBody(fd, descriptor)
+        blob = self._store.find(digest)
+        if blob is None:
+            raise BlobNotFound(f"{digest} is not in the cache")
+        async with AsyncExitStack() as opened:
+            try:
+                file = await opened.enter_async_context(aiofiles.open(blob.path, "rb"))
+            except FileNotFoundError:
+                raise BlobNotFound(f"{digest} has just left the cache") from None
+            await self._store.touch(digest)
+            yield FileBody(file, descriptor)
 
 
 class FileBody:
@@ -64,19 +74,19 @@ class FileBody:
     start = 0
     source = "cache"
 
-    def __init__(self, fd: int, descriptor: Descriptor) -> None:
+    def __init__(self, file: AsyncBufferedReader, descriptor: Descriptor) -> None:
         self.total: int | None = descriptor.size
-        self._fd = fd
+        self._file = file
         self._descriptor = descriptor
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The bytes. Raises SizeMismatch when the file is shorter than its descriptor."""
-        at, size = 0, self._descriptor.size
-        while at < size:
-            piece = await asyncio.to_thread(os.pread, self._fd, min(READ, size - at), at)
+        left = self._descriptor.size
+        while left:
+            piece = await self._file.read(min(READ, left))
             if not piece:
-                raise SizeMismatch(f"{self._descriptor.digest}: the file ends at {at} of {size}")
-            at += len(piece)
+                raise SizeMismatch(f"{self._descriptor.digest}: the file is {left} bytes short")
+            left -= len(piece)
             yield piece
 
 

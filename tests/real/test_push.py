@@ -32,11 +32,11 @@ def test_an_image_pushed_to_a_node_is_pulled_by_another(
     assert images.blobs(name) == blobs_of(first.root)
     assert digest == skopeo.digest(own(first, "app:1"))
 
-    endpoint = f"http://{first.address}/localhost"
-    second = start({"registries": {"first.test": {"endpoint": endpoint}}})
-    pulled = second.ctl.ok("pull", "-q", "--all-platforms", "first.test/app:1")
+    far = f"{first.address}/localhost/app:1"
+    second = start({"registries": {first.address: {"plain_http": True}}})
+    pulled = second.ctl.ok("pull", "-q", "--all-platforms", far)
 
-    assert f"first.test/app:1@{digest}\n" == pulled
+    assert f"{far}@{digest}\n" == pulled
     assert images.blobs(name) == blobs_of(second.root)
 
 

@@ -1,0 +1,175 @@
+"""Story: two users of one machine, one socket, and an image that only one of them may have.
+
+The daemon has no login of its own; ann's password is what opens the repository. Other users can
+be had by root alone, so an ordinary user's run leaves this file out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.real.conftest import PASSWORD, USER, Start, Upstream
+from tests.real.runtimes import Ran, attempt, plain_environ
+from tests.real.stories import UP, Ctl, Daemon, blobs_of, told
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two other users")
+
+NAME = f"{UP}/lib/gzip:1"
+CREDS = f"{USER}:{PASSWORD}"
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user of this machine, with a home of their own, and what they can run."""
+
+    uid: int
+    home: Path
+    socket: Path
+
+    def ctl(self, *words: str) -> Ran:
+        """registryctl as this user."""
+        environ = plain_environ(self.home) | {"REGISTRYD_SOCKET": str(self.socket)}
+        return attempt([*self._as(), *Ctl.command(*words)], environ)
+
+    def ask(self, method: str, path: str, *flags: str) -> tuple[int, str]:
+        """Status and body of a plain request on the socket."""
+        command = ["curl", "-s", "-X", method, "-w", "\n%{http_code}", *flags]
+        command += ["--unix-socket", str(self.socket), f"http://node{path}"]
+        body, _, status = attempt([*self._as(), *command], plain_environ(self.home)).out.rpartition(
+            "\n"
+        )
+        return int(status), body
+
+    def _as(self) -> list[str]:
+        uid = str(self.uid)
+        return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+
+
+@pytest.fixture
+def node(guarded: Upstream, start: Start, place: Path) -> Daemon:
+    """A daemon without a login, where every user can reach its socket."""
+    place.chmod(0o755)
+    registries = {UP: {"endpoint": guarded.registry.url}}
+    return start({"registries": registries}, place / "n")
+
+
+def person(place: Path, node: Daemon, name: str, uid: int) -> Person:
+    """A user; their home is theirs."""
+    home = place / name
+    plain_environ(home)
+    for path in (home, *home.rglob("*")):
+        os.chown(path, uid, uid)
+    return Person(uid, home, node.socket)
+
+
+@pytest.fixture
+def ann(place: Path, node: Daemon) -> Person:
+    """Who has the password, and has pulled the image with it."""
+    ann = person(place, node, "ann", 61001)
+    pulled = ann.ctl("pull", "-q", "--creds", CREDS, NAME)
+    assert pulled.code == 0, pulled.err
+    return ann
+
+
+@pytest.fixture
+def eve(place: Path, node: Daemon, ann: Person) -> Iterator[Person]:
+    """Who has not; whatever she tried, the cache is as it was."""
+    before = blobs_of(node.root)
+    yield person(place, node, "eve", 61002)
+    assert before == blobs_of(node.root)
+
+
+def test_who_proved_it_reads_on_without_the_password(
+    ann: Person, guarded: Upstream
+) -> None:
+    """ann's proof is remembered: she reads what is held, and lists it, without her password."""
+    digest = guarded.images.digest("gzip")
+
+    assert f"{digest}\n" == ann.ctl("images", "-q").out
+    assert f"{digest}\n" == ann.ctl("digest", NAME).out
+    layers = sorted(guarded.images.blobs("gzip") - {digest})
+    assert {200} == {
+        ann.ask("GET", f"/v2/{UP}/lib/gzip/blobs/{layer}", "-o", "/dev/null")[0] for layer in layers
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pull", NAME),
+        ("pull", "--creds", f"{USER}:guess", NAME),
+        ("digest", NAME),
+        ("manifest", NAME),
+        ("inspect", NAME),
+        ("inspect", "--config", NAME),
+        ("tags", f"{UP}/lib/gzip"),
+        ("tag", NAME, "localhost/mine:1"),
+        ("push", NAME, "localhost/mine:1"),
+        ("copy", f"cache:{NAME}", "oci:out"),
+        ("rmi", NAME),
+    ],
+)
+def test_who_has_no_proof_gets_nothing(eve: Person, words: tuple[str, ...]) -> None:
+    """eve is refused by every command, in one line and with exit code 3."""
+    ran = eve.ctl(*words, "-q")
+
+    assert 3 == ran.code, ran
+    told(ran)
+
+
+def test_by_digest_there_is_nothing_either(eve: Person, guarded: Upstream, node: Daemon) -> None:
+    """Knowing the digests does not help: neither by path, nor by ns, nor by mounting them."""
+    digest = guarded.images.digest("gzip")
+    for blob in sorted(guarded.images.blobs("gzip")):
+        kind = "manifests" if blob == digest else "blobs"
+        for path in (
+            f"/v2/{UP}/lib/gzip/{kind}/{blob}",
+            f"/v2/lib/gzip/{kind}/{blob}?ns={UP}",
+            f"/v2/localhost/mine/{kind}/{blob}",
+        ):
+            status, body = eve.ask("GET", path)
+            assert status in (403, 404), path
+            assert "errors" in json.loads(body)
+            assert node.get(path)[0] in (403, 404), path
+    stolen = f"mount={digest}&from={UP}/lib/gzip"
+    assert 202 == eve.ask("POST", f"/v2/localhost/mine/blobs/uploads/?{stolen}")[0]
+
+
+def test_a_list_shows_what_one_may_read(eve: Person, ann: Person, node: Daemon) -> None:
+    """eve's lists do not name the image; ann's do, and the owner of the daemon sees all."""
+    for words in (("images",), ("cache", "df")):
+        assert NAME not in eve.ctl(*words, "--format", "json").out
+        assert NAME in ann.ctl(*words, "--format", "json").out
+        assert NAME in json.dumps(node.ctl.json(*words))
+    assert NAME not in node.get("/api/v1/images")[1].decode()
+
+
+def test_another_proof_opens_it(eve: Person) -> None:
+    """With a password of her own eve reads what is held, and nothing is fetched again."""
+    ran = eve.ctl("pull", "--creds", CREDS, "--format", "json", NAME)
+
+    assert 0 == ran.code, ran.err
+    assert 0 == json.loads(ran.out)["fetched_blobs"]
+    assert NAME in eve.ctl("images", "--format", "json").out
+
+
+def test_nobody_but_the_owner_removes(ann: Person, node: Daemon) -> None:
+    """rmi is for root and the daemon's own user: even who brought the image cannot take it away."""
+    assert 3 == ann.ctl("rmi", NAME).code
+    node.ctl.ok("rmi", NAME)
+
+    assert "" == ann.ctl("images", "-q").out
+
+
+def test_the_password_is_nowhere(ann: Person, node: Daemon) -> None:
+    """A password that was used is in no file of the daemon, and in no line of its log."""
+    files = [path for path in node.folder.rglob("*") if path.is_file()]
+
+    assert node.root / "cache.db" in files
+    assert [] == [path for path in files if PASSWORD.encode() in path.read_bytes()]

@@ -1,0 +1,428 @@
+"""GET and HEAD of blobs: held, and on their way; whole, in part, and never wrong."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from cache.content import Digest
+from cache.ingest import HELD_BACK
+from tests.fakes.http import Reply
+from tests.fakes.node import RunningNode
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.waiting import until
+from tests.server.wire import KIB, MIB, Wire, connected, noise
+
+BLOBS = "GET .*/blobs/"
+SIZE = 1000 * KIB
+CONTENT = noise(SIZE)
+DIGEST = Digest.of(CONTENT)
+
+
+@pytest.fixture
+def path(upstream: FakeRegistry) -> str:
+    """Where the node has the blob."""
+    upstream.add_blob("team/app", CONTENT)
+    return f"/v2/{upstream.name}/team/app/blobs/{DIGEST}"
+
+
+@pytest.fixture
+async def wire(node: RunningNode) -> AsyncIterator[Wire]:
+    async with connected(node.port) as opened:
+        yield opened
+
+
+async def fetch(client: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, bytes]:
+    """Status and body."""
+    async with client.get(path, headers=headers) as answer:
+        return answer.status, await answer.read()
+
+
+def sent(upstream: FakeRegistry, content: bytes = CONTENT) -> int:
+    """Bytes of the blob that the scripted registry sent."""
+    return upstream.sent[str(Digest.of(content))]
+
+
+# one table of ranges for both kinds of blobs
+
+RANGES = [
+    (None, 200, (0, SIZE)),
+    ("bytes=0-99", 206, (0, 100)),
+    ("bytes=500-", 206, (500, SIZE)),
+    ("bytes=-500", 206, (SIZE - 500, SIZE)),
+    ("bytes=0-", 206, (0, SIZE)),
+    (f"bytes={SIZE - 1}-", 206, (SIZE - 1, SIZE)),
+    (f"bytes=2000-{SIZE + 999}", 206, (2000, SIZE)),
+    (f"bytes=-{SIZE + 5}", 206, (0, SIZE)),
+    (f"bytes={SIZE}-", 416, None),
+    (f"bytes={SIZE + 10}-{SIZE + 20}", 416, None),
+    ("bytes=500-0", 416, None),
+    ("bytes=0-99,200-299", 200, (0, SIZE)),
+    ("lines=0-99", 200, (0, SIZE)),
+    ("bytes=a-b", 200, (0, SIZE)),
+    ("bytes=", 200, (0, SIZE)),
+]
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "arriving"])
+@pytest.mark.parametrize(("wanted", "status", "span"), RANGES)
+async def test_ranges(
+    stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str, held: bool,
+    wanted: str | None, status: int, span: tuple[int, int] | None,
+) -> None:  # fmt: skip
+    """A range is answered in the same way whether the blob is held or on its way."""
+    gate = asyncio.Event()
+    if held:
+        await fetch(stranger, path)
+    else:
+        # The size is known and the first half is here; the rest comes when somebody waits for it.
+        upstream.stall(BLOBS, gate, at=SIZE // 2)
+        follower = asyncio.create_task(fetch(stranger, path))
+        await until(lambda: sent(upstream) == SIZE // 2)
+        asyncio.get_running_loop().call_later(0.02, gate.set)
+    async with stranger.get(path, headers={"Range": wanted} if wanted else {}) as answer:
+        body, headers = await answer.read(), answer.headers
+    gate.set()
+    if not held:
+        await follower
+
+    assert status == answer.status
+    if span is None:
+        assert headers["Content-Range"] == f"bytes */{SIZE}"
+    else:
+        assert CONTENT[slice(*span)] == body
+        assert headers["Content-Length"] == str(len(body))
+        assert headers["Docker-Content-Digest"] == str(DIGEST)
+        assert "Content-Encoding" not in headers
+    expected = f"bytes {span[0]}-{span[1] - 1}/{SIZE}" if status == 206 and span else None
+    assert headers.get("Content-Range") == (expected or (f"bytes */{SIZE}" if not span else None))
+    assert len(upstream.lines(BLOBS)) == 1
+
+
+async def test_a_range_that_is_not_there_is_refused_at_once(
+    stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str
+) -> None:
+    """416 does not wait for the blob."""
+    gate = asyncio.Event()
+    upstream.stall(BLOBS, gate, at=100 * KIB)
+    status, _ = await fetch(stranger, path, Range=f"bytes={SIZE}-")
+    waiting = not gate.is_set()
+    gate.set()
+
+    assert (416, True) == (status, waiting)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd;q=1.0, gzip;q=0.8"])
+async def test_blobs_are_never_encoded(
+    stranger: aiohttp.ClientSession, path: str, encoding: str
+) -> None:
+    """Whatever a client accepts, it gets the bytes themselves."""
+    for _ in range(2):
+        async with stranger.get(path, headers={"Accept-Encoding": encoding}) as answer:
+            assert ("Content-Encoding" in answer.headers, CONTENT) == (False, await answer.read())
+
+
+async def test_head_of_a_blob(
+    stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str
+) -> None:
+    """HEAD says the size without fetching, the same before and after; a Range is not for it."""
+    seen = []
+    for _ in range(2):
+        async with stranger.head(path, headers={"Range": "bytes=0-9"}) as answer:
+            seen.append((answer.status, answer.headers["Content-Length"],
+                         answer.headers["Docker-Content-Digest"]))  # fmt: skip
+        assert len(upstream.lines(BLOBS)) == len(seen) - 1
+        await fetch(stranger, path)
+
+    assert [(200, str(SIZE), str(DIGEST))] * 2 == seen
+
+
+async def test_a_blob_without_bytes(stranger: aiohttp.ClientSession, upstream: FakeRegistry) -> None:
+    """The empty blob is served like any other."""
+    digest = upstream.add_blob("team/app", b"")
+    path = f"/v2/{upstream.name}/team/app/blobs/{digest}"
+
+    for wanted in ({}, {"Range": "bytes=0-"}):
+        assert (200, b"") == await fetch(stranger, path, **wanted)
+
+
+async def test_many_clients_one_fetch(
+    node: RunningNode, owner: aiohttp.ClientSession, stranger: aiohttp.ClientSession,
+    upstream: FakeRegistry, path: str,
+) -> None:  # fmt: skip
+    """32 clients over both sockets get every byte, and upstream sends it once."""
+    gate = asyncio.Event()
+    upstream.stall(BLOBS, gate, at=300 * KIB)
+    clients = [owner if n % 2 else stranger for n in range(32)]
+    fetching = [asyncio.create_task(fetch(client, path)) for client in clients]
+    await until(lambda: node.node.flights.under_way() and sent(upstream) == 300 * KIB)
+    gate.set()
+
+    assert [(200, CONTENT)] * 32 == await asyncio.gather(*fetching)
+    assert (1, SIZE) == (len(upstream.lines(BLOBS)), sent(upstream))
+
+
+# the tail is held back
+
+
+async def test_the_tail_waits_for_the_proof(
+    node: RunningNode, wire: Wire, upstream: FakeRegistry, path: str
+) -> None:
+    """With all bytes here but one the client has everything but the tail: not a byte more."""
+    gate = asyncio.Event()
+    upstream.stall(BLOBS, gate, at=SIZE - 1)
+    wire.send("GET", path)
+    head = await wire.head()
+    first = await wire.reader.readexactly(SIZE - 1 - HELD_BACK)
+    await until(lambda: _arrived(node) == SIZE - 1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            first += await wire.reader.read(MIB)
+    early = len(first)
+    gate.set()
+    body = first + await wire.reader.readexactly(SIZE - len(first))
+
+    assert (str(SIZE), SIZE - HELD_BACK) == (head.headers["content-length"], max(early, SIZE - HELD_BACK))
+    assert early <= SIZE - HELD_BACK
+    assert body == CONTENT
+
+
+def _arrived(node: RunningNode) -> int:
+    return sum(ingest.held.total for ingest in node.node.store.arriving())
+
+
+async def test_all_bytes_here_but_the_stream_not_ended(
+    node: RunningNode, wire: Wire, upstream: FakeRegistry, path: str
+) -> None:
+    """When every byte is here and nothing is proven, the tail is still held back."""
+    gate = asyncio.Event()
+
+    def change(answer: Reply) -> None:
+        answer.gate, answer.gate_at, answer.length = gate, SIZE, -1
+
+    upstream.change(BLOBS, change, times=1)
+    upstream.add_manifest("team/app", "1", _naming(CONTENT))
+    async with node.stranger() as client:
+        await fetch(client, path.replace(f"blobs/{DIGEST}", "manifests/1"))
+    wire.send("GET", path)
+    await wire.head()
+    body = await wire.reader.readexactly(SIZE - HELD_BACK)
+    await until(lambda: _arrived(node) == SIZE)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            body += await wire.reader.readexactly(1)
+    gate.set()
+    body += await wire.reader.readexactly(HELD_BACK)
+
+    assert body == CONTENT
+
+
+def _naming(layer: bytes) -> bytes:
+    from tests.fakes.registry import make_image
+
+    return make_image(layer)
+
+
+async def test_a_wrong_blob_is_never_given_whole(
+    node: RunningNode, wire: Wire, upstream: FakeRegistry, path: str
+) -> None:
+    """A blob that does not hash to its digest cuts the connection before the end, for everyone
+    who read along, and leaves nothing."""
+    upstream.change(BLOBS, lambda answer: setattr(answer, "body", bytes(SIZE)), times=1)
+    gate = asyncio.Event()
+    upstream.stall(BLOBS, gate, at=SIZE // 2)
+    async with connected(node.port) as other:
+        for each in (wire, other):
+            each.send("GET", path)
+        heads = [await each.head() for each in (wire, other)]
+        gate.set()
+        bodies = [await each.rest() for each in (wire, other)]
+
+    assert [200, 200] == [head.status for head in heads]
+    assert all(len(body) <= SIZE - HELD_BACK for body in bodies)
+    assert (None, []) == (node.node.store.find(DIGEST), list((node.root / "ingest").iterdir()))
+
+
+async def test_a_wrong_small_blob_has_a_status(
+    stranger: aiohttp.ClientSession, upstream: FakeRegistry
+) -> None:
+    """A blob that is all tail is refused before the first header: 503, so that clients ask
+    elsewhere."""
+    content = noise(1000)
+    digest = upstream.add_blob("team/app", content)
+    upstream.change(BLOBS, lambda answer: setattr(answer, "body", bytes(1000)), times=1)
+    path = f"/v2/{upstream.name}/team/app/blobs/{digest}"
+    refused, _ = await fetch(stranger, path)
+
+    assert (503, (200, content)) == (refused, await fetch(stranger, path))
+
+
+async def test_wrong_resumed_bytes_are_no_failure_of_the_client(
+    node: RunningNode, stranger: aiohttp.ClientSession, upstream: FakeRegistry
+) -> None:
+    """Where the first try fails on what an earlier process left, a client that waited for the
+    first byte gets the blob of the second."""
+    content = noise(HELD_BACK)
+    digest = Digest.parse(upstream.add_blob("team/app", content))
+    ingest = await node.node.store.ingest(digest)
+    await ingest.write(0, [bytes(1000)])
+    await node.node.store.abort(ingest, RuntimeError("stopped"))
+
+    assert (200, content) == await fetch(stranger, f"/v2/{upstream.name}/team/app/blobs/{digest}")
+
+
+# clients that behave badly
+
+
+async def test_a_client_that_disappears(
+    node: RunningNode, stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str
+) -> None:
+    """A client that leaves in the middle ends its own answer only: the fetch goes on for those
+    who stay, and for the cache."""
+    gate = asyncio.Event()
+    upstream.stall(BLOBS, gate, at=500 * KIB)
+    async with connected(node.port) as leaving:
+        leaving.send("GET", path)
+        await leaving.head()
+        await leaving.reader.readexactly(100 * KIB)
+        staying = asyncio.create_task(fetch(stranger, path))
+        await until(lambda: sum(i.followers for i in node.node.store.arriving()) == 2)
+    gate.set()
+
+    assert (200, CONTENT) == await staying
+    assert len(upstream.lines(BLOBS)) == 1
+
+
+async def test_the_last_client_leaves_and_the_fetch_goes_on(
+    node: RunningNode, wire: Wire, upstream: FakeRegistry, path: str
+) -> None:
+    """Nobody waits any more, and the blob comes all the same."""
+    gate = asyncio.Event()
+    upstream.stall(BLOBS, gate, at=500 * KIB)
+    wire.send("GET", path)
+    await wire.head()
+    wire.writer.transport.abort()
+    gate.set()
+    await until(lambda: not node.node.flights.under_way())
+
+    assert node.node.store.find(DIGEST) is not None
+
+
+async def test_a_slow_reader_does_not_slow_others(
+    node: RunningNode, stranger: aiohttp.ClientSession, upstream: FakeRegistry
+) -> None:
+    """One client takes nothing; another gets the whole blob meanwhile, held or arriving."""
+    content = noise(24 * MIB, seed=3)
+    digest = upstream.add_blob("team/app", content)
+    path = f"/v2/{upstream.name}/team/app/blobs/{digest}"
+    async with connected(node.port) as slow:
+        slow.send("GET", path)
+        await slow.head()
+        arriving = await fetch(stranger, path)
+        held = await fetch(stranger, path)
+        late = await slow.reader.readexactly(len(content))
+
+    assert ((200, True), (200, True), True) == (
+        (arriving[0], arriving[1] == content),
+        (held[0], held[1] == content),
+        late == content,
+    )
+
+
+async def test_an_early_close_is_normal(
+    node: RunningNode, path: str, upstream: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clients that read a part of a held blob and close are no error of ours."""
+    big = noise(24 * MIB, seed=4)
+    digest = upstream.add_blob("team/app", big)
+    async with node.stranger() as client:
+        await fetch(client, f"/v2/{upstream.name}/team/app/blobs/{digest}")
+    caplog.clear()
+    for _ in range(3):
+        async with connected(node.port) as wire:
+            wire.send("GET", f"/v2/{upstream.name}/team/app/blobs/{digest}", "Range: bytes=0-")
+            await wire.head()
+            await wire.reader.readexactly(100 * KIB)
+            wire.writer.transport.abort()
+    await until(lambda: sum("status=" in r.getMessage() for r in caplog.records) == 3)
+
+    assert [] == [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+
+
+async def test_a_held_file_that_became_shorter_cuts_the_connection(
+    node: RunningNode, wire: Wire, upstream: FakeRegistry, path: str
+) -> None:
+    """Damage on the disk is never papered over: no byte that is not the blob's, and no end."""
+    async with node.stranger() as client:
+        await fetch(client, path)
+    blob = node.node.store.find(DIGEST)
+    assert blob is not None
+    os.truncate(blob.path, 300 * KIB)
+    wire.send("GET", path)
+    head = await wire.head()
+
+    assert (200, CONTENT[: 300 * KIB]) == (head.status, await wire.rest())
+
+
+# connections
+
+
+@pytest.mark.parametrize("size", [0, 1000, SIZE])
+async def test_a_connection_serves_more_than_one_file(
+    wire: Wire, upstream: FakeRegistry, size: int
+) -> None:
+    """After a file was sent past the transport the connection is used for the next request."""
+    content = noise(size, seed=5)
+    digest = upstream.add_blob("team/app", content)
+    bodies = []
+    for method in ("GET", "GET", "HEAD", "GET"):
+        wire.send(method, f"/v2/{upstream.name}/team/app/blobs/{digest}")
+        bodies.append((await wire.answer(bodiless=method == "HEAD")).body)
+
+    assert [content, content, b"", content] == bodies
+
+
+async def test_requests_that_come_at_once(wire: Wire, upstream: FakeRegistry, path: str) -> None:
+    """Pipelined requests are answered in their order, no byte of one in another."""
+    for wanted in ("bytes=0-99", "bytes=100-", "bytes=0-9"):
+        wire.send("GET", path, f"Range: {wanted}")
+    answers = [await wire.answer() for _ in range(3)]
+
+    assert [CONTENT[:100], CONTENT[100:], CONTENT[:10]] == [answer.body for answer in answers]
+
+
+async def test_http_1_0(wire: Wire, path: str) -> None:
+    """A client of HTTP/1.0 gets the blob, and the end of the connection."""
+    wire.send("GET", path, version="1.0")
+    answer = await wire.answer()
+
+    assert (200, CONTENT, b"") == (answer.status, answer.body, await wire.rest())
+
+
+# declining
+
+
+async def test_a_blob_without_a_manifest_first(
+    stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str
+) -> None:
+    """A client that nobody knows may ask for a blob before any manifest."""
+    assert (200, CONTENT) == await fetch(stranger, path)
+
+
+async def test_a_stalled_upstream_is_declined_in_time(
+    node: RunningNode, upstream: FakeRegistry, path: str
+) -> None:
+    """A runtime that can ask elsewhere gets 503 within the budget; the fetch goes on."""
+    gate = asyncio.Event()
+    upstream.stall(BLOBS, gate)
+    async with node.stranger() as client:
+        began = asyncio.get_running_loop().time()
+        status, _ = await fetch(client, f"/v2/team/app/blobs/{DIGEST}?ns={upstream.name}")
+        seconds = asyncio.get_running_loop().time() - began
+        under_way = len(node.node.flights.under_way())
+        gate.set()
+
+    assert (503, 1) == (status, under_way)
+    assert seconds < 8
