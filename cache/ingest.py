@@ -35,6 +35,9 @@ T = TypeVar("T")
 HELD_BACK = 64 << 10
 #: How far the hash may fall behind the finished prefix before a hop is spent on catching up.
 HASH_STEP = 8 << 20
+#: Bytes after which the disk is asked to take what has come, while more comes: the fsync of a
+#: commit then has little left to wait for.
+FLUSH_STEP = 64 << 20
 
 Span = tuple[int, int]
 
@@ -57,7 +60,8 @@ class Ingest:
         self._spool = Spool(files.ingest, key, expected.algorithm if expected else "sha256")
         self._news = asyncio.Event()
         self._hops: set[asyncio.Future[Any]] = set()
-        self._hashing = False
+        self._chores: set[str] = set()
+        self._flushed = 0
         self._committing = False
         self._ended = False
         self._ending: asyncio.Future[None] | None = None
@@ -122,17 +126,23 @@ class Ingest:
             self.held.add(start, stop)
         self._tell()
         reach = self.held.reach(self._spool.hashed)
-        if not self._hashing and reach - self._spool.hashed >= HASH_STEP:
-            self._catch_up(reach)
+        if reach - self._spool.hashed >= HASH_STEP:
+            self._chore("hash", self._spool.hash_to, reach)
+        if self.held.total - self._flushed >= FLUSH_STEP and "flush" not in self._chores:
+            self._flushed = self.held.total
+            self._chore("flush", self._spool.flush)
 
-    def _catch_up(self, reach: int) -> None:
-        self._hashing = True
+    def _chore(self, name: str, act: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Work beside the writes, one of a name at a time; its failure shows again at commit."""
+        if name in self._chores:
+            return
+        self._chores.add(name)
 
-        def caught_up(done: asyncio.Future[None]) -> None:
-            self._hashing = False
-            done.cancelled() or done.exception()  # an unreadable file shows again at commit
+        def ended(done: asyncio.Future[None]) -> None:
+            self._chores.discard(name)
+            done.cancelled() or done.exception()
 
-        self._hop(self._spool.hash_to, reach).add_done_callback(caught_up)
+        self._hop(act, *args, **kwargs).add_done_callback(ended)
 
     def goal(self, digest: Digest | None = None) -> Digest:
         """What this is to be committed as. Raises ValueError for none, and for another."""

@@ -124,6 +124,11 @@ class Spool:
         self.hash_to(size)
         return Digest(algorithm, self._hash.hexdigest())
 
+    def flush(self) -> None:
+        """Wait until the disk has what was written so far."""
+        with os_errors(str(self.path)):
+            os.fdatasync(self.fd)
+
     def truncate(self, size: int) -> None:
         """Cut the file to its true length, should an earlier process have written beyond it."""
         with os_errors(str(self.path)):

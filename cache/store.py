@@ -205,8 +205,8 @@ class BlobStore:
             if size is not None:
                 ingest.announce(size)
         except BaseException as error:
-            spoilt = isinstance(error, SizeMismatch)  # an earlier process was told another size
-            await self.abort(ingest, error, discard=spoilt)
+            # Kept bytes that contradict the size: an earlier process was told another one.
+            await self.abort(ingest, error, discard=isinstance(error, SizeMismatch))
             raise
         return ingest
 
@@ -242,8 +242,7 @@ class BlobStore:
     async def _record(
         self, digest: Digest, size: int, repository: str, links: Links | None = None
     ) -> None:
-        self._sizes[digest] = size
-        now = self._clock()
+        self._sizes[digest], now = size, self._clock()
         if await self._db(self._index.add_blob, digest, size, now, repository, links):
             await self._listing.publish()
 
@@ -348,16 +347,16 @@ class BlobStore:
         return await self._acts.run(self._remove(list(digests)))
 
     async def _remove(self, digests: Sequence[Digest]) -> dict[Digest, int]:
+        remove = self._files.remove_blobs
         async with self._passages.leaving(digests) as leaving:
-            make_room = self._files.remove_blobs
-            gone = await self._db(self._index.collect, leaving, self._clock(), make_room)
+            gone = await self._db(self._index.collect, leaving, self._clock(), remove)
             for digest in gone:
                 self._sizes.pop(digest, None)
                 self._used.pop(digest, None)
             if gone:  # a write under way may name them still; on a full disk, room comes first
                 with suppress(DiskFull):
                     await self._listing.publish()
-            await self._io(self._files.remove_blobs, gone)
+            await self._io(remove, gone)
         if gone:
             await self._listing.publish()
         return gone

@@ -31,7 +31,7 @@ from registryd.oci.routes import (
 from registryd.oci.wire_errors import format_errors
 from registryd.secrets import redact_url
 from registryd.server import blobs, control, manifests, uploads
-from registryd.server.context import CONTEXT, Context, context_of
+from registryd.server.context import CAUSE, CONTEXT, Context, context_of
 from registryd.server.errors import refusal_response
 
 Answer = Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
@@ -102,7 +102,7 @@ async def observe(request: web.Request, handler: Next) -> web.StreamResponse:
     status, cause = 499, ""
     try:
         response = await _answered(request, handler)
-        status, cause = response.status, response.headers.pop("X-Cause", "")
+        status, cause = response.status, response.headers.pop(CAUSE, "")
         response.headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
         return response
     finally:
@@ -111,7 +111,7 @@ async def observe(request: web.Request, handler: Next) -> web.StreamResponse:
         metrics = context_of(request).metrics
         metrics.requests.labels(request.method, route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
-        level = logging.INFO if status < 400 else logging.WARNING
+        level = logging.INFO if status < 400 and not cause else logging.WARNING
         _log.log(
             level,
             "request: method=%s path=%s status=%d seconds=%.3f cause=%s",
@@ -128,7 +128,8 @@ def _label(request: web.Request) -> str:
     resource = request.match_info.route.resource
     path = "/v2" if resource is None else resource.canonical
     if path.startswith("/v2"):
-        return request[ROUTE] if ROUTE in request else "other"
+        label: str = request.get(ROUTE, "other")
+        return label
     return path.strip("/").replace("/", "_")
 
 
@@ -137,7 +138,7 @@ async def _answered(request: web.Request, answer: Next) -> web.StreamResponse:
         return await answer(request)
     except Fault as fault:
         response = refusal_response(fault, request)
-        response.headers["X-Cause"] = " ".join(str(fault).splitlines())
+        response.headers[CAUSE] = " ".join(str(fault).splitlines())
         return response
     except (web.HTTPException, ConnectionError, asyncio.CancelledError):
         raise

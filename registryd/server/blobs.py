@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from cache.content import Digest
 from cache.errors import CacheError, Fault
-from cache.ingest import Ingest
+from cache.ingest import Follower, Ingest
 from registryd.oci.ranges import ContentRange, parse_range
 from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute
 from registryd.ports import Remote, TransportError
-from registryd.server.context import admitted, context_of, located
+from registryd.server.context import CAUSE, admitted, context_of, located
 from registryd.server.kernel import open_sender
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets its first byte or a no.
@@ -132,18 +131,22 @@ async def _prepare(
     return response
 
 
-@asynccontextmanager
-async def _whole_or_cut(request: web.Request) -> AsyncIterator[None]:
-    """Cut the connection when what was begun cannot be finished.
+async def _whole_or_cut(
+    request: web.Request, response: web.StreamResponse, sending: Awaitable[None]
+) -> bool:
+    """Whether the body was sent; where it cannot be finished, the connection is cut.
 
     It is too late for a status, and only this says "do not keep what you have".
     """
     try:
-        yield
+        await sending
+        await response.write_eof()
     except (Fault, OSError, EOFError) as error:
         if request.transport is not None:
             request.transport.abort()
-        raise ConnectionResetError(f"cut: {error}") from error
+        response.headers[CAUSE] = f"cut: {error}"
+        return False
+    return True
 
 
 async def _serve_held(request: web.Request, digest: Digest) -> web.StreamResponse:
@@ -153,13 +156,16 @@ async def _serve_held(request: web.Request, digest: Digest) -> web.StreamRespons
         size = os.fstat(fd).st_size
         wanted = _wanted(request, size)
         response = await _prepare(request, digest, wanted, size)
-        async with _whole_or_cut(request):
-            if wanted.length and request.transport is not None:
-                async with open_sender(request.transport, context.senders) as sender:
-                    await sender.send(fd, wanted.start, wanted.length)
-    await response.write_eof()
-    context.metrics.served.labels("cache").inc(wanted.length)
+        sending = _send_held(request, fd, wanted)
+        if await _whole_or_cut(request, response, sending):
+            context.metrics.served.labels("cache").inc(wanted.length)
     return response
+
+
+async def _send_held(request: web.Request, fd: int, wanted: Part) -> None:
+    if request.transport is not None and wanted.length:
+        async with open_sender(request.transport, context_of(request).senders) as sender:
+            await sender.send(fd, wanted.start, wanted.length)
 
 
 async def _serve_arriving(
@@ -170,11 +176,14 @@ async def _serve_arriving(
     wanted = _wanted(request, size)
     async with ingest.follow(wanted.start, wanted.stop) as follower:
         response = await _prepare(request, digest, wanted, size)
-        async with _whole_or_cut(request):
-            if request.transport is not None:
-                async with open_sender(request.transport, context.senders) as sender:
-                    async for offset, count in follower:
-                        await sender.send(follower.fd, offset, count)
-    await response.write_eof()
-    context.metrics.served.labels("upstream").inc(wanted.length)
+        sending = _send_arriving(request, follower)
+        if await _whole_or_cut(request, response, sending):
+            context.metrics.served.labels("upstream").inc(wanted.length)
     return response
+
+
+async def _send_arriving(request: web.Request, follower: Follower) -> None:
+    if request.transport is not None:
+        async with open_sender(request.transport, context_of(request).senders) as sender:
+            async for offset, count in follower:
+                await sender.send(follower.fd, offset, count)

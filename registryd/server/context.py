@@ -32,6 +32,8 @@ from registryd.server.metrics import Metrics
 _SALT = secrets.token_bytes(16)
 _PEER = struct.Struct("3i")
 ANONYMOUS = "anonymous"
+#: The header by which a handler tells the request log why it did not answer; it is never sent.
+CAUSE = "X-Cause"
 
 
 @dataclass(frozen=True, slots=True)

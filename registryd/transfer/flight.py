@@ -20,7 +20,7 @@ from cache.ingest import Ingest
 from cache.store import BlobStore
 from registryd.config import TransferConfig
 from registryd.oci.reference import Reference
-from registryd.ports import Fetcher
+from registryd.ports import Fetcher, TransportError
 from registryd.transfer.groups import task_group
 from registryd.transfer.intake import Intake
 
@@ -84,6 +84,17 @@ class Flight:
                 future.exception()  # it may be that nobody is left to ask
 
 
+def _explained(error: Exception, flight: Flight) -> Exception:
+    """The error with what was fetched, and from where, in its line."""
+    if not isinstance(error, TransportError | DigestMismatch | SizeMismatch):
+        return error
+    source = "" if isinstance(error, TransportError) else f" from {flight.source}"
+    want = flight.want
+    explained = type(error)(f"{want.digest} of {want.repository.name}{source}: {error}")
+    explained.__cause__ = error
+    return explained
+
+
 class Flights:
     """All fetches of this process; made by ``open``."""
 
@@ -137,7 +148,7 @@ class Flights:
         try:
             await self._fetch(flight)
         except Exception as failure:
-            error = failure
+            error = _explained(failure, flight)
             if not isinstance(failure, Fault):
                 _log.exception("flight failed: digest=%s", flight.want.digest)
         except BaseException:

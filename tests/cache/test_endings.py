@@ -2,24 +2,17 @@
 
 import asyncio
 import os
-from pathlib import Path
 
 import pytest
 
 from cache.content import Digest
-from cache.errors import (
-    DigestMismatch,
-    IngestAborted,
-    StoreUnusable,
-)
+from cache.errors import DigestMismatch, IngestAborted, StoreUnusable
 from cache.layout import ingest_key
 from cache.store import BlobStore
 from tests.cache.gated_store import GatedStore
 from tests.cache.gates import open_files, turns, until
-from tests.cache.samples import arriving, blobs, layer, noise, parent
-from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, REPOSITORY, arrive
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.cache.samples import arriving, blobs, entries, layer, noise, parent
+from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, arrive, image
 
 
 @pytest.fixture
@@ -70,6 +63,46 @@ async def test_closing_waits_for_a_commit(root):
         assert await store.is_member(REPOSITORY, DIGEST)
 
 
+async def test_closing_waits_for_acts(root):
+    """What was begun is written down before the store is gone, though nobody waits for it."""
+    opened = GatedStore.open(root)
+    store = await opened.__aenter__()
+    gate = store.bytes.hold()
+    putting = asyncio.ensure_future(store.put(CONTENT, DESCRIPTOR, repository=REPOSITORY))
+    await gate.reached.wait()
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    closing = asyncio.ensure_future(opened.__aexit__(None, None, None))
+    await turns()
+
+    assert not closing.done()
+
+    gate.open()
+    await closing
+    async with BlobStore.open(root) as store:
+        assert await store.is_member(REPOSITORY, DIGEST)
+
+
+async def test_a_cancelled_tag_is_shown_and_a_cancelled_untag_is_not(gated, root):
+    """index.json follows, whoever has gone meanwhile."""
+    descriptor, _ = await image(gated, "a", tag=False)
+    for act, shown in [
+        (lambda: gated.tag(NAME, REPOSITORY, descriptor), [NAME]),
+        (lambda: gated.untag(NAME), []),
+    ]:
+        gate = gated.rows.hold(after=True)
+        acting = asyncio.ensure_future(act())
+        await gate.reached.wait()
+        acting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await acting
+        gate.open()
+        await gated._acts.ended()
+
+        assert shown == list(entries(root))
+
+
 async def test_a_cancelled_commit_is_found(gated):
     """Whoever cancels a commit that goes through finds the blob, its followers too."""
     ingest = await gated.ingest(DIGEST, size=len(CONTENT))
@@ -110,7 +143,7 @@ async def test_a_cancelled_put_is_recorded(gated):
 
 async def test_an_arrival_cancelled_at_its_start_can_begin_again(gated, root):
     """Cancelled while its file is opened, a digest is not "arriving" for ever."""
-    gate = gated.bytes.hold()
+    before, gate = open_files(), gated.bytes.hold()
     beginning = asyncio.ensure_future(gated.ingest(DIGEST))
     await gate.reached.wait()
     beginning.cancel()
@@ -120,6 +153,7 @@ async def test_an_arrival_cancelled_at_its_start_can_begin_again(gated, root):
         await beginning
 
     assert [] == gated.arriving()
+    assert before == open_files()
     assert DIGEST == await arrive(gated, CONTENT)
 
 

@@ -160,6 +160,21 @@ async def test_a_follower_cancelled_while_its_file_is_opened_leaks_nothing(inges
     await until(lambda: open_files() == before)
 
 
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_an_end_leaves_nothing_open(files, workers, ends_well):
+    """Committed or given up: neither the ingest nor a follower keeps a descriptor."""
+    before = open_files()
+    async with begun(files, workers) as ingest:
+        ingest.announce(SIZE)
+        reader = Reader(ingest, 0, 100)
+        await ingest.write(0, [CONTENT[:5000]])
+        await ingest.write(5000, [CONTENT[5000:]])
+        await reader.end()
+        await (ingest.commit() if ends_well else ingest.abort(OSError("why")))
+
+    assert before == open_files()
+
+
 async def test_an_open_follower_reads_on_after_the_end(ingest, files):
     """The descriptor of a follower outlives the rename and the removal of the file."""
     ingest.announce(SIZE)

@@ -129,9 +129,11 @@ async def test_a_name_of_the_same_is_not_written_again(store, root):
 
 async def test_callers_share_a_write():
     """Those who come while one writes are served by one more write, which they all wait for."""
-    state, written, first, go = ["old"], [], asyncio.Event(), asyncio.Event()
+    state, rendered, written = ["old"], [], []
+    first, go = asyncio.Event(), asyncio.Event()
 
     async def render():
+        rendered.append(state[0])
         return state[0].encode()
 
     async def write(content):
@@ -147,6 +149,7 @@ async def test_callers_share_a_write():
     go.set()
     await asyncio.gather(*callers)
 
+    assert ["old", "new"] == rendered
     assert [b"old", b"new"] == written
 
 
@@ -158,6 +161,7 @@ async def test_a_failed_write_is_made_up_for_by_the_next_in_line():
         return b"content"
 
     async def write(content):
+        await asyncio.sleep(0)  # the others come into the queue
         if failing:
             raise failing.pop()
         written.append(content)

@@ -4,6 +4,7 @@ import os
 import resource
 import stat
 import tempfile
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cache.content import Digest
 from cache.errors import DiskFull, StoreUnusable
 from cache.files import Files
 from cache.spool import Spool, put_whole
+from tests.cache.gates import open_files
 from tests.cache.samples import arriving, blobs, noise
 
 CONTENT = noise(200)
@@ -189,6 +191,36 @@ def test_what_was_not_believed_never_comes_true(folder, journal, length):
 
     assert () == found
     assert ((150, 200),) == held
+
+
+def test_threads_share_one_journal(folder):
+    """Two that write first at the same instant open it once."""
+    before = open_files()
+    spool, _ = opened(folder)
+    journal = folder / f"{KEY}.ranges"
+    os.mkfifo(journal)  # whoever opens it waits for a reader, so both threads stand there
+    threads = [
+        threading.Thread(target=spool.write, args=([(at, [CONTENT[at : at + 9]])],), daemon=True)
+        for at in (0, 100)
+    ]
+    for thread in threads:
+        thread.start()
+    while not (spool.path.stat().st_size == 109 and all(map(is_waiting, threads))):
+        os.sched_yield()
+    with journal.open("rb", buffering=0) as reader:
+        for thread in threads:
+            thread.join()
+
+        assert {b"0 9", b"100 109"} == set(reader.read(100).splitlines())
+    spool.close()
+
+    assert before == open_files()
+
+
+def is_waiting(thread):
+    """Whether the system lets a thread sleep (proc(5), "stat": the state follows the name)."""
+    state = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+    return state.rpartition(") ")[2].startswith("S")
 
 
 def test_a_torn_line_does_not_spoil_the_next(folder):

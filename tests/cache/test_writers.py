@@ -94,7 +94,7 @@ async def test_a_cancelled_write_is_counted_once(ingest, workers, files):
     assert 0 == ingest.held.total
 
     hops = workers.hops
-    again = ingest.write(0, [CONTENT[:5000]])
+    again = ingest.write(0, [b"?" * 5000])
     rest = ingest.write(5000, [CONTENT[5000:]])
     gate.open()
     await asyncio.gather(again, rest)
@@ -102,6 +102,7 @@ async def test_a_cancelled_write_is_counted_once(ingest, workers, files):
 
     assert hops + 3 == workers.hops
     assert SIZE == ingest.held.total
+    assert CONTENT == blob_path(files.root, DIGEST).read_bytes()
     assert [] == arriving(files.root)
 
 
@@ -120,8 +121,10 @@ async def test_a_write_that_fails_leaves_its_range_to_others(ingest, workers, fi
 
     assert 0 == ingest.held.total
 
+    again = ingest.write(0, [b"?" * 100])  # on its way to the file already
+    filled = ingest.write(100, [CONTENT[100:5000]])
+    await asyncio.gather(again, filled)
     gate.open()
-    await ingest.write(0, [CONTENT[:5000]])
     await under_way
     await ingest.write(5000, [CONTENT[5000:]])
     assert DIGEST == await ingest.commit()
@@ -165,6 +168,26 @@ async def test_the_hash_catches_up_by_itself(files, workers):
 
         assert hops + 2 == workers.hops
 
+        await ingest.commit()
+
+
+async def test_one_catches_up_at_a_time(files, workers):
+    """While the hash catches up, bytes that come meanwhile do not queue more of the same."""
+    step = ingest_module.HASH_STEP
+    content = noise(step * 2 + 3)
+    async with begun(files, workers, Digest.of(content)) as ingest:
+        await ingest.write(1, [content[1 : step + 2]])
+        first, catching_up = workers.hold(), workers.hold()
+        writing = ingest.write(0, [content[:1]])
+        first.open()
+        await writing
+        await catching_up.reached.wait()
+        hops = workers.hops
+        await ingest.write(step + 2, [content[step + 2 :]])
+
+        assert hops + 1 == workers.hops
+
+        catching_up.open()
         await ingest.commit()
 
 

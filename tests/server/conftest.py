@@ -10,11 +10,12 @@ import pytest
 
 from tests.fakes.node import RunningNode, plain, running_node
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.upstream import Upstream
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeRegistry]:
-    async with FakeRegistry().serve() as server:
+    async with Upstream().serve() as server:
         yield server
 
 

@@ -18,6 +18,7 @@ from registryd.transfer.library import Library
 from tests.fakes.clock import FakeClock
 from tests.fakes.http import FakeServer
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.upstream import Upstream
 
 #: Quick to give up: what a test wants to see is that it does.
 SETTINGS = TransferConfig(attempts=2, ranges=4, range_size=64 << 10, stall_timeout=20)
@@ -34,7 +35,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeRegistry]:
-    async with FakeRegistry().serve() as server:
+    async with Upstream().serve() as server:
         yield server
 
 
