@@ -54,7 +54,7 @@ class Ingest:
         self.held = ChunkMap()
         self.followers = 0
         self._claimed = ChunkMap()  # held, and on its way to the file
-        self._writing: dict[asyncio.Future[None], Sequence[Span]] = {}
+        self._writing: dict[asyncio.Future[Any], Sequence[Span]] = {}
         self._files = files
         self._workers = workers
         self._spool = Spool(files.ingest, key, expected.algorithm if expected else "sha256")
@@ -115,15 +115,50 @@ class Ingest:
         writing.add_done_callback(self._written)
         return asyncio.shield(writing)
 
+    def receive(self, offset: int, sock: int, limit: int) -> asyncio.Future[int]:
+        """Take in what comes on a socket, in one thread hop; how many bytes came, 0 for none yet.
+
+        At most ``limit`` bytes, none of which may be here. ``sock`` must stay open until the hop
+        has ended, also when its caller is cancelled. Raises as ``write`` does; the future also
+        raises ConnectionError, and EOFError when the socket has ended.
+        """
+        self._raise_if_ended()
+        stop = offset + limit
+        if self.size is not None and stop > self.size:
+            raise SizeMismatch(f"{self.key}: more bytes come than the {self.size} announced")
+        if self._claimed.missing(offset, stop) != [(offset, stop)]:
+            raise ValueError(f"{self.key}: bytes of [{offset}, {stop}) are here already")
+        self._claimed.add(offset, stop)
+        receiving = self._hop(self._spool.receive, sock, offset, limit)
+        self._writing[receiving] = [(offset, stop)]
+        receiving.add_done_callback(lambda done: self._received(done, offset))
+        return asyncio.shield(receiving)
+
+    def _received(self, done: asyncio.Future[int], offset: int) -> None:
+        failed = done.cancelled() or done.exception() is not None
+        self._writing.pop(done)
+        count = 0 if failed else done.result()
+        if count:
+            self.held.add(offset, offset + count)
+        self._claim_anew()
+        if count:
+            self._progressed()
+
     def _written(self, done: asyncio.Future[None]) -> None:
         gaps = self._writing.pop(done)
         if done.cancelled() or done.exception() is not None:
-            # Nobody has these bytes now, so somebody may bring them again.
-            under_way = (span for spans in self._writing.values() for span in spans)
-            self._claimed = ChunkMap((*self.held.ranges, *under_way))
+            self._claim_anew()
             return
         for start, stop in gaps:
             self.held.add(start, stop)
+        self._progressed()
+
+    def _claim_anew(self) -> None:
+        # Nobody has the bytes that did not come, so somebody may bring them again.
+        under_way = (span for spans in self._writing.values() for span in spans)
+        self._claimed = ChunkMap((*self.held.ranges, *under_way))
+
+    def _progressed(self) -> None:
         self._tell()
         reach = self.held.reach(self._spool.hashed)
         if reach - self._spool.hashed >= HASH_STEP:

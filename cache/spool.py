@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,19 @@ from cache.layout import DATA_SUFFIX, PUT_PREFIX, RANGES_SUFFIX
 READ_BACK = 1 << 20
 #: Buffers one pwritev takes (Linux IOV_MAX).
 _IOV_MAX = 1024
+#: How long (milliseconds) a thread waits on a socket before it is given back.
+PATIENCE = 10
+#: One buffer a thread, for what comes from sockets.
+_local = threading.local()
+
+
+def _buffer() -> memoryview:
+    if not hasattr(_local, "view"):
+        _local.view = memoryview(bytearray(READ_BACK))
+    view: memoryview = _local.view
+    return view
+
+
 _MODE = 0o600
 #: A line of the journal: start and stop of a range that is in the file.
 _LINE = b"%d %d\n"
@@ -88,7 +102,35 @@ class Spool:
             finally:
                 self._hash_lock.release()
 
-    def _write_all(self, offset: int, pieces: Sequence[bytes]) -> int:
+    def receive(self, sock: int, offset: int, limit: int) -> int:
+        """Put what comes on a socket at ``offset``, at most ``limit`` bytes; how many came.
+
+        Returns when nothing comes for a moment: 0 if nothing came at all. The hash is left behind,
+        to follow on another core. Raises ConnectionError, and EOFError when the socket has ended.
+        """
+        view, ready, at = _buffer(), select.poll(), offset
+        ready.register(sock, select.POLLIN)
+        try:
+            while at < offset + limit:
+                try:
+                    count = os.readv(sock, [view[: min(len(view), offset + limit - at)]])
+                except BlockingIOError:
+                    if ready.poll(PATIENCE):
+                        continue
+                    break
+                if not count and at == offset:
+                    raise EOFError("the connection ended")
+                if not count:
+                    break
+                with os_errors(str(self.path)):
+                    at = self._write_all(at, [view[:count]])
+        finally:
+            if at > offset:
+                with os_errors(str(self.path)):
+                    self._note(offset, at)
+        return at - offset
+
+    def _write_all(self, offset: int, pieces: Sequence[bytes | memoryview]) -> int:
         views = [memoryview(piece) for piece in pieces if piece]
         while views:
             written = os.pwritev(self.fd, views[:_IOV_MAX], offset)

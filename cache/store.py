@@ -352,7 +352,6 @@ class BlobStore:
             gone = await self._db(self._index.collect, leaving, self._clock(), remove)
             for digest in gone:
                 self._sizes.pop(digest, None)
-                self._used.pop(digest, None)
             if gone:  # a write under way may name them still; on a full disk, room comes first
                 with suppress(DiskFull):
                     await self._listing.publish()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from cache.content import Descriptor, Digest
 from cache.errors import Fault
@@ -43,6 +44,29 @@ class Body(Protocol):
         """The bytes, in pieces of any size up to about 1 MiB.
 
         Raises TransportError when the stretch ends short, stalls or breaks.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The rest of a body as a socket: first ``head``, then ``count`` bytes from ``fd``.
+
+    ``fd`` does not block, and is closed by whoever took the line.
+    """
+
+    head: bytes
+    fd: int
+    count: int
+
+
+@runtime_checkable
+class Wired(Protocol):
+    """A body whose connection can be handed over, to be read by threads without the event loop."""
+
+    def take_line(self) -> Line | None:
+        """The rest of this body as a socket, or None where the bytes on it are not the blob's own.
+
+        The body gives nothing more after that.
         """
 
 

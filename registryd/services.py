@@ -59,9 +59,7 @@ async def open_node(
             store=store,
             flights=flights,
             library=library,
-            access=Access(
-                store, remotes, ttl=config.access.grant_ttl, shared=bool(listeners)
-            ),
+            access=Access(store, remotes, ttl=config.access.grant_ttl, shared=bool(listeners)),
             remotes=remotes,
             host=Platform.of_machine(platform.system(), platform.machine()),
             jobs=config.transfer.jobs,
@@ -74,7 +72,9 @@ async def open_node(
 @asynccontextmanager
 async def open_operations(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Operations]:
     """The verbs of a node in this process, with its user's own credential files."""
-    authfiles = config.access.authfiles or default_paths(environ, Path(environ.get("HOME") or Path.home()))
+    authfiles = config.access.authfiles or default_paths(
+        environ, Path(environ.get("HOME") or Path.home())
+    )
     async with open_node(config, environ, authfiles=authfiles) as node:
         yield Operations(node)
 

@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -16,7 +17,7 @@ from yarl import URL
 
 from registryd.oci.errors import BadAnswer, ErrorEntry
 from registryd.oci.wire_errors import ERROR_BODY_LIMIT, parse_errors
-from registryd.ports import TransportError
+from registryd.ports import Line, TransportError
 from registryd.remote.failures import FOREIGN, explain
 
 
@@ -71,6 +72,22 @@ class Answer:
                     return
         except FOREIGN as error:
             raise explain(error, self.host, self._stall) from error
+
+    def take_line(self, length: int) -> Line | None:
+        """Take a plain connection over, with ``length`` bytes of body on it not read yet.
+
+        The connection cannot be used again: closing the answer closes it. Raises TransportError.
+        """
+        connection, content = self._response.connection, self._response.content
+        transport = connection.transport if connection else None
+        if transport is None or self.length != length or "Content-Encoding" in self.headers:
+            return None
+        if transport.get_extra_info("sslcontext") is not None or content.exception():
+            return None
+        head = content.read_nowait()
+        transport.pause_reading()  # in the same step: nothing may come in between
+        sock = transport.get_extra_info("socket")
+        return Line(head, os.dup(sock.fileno()), length - content.total_bytes)
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises BadAnswer beyond the limit, TransportError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from registryd.ports import TransportError
+from registryd.ports import Line, TransportError
 from registryd.remote.answer import Answer
 
 
@@ -50,3 +50,9 @@ class RemoteBody:
                 f"{self.source} broke off after {offset - self._start} of "
                 f"{self._stop - self._start} bytes"
             )
+
+    def take_line(self) -> Line | None:
+        """The connection itself, where what it carries is the blob and nothing but (no TLS)."""
+        if self._stop is None or self._stop == self._start:
+            return None
+        return self._answer.take_line(self._stop - self._start)

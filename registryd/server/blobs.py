@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from cache.content import Digest
-from cache.errors import CacheError, Fault
+from cache.errors import CacheError, Fault, SizeMismatch
 from cache.ingest import Follower, Ingest
 from registryd.oci.ranges import ContentRange, parse_range
 from registryd.oci.reference import Reference
@@ -153,7 +153,12 @@ async def _serve_held(request: web.Request, digest: Digest) -> web.StreamRespons
     context = context_of(request)
     async with context.node.store.open_blob(digest) as fd:
         # The file's own size: a blob that was proven this instant is not in the store's list yet.
-        size = os.fstat(fd).st_size
+        size, blob = os.fstat(fd).st_size, context.node.store.find(digest)
+        if blob is not None and blob.size != size:
+            raise SizeMismatch(
+                f"{digest} is damaged: its file has {size} bytes of {blob.size}"
+                f" (remove {blob.path} to have it fetched again)"
+            )
         wanted = _wanted(request, size)
         response = await _prepare(request, digest, wanted, size)
         sending = _send_held(request, fd, wanted)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from urllib.parse import quote
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from registryd.oci.errors import (
     ManifestInvalid,
     ManifestUnknown,
     NameUnknown,
-    Unsupported,
+    UsageError,
 )
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, Manifest, parse
 from registryd.oci.reference import Reference
@@ -34,6 +35,7 @@ from registryd.server.uploads import refuse_push_elsewhere
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets a manifest or a no.
 BUDGET = 3.0
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 async def serve_manifest(request: web.Request, route: ManifestRoute) -> web.StreamResponse:
@@ -152,8 +154,8 @@ def page(
 ) -> web.StreamResponse:
     """One page of a sorted list, with the Link to the next (spec, "Listing Tags")."""
     last, limit = request.query.get("last", ""), request.query.get("n", "")
-    if limit and not limit.isdecimal():
-        raise Unsupported(f"n={limit[:20]}: write a whole number", status=400)
+    if limit and not _NUMBER.fullmatch(limit):
+        raise UsageError(f"n={limit[:20]}: write a whole number of at most nine digits")
     rest = [item for item in items if item > last]
     shown = rest[: int(limit)] if limit else rest
     body: dict[str, object] = {member: shown}

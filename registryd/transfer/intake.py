@@ -20,8 +20,9 @@ from cache.ingest import Ingest
 from registryd.config import TransferConfig
 from registryd.oci.errors import RangeInvalid
 from registryd.oci.reference import Reference
-from registryd.ports import Body, Fetcher, TransportError
+from registryd.ports import Body, Fetcher, TransportError, Wired
 from registryd.transfer.groups import task_group
+from registryd.transfer.lines import receive
 from registryd.transfer.stretches import Plan, Stretch, connections
 
 #: Bytes a thread hop takes: hashing and writing 1 MiB costs far more than the hop itself.
@@ -117,13 +118,24 @@ class Intake:
     async def _take(self, body: Body, at: int) -> None:
         clock = asyncio.get_running_loop().time
         began, received = clock(), 0
+
+        def came(count: int) -> None:
+            nonlocal received
+            received += count
+            self.received += count
+            self._consider(received, clock() - began)
+
+        # A source that sends what is here already goes by pieces: those that are new are picked.
+        line = body.take_line() if isinstance(body, Wired) and self._sole is None else None
+        if line is not None:
+            stall = self._settings.stall_timeout
+            await receive(self._ingest, line, at, source=body.source, stall=stall, came=came)
+            return
         batch = _Batch(self._ingest, at)
         try:
             async for piece in body:
-                received += len(piece)
-                self.received += len(piece)
                 await batch.add(piece)
-                self._consider(received, clock() - began)
+                came(len(piece))
         finally:
             await batch.finish()  # also after a break: what came is kept
 

@@ -1,7 +1,11 @@
 """A real store whose hops to threads a test can stop."""
 
+import asyncio
+from contextlib import suppress
+
+from cache.errors import StoreLocked
 from cache.store import BlobStore
-from tests.cache.gates import GatedExecutor
+from tests.cache.gates import PATIENCE, GatedExecutor
 
 
 class GatedStore(BlobStore):
@@ -13,3 +17,12 @@ class GatedStore(BlobStore):
         self._rows.shutdown()
         self.bytes = self._bytes = GatedExecutor(8)
         self.rows = self._rows = GatedExecutor(1)
+
+
+async def reopened(root) -> None:
+    """Wait until nobody holds the root any more; a store on it opens and closes."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(StoreLocked):
+                async with BlobStore.open(root):
+                    return

@@ -5,7 +5,10 @@ import asyncio
 import pytest
 
 from cache.content import Digest
+from cache.errors import DiskFull
+from cache.listing import Listing
 from cache.passages import Passages
+from cache.store import BlobStore
 from tests.cache.gated_store import GatedStore
 from tests.cache.gates import turns
 from tests.cache.samples import blobs, entries, layer, parent
@@ -127,6 +130,35 @@ async def test_the_name_goes_before_the_content(store, root):
     await asyncio.gather(untagging, removing)
     assert {} == entries(root)
     assert descriptor.digest not in blobs(root)
+
+
+class FullStore(BlobStore):
+    """A store on a disk where index.json has no room while there are blobs."""
+
+    def __init__(self, files, index, *, clock):
+        super().__init__(files, index, clock=clock)
+        write = self._listing._write
+
+        async def write_where_room_is(content):
+            if self.full and blobs(self.root):
+                raise DiskFull("no room")
+            await write(content)
+
+        self.full = False
+        self._listing = Listing(self._listing._render, write_where_room_is)
+
+
+async def test_on_a_full_disk_the_room_comes_first(root):
+    """A name that could not be taken out of index.json does not keep content for ever."""
+    async with FullStore.open(root) as store:
+        descriptor, layers = await image(store, "a")
+        store.full = True
+        with pytest.raises(DiskFull):
+            await store.untag(NAME)
+        await store.remove([descriptor.digest, layers[0].digest])
+
+        assert set() == blobs(root)
+        assert {} == entries(root)
 
 
 async def test_a_name_set_in_between_waits_for_its_last_child(store, root):

@@ -9,7 +9,7 @@ from cache.content import Digest
 from cache.errors import DigestMismatch, IngestAborted, StoreUnusable
 from cache.layout import ingest_key
 from cache.store import BlobStore
-from tests.cache.gated_store import GatedStore
+from tests.cache.gated_store import GatedStore, reopened
 from tests.cache.gates import open_files, turns, until
 from tests.cache.samples import arriving, blobs, entries, layer, noise, parent
 from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, arrive, image
@@ -64,7 +64,7 @@ async def test_closing_waits_for_a_commit(root):
 
 
 async def test_closing_waits_for_acts(root):
-    """What was begun is written down before the store is gone, though nobody waits for it."""
+    """What was begun is written down before the root is free, though nobody waits for it."""
     opened = GatedStore.open(root)
     store = await opened.__aenter__()
     gate = store.bytes.hold()
@@ -78,8 +78,11 @@ async def test_closing_waits_for_acts(root):
 
     assert not closing.done()
 
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
     gate.open()
-    await closing
+    await reopened(root)
     async with BlobStore.open(root) as store:
         assert await store.is_member(REPOSITORY, DIGEST)
 

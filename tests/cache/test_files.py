@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import stat
 
 import pytest
@@ -66,6 +67,31 @@ def test_a_root_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnusable, match=r"cache root .*/file"):
         Files(tmp_path / "file").prepare()
+
+
+def test_the_holder_is_who_holds_it_now(files):
+    """Nothing of the number of an earlier holder stays in the line."""
+    files.release()
+    (files.root / "lock").write_text("99999999999999\n1\n")
+    files.prepare()
+    with pytest.raises(StoreLocked, match=f"in use by process {os.getpid()};"):
+        Files(files.root).prepare()
+
+
+def test_a_holder_that_cannot_sign_holds_nothing(root):
+    """Where not even the lock file can be written, the lock can be had when there is room."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    files = Files(root)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))
+        with pytest.raises(DiskFull, match="cache root"):
+            files.prepare()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    files.release()
+    second = Files(root)
+    second.prepare()
+    second.release()
 
 
 def test_a_root_half_made_gives_its_lock_back(tmp_path):

@@ -18,7 +18,7 @@ from cache.errors import (
     StoreUnusable,
 )
 from cache.store import BlobStore
-from tests.cache.gated_store import GatedStore
+from tests.cache.gated_store import GatedStore, reopened
 from tests.cache.gates import turns
 from tests.cache.samples import layer, parent
 from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, image
@@ -85,6 +85,27 @@ async def test_a_lease_ends_though_its_block_is_cancelled(store):
     assert {DIGEST: len(CONTENT)} == await store.remove([DIGEST])
 
 
+async def test_a_lease_ends_though_its_release_is_cancelled(root):
+    """Cancelled while the index is busy, a lease is released when its turn comes."""
+    async with GatedStore.open(root) as store:
+        await store.put(CONTENT, DESCRIPTOR)
+        block = store.lease()
+        lease = await block.__aenter__()
+        await lease.hold(DIGEST)
+        gate = store.rows.hold()
+        asking = asyncio.ensure_future(store.names())
+        await gate.reached.wait()
+        ending = asyncio.ensure_future(block.__aexit__(None, None, None))
+        await turns()
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        gate.open()
+        await asking
+
+        assert {DIGEST: len(CONTENT)} == await store.remove([DIGEST])
+
+
 async def test_uses_are_remembered(store, clock, root):
     """Reading is a use, and the newest counts; a restart keeps it."""
     await store.put(CONTENT, DESCRIPTOR)
@@ -125,6 +146,18 @@ async def test_uses_are_written_in_batches(root, clock):
         assert clock.now - 7 == await store.last_used([content[1][1].digest])
 
 
+async def test_a_use_that_cannot_be_written_costs_no_read(store):
+    """When a blob was used may be lost; its content is given all the same."""
+    await store.put(CONTENT, DESCRIPTOR)
+    await store._db(lambda: store._index._db.execute("PRAGMA query_only = ON"))
+    for at in range(store_module.TOUCH_BATCH):
+        await store.touch(Digest.of(str(at).encode()))
+
+    assert CONTENT == await store.read(DIGEST, limit=len(CONTENT))
+    with pytest.raises(StoreUnusable, match="readonly"):
+        await store.add_member("a", DIGEST)
+
+
 async def test_a_name_is_checked(store, clock):
     """When a name was last found to mean the same is remembered."""
     await image(store, "a")
@@ -135,7 +168,7 @@ async def test_a_name_is_checked(store, clock):
     assert before.checked + 100 == (await store.resolve(NAME)).checked
 
 
-async def test_a_check_that_comes_late_changes_nothing(store):
+async def test_a_check_that_comes_late_changes_nothing(store, clock):
     """A name that was moved, completed or forgotten since it was asked about stays so."""
     content, child = layer("child")
     text, root, links = parent(child)
@@ -145,10 +178,12 @@ async def test_a_check_that_comes_late_changes_nothing(store):
     old = await store.resolve(NAME)
     new, _ = await image(store, "b")
     await store.put(content, child)
+    clock.now += 100
     await store.checked(old)
     await store.checked(partial)
 
     assert new == (await store.resolve(NAME)).descriptor
+    assert clock.now - 100 == (await store.resolve(NAME)).checked
     assert (await store.resolve("partial")).complete
 
     await store.untag(NAME)
@@ -227,13 +262,7 @@ async def test_a_cancelled_opening_gives_its_root_back(root):
         with pytest.raises(asyncio.CancelledError):
             await opening
         other.execute("ROLLBACK")
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                async with BlobStore.open(root):
-                    return
-            except StoreLocked:
-                await asyncio.sleep(0)
+    await reopened(root)
 
 
 async def test_a_store_that_cannot_recover_gives_its_root_back(root):

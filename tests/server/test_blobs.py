@@ -339,19 +339,37 @@ async def test_an_early_close_is_normal(
     assert [] == [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
 
 
-async def test_a_held_file_that_became_shorter_cuts_the_connection(
-    node: RunningNode, wire: Wire, upstream: FakeRegistry, path: str
+async def test_a_held_file_that_became_shorter_is_refused(
+    node: RunningNode, stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str
 ) -> None:
-    """Damage on the disk is never papered over: no byte that is not the blob's, and no end."""
-    async with node.stranger() as client:
-        await fetch(client, path)
+    """Damage on the disk is never passed on as a shorter blob: 503, so that clients ask
+    elsewhere."""
+    await fetch(stranger, path)
     blob = node.node.store.find(DIGEST)
     assert blob is not None
     os.truncate(blob.path, 300 * KIB)
-    wire.send("GET", path)
-    head = await wire.head()
+    status, body = await fetch(stranger, path)
 
-    assert (200, CONTENT[: 300 * KIB]) == (head.status, await wire.rest())
+    assert (503, True) == (status, b"damaged" in body)
+
+
+async def test_a_held_file_that_becomes_shorter_cuts_the_connection(
+    node: RunningNode, wire: Wire, upstream: FakeRegistry
+) -> None:
+    """Damage in the middle of an answer cuts it: what was announced never comes whole."""
+    content = noise(24 * MIB, seed=6)
+    digest = upstream.add_blob("team/app", content)
+    path = f"/v2/{upstream.name}/team/app/blobs/{digest}"
+    async with node.stranger() as client:
+        await fetch(client, path)
+    blob = node.node.store.find(Digest.parse(digest))
+    assert blob is not None
+    wire.send("GET", path)
+    await wire.head()
+    os.truncate(blob.path, 100 * KIB)
+    came = await wire.rest()
+
+    assert len(came) < len(content)
 
 
 # connections

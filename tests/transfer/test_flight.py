@@ -90,7 +90,7 @@ async def test_followers_read_along(flights: Flights, upstream: FakeRegistry, wa
     flight = flights.join(want)
     ingest = await flight.ingest()
     assert ingest is not None
-    await until(lambda: ingest.held.total == 100_000)
+    await until(lambda: ingest.held.total == flight.received == 100_000)
     before = (ingest.available(0), flight.received, flight.source)
     gate.set()
     await flight.landed()

@@ -1,0 +1,74 @@
+"""Lines: a body taken from its socket by threads, without the event loop between.
+
+For plain connections (a registry or a peer of the site) this halves what a byte costs: it goes from
+the socket to the file through one buffer, while another thread hashes behind.
+
+Invariants:
+- no thread waits for a slow source: the loop does, and gives up after the stall limit;
+- the socket is closed only when no thread reads from it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from cache.ingest import Ingest
+from registryd.ports import Line, TransportError
+
+#: Bytes a hop takes at most: followers see what came after each, and a killed process loses less.
+HOP = 4 << 20
+
+
+async def receive(
+    ingest: Ingest, line: Line, at: int, *, source: str, stall: float, came: Callable[[int], None]
+) -> None:
+    """Bring the whole line into the ingest at ``at``; ``came`` is told of every hop's bytes.
+
+    Raises TransportError when it ends short, breaks or stalls, and what the ingest raises.
+    """
+    try:
+        if line.head:
+            came(len(line.head))
+            await ingest.write(at, [line.head])
+        at += len(line.head)
+        stop = at + line.count
+        while at < stop:
+            count = await _hop(ingest, line.fd, at, min(HOP, stop - at), source)
+            if count:
+                at += count
+                came(count)
+            else:
+                await _readable(line.fd, source, stall)
+    finally:
+        os.close(line.fd)
+
+
+async def _hop(ingest: Ingest, fd: int, at: int, limit: int, source: str) -> int:
+    hop = ingest.receive(at, fd, limit)
+    try:
+        return await asyncio.shield(hop)
+    except (EOFError, ConnectionError) as error:
+        raise TransportError(f"{source} broke off: {error}") from error
+    except asyncio.CancelledError:
+        await asyncio.wait([hop])  # the thread reads from fd until then
+        raise
+
+
+async def _readable(fd: int, source: str, stall: float) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, _resolve, ready)
+    try:
+        async with asyncio.timeout(stall):
+            await ready
+    except TimeoutError:
+        raise TransportError(f"{source} sent nothing for {stall:g} seconds") from None
+    finally:
+        loop.remove_reader(fd)
+
+
+def _resolve(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
