@@ -27,6 +27,9 @@ from cache.layout import DATA_SUFFIX, PUT_PREFIX, RANGES_SUFFIX
 READ_BACK = 1 << 20
 #: Buffers one pwritev takes (Linux IOV_MAX).
 _IOV_MAX = 1024
+_MODE = 0o600
+#: A line of the journal: start and stop of a range that is in the file.
+_LINE = b"%d %d\n"
 #: How long (milliseconds) a thread waits on a socket before it is given back.
 PATIENCE = 10
 #: One buffer a thread, for what comes from sockets.
@@ -38,11 +41,6 @@ def _buffer() -> memoryview:
         _local.view = memoryview(bytearray(READ_BACK))
     view: memoryview = _local.view
     return view
-
-
-_MODE = 0o600
-#: A line of the journal: start and stop of a range that is in the file.
-_LINE = b"%d %d\n"
 
 
 class Spool:

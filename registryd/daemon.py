@@ -17,7 +17,7 @@ from cache.errors import Fault
 from registryd import __version__, systemd
 from registryd.config import Config, Places, default_config, load, system_places, user_places
 from registryd.oci.errors import ConfigInvalid
-from registryd.server.listeners import Door, inherited, make_doors, serving
+from registryd.server.listeners import Door, inherited, make_doors, serving, withdraw
 from registryd.services import open_daemon
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -69,9 +69,9 @@ async def _run(config: Config, path: Path | None) -> None:
             serving(apps, drain=config.daemon.drain_timeout),
         ):
             await _serve(config, path, doors)
-    finally:
-        for door in doors:
-            door.sock.close()
+    except BaseException:
+        withdraw(doors)
+        raise
     _log.info("stopped")
 
 

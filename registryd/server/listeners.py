@@ -64,10 +64,17 @@ def make_doors(config: DaemonConfig) -> list[Door]:
             doors.append(_unix_door(config.socket, config.socket_mode))
         doors.extend(_tcp_door(entry) for entry in config.listen)
     except BaseException:
-        for door in doors:
-            door.sock.close()
+        withdraw(doors)
         raise
     return doors
+
+
+def withdraw(doors: Sequence[Door]) -> None:
+    """Close sockets that could not be served, and take away the files that were made for them."""
+    for door in doors:
+        door.sock.close()
+        if door.file is not None:
+            door.file.unlink(missing_ok=True)
 
 
 def _unix_door(path: Path, mode: int) -> Door:

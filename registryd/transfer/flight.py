@@ -12,29 +12,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from cache.content import Digest
 from cache.errors import CacheError, DigestMismatch, Fault, IngestAborted, SizeMismatch
 from cache.ingest import Ingest
 from cache.store import BlobStore
 from registryd.config import TransferConfig
-from registryd.oci.reference import Reference
-from registryd.ports import Fetcher, TransportError
+from registryd.ports import TransportError
 from registryd.transfer.groups import task_group
-from registryd.transfer.intake import Intake
+from registryd.transfer.intake import Intake, Want
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """A blob to be made present: from which repository, by whom, and its size where known."""
-
-    fetcher: Fetcher
-    repository: Reference
-    digest: Digest
-    size: int | None = None
 
 
 class Flight:
@@ -178,7 +166,7 @@ class Flights:
         try:
             if want.size is not None:
                 ingest.announce(want.size)
-            intake = Intake(want.fetcher, want.repository, want.digest, ingest, self._settings)
+            intake = Intake(want, ingest, self._settings)
             flight._lift(ingest, intake)
             await intake.run()
             await self._store.commit(ingest, repository=want.repository.name)

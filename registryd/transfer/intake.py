@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 
 from cache.content import Digest
 from cache.errors import SizeMismatch
@@ -35,22 +36,28 @@ PAUSES = (0.0, 0.25, 1.0, 3.0)
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A blob to be made present: from which repository, and by whom.
+
+    ``size`` is what the caller's manifest says, and must be true. ``guess`` is what some manifest
+    of the cache says, which anybody may have written: it only plans how to ask.
+    """
+
+    fetcher: Fetcher
+    repository: Reference
+    digest: Digest
+    size: int | None = None
+    guess: int | None = None
+
+
 class Intake:
     """Fetches one blob; ``run`` returns when every byte is in the ingest."""
 
-    def __init__(
-        self,
-        fetcher: Fetcher,
-        repository: Reference,
-        digest: Digest,
-        ingest: Ingest,
-        settings: TransferConfig,
-    ) -> None:
-        self.source = repository.registry
+    def __init__(self, want: Want, ingest: Ingest, settings: TransferConfig) -> None:
+        self.source = want.repository.registry
         self.received = 0
-        self._fetcher = fetcher
-        self._repository = repository
-        self._digest = digest
+        self._want = want
         self._ingest = ingest
         self._settings = settings
         self._plan = Plan(settings.range_size)
@@ -65,7 +72,7 @@ class Intake:
 
     async def _connection(self) -> None:
         while self._sole is None:
-            stretch = self._plan.take(self._ingest.held, self._ingest.size)
+            stretch = self._plan.take(self._ingest.held, self._size)
             if stretch is None:
                 return
             try:
@@ -74,6 +81,11 @@ class Intake:
                 self._plan.give_back(stretch)
             if stretch.stop is None:
                 return
+
+    @property
+    def _size(self) -> int | None:
+        """The size to plan by: the true one, as soon as the source has said it."""
+        return self._want.guess if self._ingest.size is None else self._ingest.size
 
     async def _persist(self, stretch: Stretch) -> None:
         tries = 0
@@ -85,7 +97,9 @@ class Intake:
                 tries = 1 if self.received > before else tries + 1
                 if tries >= self._settings.attempts:
                     raise
-                _log.warning("fetch broke off, resuming: digest=%s cause=%s", self._digest, error)
+                _log.warning(
+                    "fetch broke off, resuming: digest=%s cause=%s", self._want.digest, error
+                )
             await asyncio.sleep(PAUSES[min(tries, len(PAUSES)) - 1])
 
     async def _stretch(self, stretch: Stretch) -> None:
@@ -95,8 +109,8 @@ class Intake:
         if end is not None and start >= end:
             return
         try:
-            async with self._fetcher.fetch_blob(
-                self._repository, self._digest, start, stop
+            async with self._want.fetcher.fetch_blob(
+                self._want.repository, self._want.digest, start, stop
             ) as body:
                 self.source = body.source
                 if body.total is not None:

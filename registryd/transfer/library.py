@@ -25,7 +25,8 @@ from registryd.oci.media_types import DOCUMENTS
 from registryd.oci.reference import Reference
 from registryd.ports import Remote, TransportError
 from registryd.transfer.coalesce import Coalesce
-from registryd.transfer.flight import Flight, Flights, Want
+from registryd.transfer.flight import Flight, Flights
+from registryd.transfer.intake import Want
 
 #: Parsed manifests kept in memory; at the usual 2 kB each this is a few hundred kB.
 KEPT_DOCUMENTS = 256
@@ -195,9 +196,8 @@ class Library:
             return None
         if remote is None:
             raise BlobUnknown(f"{name} has no blob {digest}", status=404)
-        if size is None:
-            size = await self._store.expected_size(digest)
-        want = Want(remote, repository.bare(), digest, size)
+        guess = await self._store.expected_size(digest) if size is None else None
+        want = Want(remote, repository.bare(), digest, size, guess)
         # From here to the join no await: a flight that began meanwhile proves nothing to us.
         under_way = self._flights.find(digest)
         ours = under_way is None or under_way.want.repository.name == name

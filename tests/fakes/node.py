@@ -57,12 +57,16 @@ class RunningNode:
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[aiohttp.ClientSession]:
         """A client over the unix socket, of the user that the node runs as."""
-        async with session(aiohttp.UnixConnector(str(self.socket), limit=0), "http://node") as client:
+        async with session(
+            aiohttp.UnixConnector(str(self.socket), limit=0), "http://node"
+        ) as client:
             yield client
 
 
 @asynccontextmanager
-async def session(connector: aiohttp.BaseConnector, url: str) -> AsyncIterator[aiohttp.ClientSession]:
+async def session(
+    connector: aiohttp.BaseConnector, url: str
+) -> AsyncIterator[aiohttp.ClientSession]:
     """A client that changes nothing on the way."""
     async with aiohttp.ClientSession(
         base_url=url,
@@ -103,3 +107,5 @@ async def running_node(
     async with open_daemon(config, {}, doors) as apps, serving(apps, drain=0.0):
         port = doors[1].sock.getsockname()[1]
         yield RunningNode(apps[0][1][CONTEXT].node, folder / "node.sock", port)
+    for _ in range(3):  # aiohttp cancels the handlers that are left, and does not wait for them
+        await asyncio.sleep(0)

@@ -138,7 +138,9 @@ async def test_head_of_a_blob(
     assert [(200, str(SIZE), str(DIGEST))] * 2 == seen
 
 
-async def test_a_blob_without_bytes(stranger: aiohttp.ClientSession, upstream: FakeRegistry) -> None:
+async def test_a_blob_without_bytes(
+    stranger: aiohttp.ClientSession, upstream: FakeRegistry
+) -> None:
     """The empty blob is served like any other."""
     digest = upstream.add_blob("team/app", b"")
     path = f"/v2/{upstream.name}/team/app/blobs/{digest}"

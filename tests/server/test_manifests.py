@@ -56,9 +56,7 @@ async def test_the_three_forms_of_a_name(
     """?ns=, the registry as the first part of the path, and the listener's default mean one
     repository."""
     async with (
-        running_node(
-            tmp_path, registries=plain(upstream), default_registry=upstream.name
-        ) as node,
+        running_node(tmp_path, registries=plain(upstream), default_registry=upstream.name) as node,
         node.stranger() as client,
     ):
         answers = [

@@ -32,7 +32,9 @@ class Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    def send(self, method: str, path: str, *headers: str, version: str = "1.1", body: bytes = b"") -> None:
+    def send(
+        self, method: str, path: str, *headers: str, version: str = "1.1", body: bytes = b""
+    ) -> None:
         """Send a request as it stands here."""
         lines = [f"{method} {path} HTTP/{version}", "Host: node", *headers]
         self.writer.write("\r\n".join([*lines, "", ""]).encode() + body)

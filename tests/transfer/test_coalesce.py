@@ -26,7 +26,9 @@ class Work:
         return number
 
 
-async def start(coalesce: Coalesce[int], work: Work, count: int, key: str = "k") -> list[asyncio.Task[int]]:
+async def start(
+    coalesce: Coalesce[int], work: Work, count: int, key: str = "k"
+) -> list[asyncio.Task[int]]:
     """So many callers, all of them waiting."""
     tasks = [asyncio.create_task(coalesce.once(key, work)) for _ in range(count)]
     for _ in range(3):

@@ -13,7 +13,8 @@ from registryd.oci.errors import BlobUnknown
 from registryd.oci.reference import Reference
 from registryd.ports import TransportError
 from registryd.remote.client import RegistryClient
-from registryd.transfer.flight import Flights, Want
+from registryd.transfer.flight import Flights
+from registryd.transfer.intake import Want
 from tests.fakes.http import Reply
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.waiting import until

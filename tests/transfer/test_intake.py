@@ -14,7 +14,7 @@ from registryd.oci.errors import BlobUnknown
 from registryd.oci.reference import Reference
 from registryd.ports import TransportError
 from registryd.remote.client import RegistryClient
-from registryd.transfer.intake import Intake
+from registryd.transfer.intake import Intake, Want
 from registryd.transfer.stretches import FAST_ENOUGH, SAMPLE
 from tests.fakes.http import Reply
 from tests.fakes.registry import FakeRegistry
@@ -50,7 +50,7 @@ class Setting:
         return await self.store.ingest(self.digest, size=size)
 
     def intake(self, ingest: Ingest, settings: TransferConfig = SETTINGS) -> Intake:
-        return Intake(self.remote, self.app, self.digest, ingest, settings)
+        return Intake(Want(self.remote, self.app, self.digest), ingest, settings)
 
     async def fetch(self, size: int | None = None, settings: TransferConfig = SETTINGS) -> Intake:
         """Fetch and commit."""

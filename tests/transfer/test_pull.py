@@ -82,9 +82,7 @@ class Puller:
 
 
 @pytest.fixture
-def pulling(
-    library: Library, store: BlobStore, remote: RegistryClient, app: Reference
-) -> Puller:
+def pulling(library: Library, store: BlobStore, remote: RegistryClient, app: Reference) -> Puller:
     return Puller(library, store, remote, app)
 
 
@@ -240,9 +238,7 @@ async def test_a_failure_leaves_no_name(
     assert done["held_blobs"] == 2
 
 
-async def test_a_failure_keeps_what_the_name_meant(
-    pulling: Puller, upstream: FakeRegistry
-) -> None:
+async def test_a_failure_keeps_what_the_name_meant(pulling: Puller, upstream: FakeRegistry) -> None:
     """A pull of a moved tag that fails leaves the image that was there, by its name."""
     first = image(SHARED)
     offer(upstream, first)

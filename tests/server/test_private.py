@@ -1,0 +1,211 @@
+"""A private image in the cache is given to those who have proven that it is theirs to read."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import aiohttp
+import pytest
+
+from registryd.config import AccessConfig
+from tests.fakes.node import RunningNode, plain, running_node
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.fakes.upstream import Upstream
+
+LAYER = b"the secret layer " * 5000
+ANN = "Basic " + b64encode(b"ann:secret-word").decode()
+WRONG = "Basic " + b64encode(b"ann:a guess").decode()
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[FakeRegistry]:
+    """A registry that wants ann's password."""
+    async with Upstream(users={"ann": "secret-word"}).serve() as server:
+        yield server
+
+
+@pytest.fixture
+async def shared(guarded: FakeRegistry) -> AsyncIterator[RunningNode]:
+    """A node that has no login of its own, where every user can reach its socket."""
+    with TemporaryDirectory(prefix="registryd-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        async with running_node(folder, registries=plain(guarded)) as node:
+            yield node
+
+
+@pytest.fixture
+async def client(shared: RunningNode) -> AsyncIterator[aiohttp.ClientSession]:
+    async with shared.stranger() as session:
+        yield session
+
+
+@pytest.fixture
+def paths(guarded: FakeRegistry) -> list[str]:
+    """All ways to the image: by tag, by digest, its layer, its tags."""
+    digest = guarded.add_image("team/secret", "1", LAYER)
+    base = f"/v2/{guarded.name}/team/secret"
+    return [
+        f"{base}/manifests/1",
+        f"{base}/manifests/{digest}",
+        f"{base}/blobs/{digest_of(LAYER)}",
+        f"{base}/tags/list",
+    ]
+
+
+async def statuses(
+    client: aiohttp.ClientSession, paths: list[str], login: str = "", method: str = "GET"
+) -> list[int]:
+    """What is answered to each."""
+    found = []
+    for path in paths:
+        headers = {"Authorization": login} if login else {}
+        async with client.request(method, path, headers=headers) as answer:
+            body = await answer.read()
+            found.append(answer.status)
+            assert answer.status == 200 or LAYER[:100] not in body
+    return found
+
+
+@pytest.mark.parametrize("login", ["", WRONG], ids=["nobody", "a wrong password"])
+async def test_nobody_else_gets_what_was_cached_for_one(
+    client: aiohttp.ClientSession, paths: list[str], login: str
+) -> None:
+    """After ann has the whole image in the cache, others get nothing of it, by no way."""
+    ann = await statuses(client, paths, ANN)
+    others = await statuses(client, paths, login)
+    heads = await statuses(client, paths[:3], login, "HEAD")
+
+    assert [200] * 4 == ann
+    assert [403] * 7 == others + heads
+
+
+async def test_the_blob_alone_is_refused_too(
+    client: aiohttp.ClientSession, paths: list[str], guarded: FakeRegistry
+) -> None:
+    """A layer of which the digest is known is refused as well, first of all requests."""
+    assert [403] == await statuses(client, paths[2:3])
+    assert [200, 403] == [
+        *await statuses(client, paths[2:3], ANN),
+        *await statuses(client, paths[2:3]),
+    ]
+
+
+async def test_a_grant_spares_the_registry(
+    client: aiohttp.ClientSession, paths: list[str], guarded: FakeRegistry
+) -> None:
+    """Who has proven access once is not proven again for each request."""
+    await statuses(client, paths[:3], ANN)
+    before = len(guarded.requests)
+    again = await statuses(client, paths[:3], ANN)
+
+    assert ([200] * 3, before) == (again, len(guarded.requests))
+
+
+async def test_a_grant_ends(guarded: FakeRegistry, paths: list[str], tmp_path: Path) -> None:
+    """When its time is over access is proven anew: a password that was changed ends it."""
+    access = AccessConfig(grant_ttl=0.0)
+    async with (
+        running_node(tmp_path, registries=plain(guarded), access=access) as node,
+        node.stranger() as client,
+    ):
+        first = await statuses(client, paths[:3], ANN)
+        guarded.users = {"ann": "another-word"}
+        second = await statuses(client, paths[:3], ANN)
+
+    assert ([200] * 3, [403] * 3) == (first, second)
+
+
+async def test_lists_show_what_may_be_seen(
+    client: aiohttp.ClientSession, shared: RunningNode, paths: list[str], guarded: FakeRegistry
+) -> None:
+    """The image is in ann's list, in the owner's, and in no other; nor is it in the account of
+    the room."""
+    body = {"reference": f"{guarded.name}/team/secret:1", "all_platforms": True}
+    async with client.post("/api/v1/pull", json=body, headers={"Authorization": ANN}) as answer:
+        last = json.loads((await answer.text()).splitlines()[-1])
+    seen = {}
+    async with shared.owner() as owner:
+        for who, session, login in (
+            ("ann", client, ANN), ("nobody", client, ""), ("owner", owner, "")
+        ):  # fmt: skip
+            for what in ("images", "cache/df"):
+                headers = {"Authorization": login} if login else {}
+                async with session.get(f"/api/v1/{what}", headers=headers) as answer:
+                    seen[who, what] = len((await answer.json())["images"])
+
+    assert "done" == last["event"]
+    assert {
+        ("ann", "images"): 1, ("ann", "cache/df"): 1,
+        ("nobody", "images"): 0, ("nobody", "cache/df"): 0,
+        ("owner", "images"): 1, ("owner", "cache/df"): 1,
+    } == seen  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["digest", "manifest", "config"])
+async def test_the_control_api_refuses_too(
+    client: aiohttp.ClientSession, paths: list[str], guarded: FakeRegistry, what: str
+) -> None:
+    """What /v2 refuses, /api/v1 refuses: for want of a login, and it says so."""
+    await statuses(client, paths, ANN)
+    path = f"/api/v1/{what}?reference={guarded.name}/team/secret:1"
+    async with client.get(path) as answer:
+        body = await answer.json(content_type=None)
+
+    assert (401, 3) == (answer.status, body["exit_code"])
+
+
+async def test_public_content_is_for_all(
+    client: aiohttp.ClientSession, guarded: FakeRegistry, paths: list[str]
+) -> None:
+    """What can be read without a login needs none here either, though it was first pulled by
+    ann."""
+    await statuses(client, paths[:3], ANN)
+    guarded.users = None
+
+    assert [200] * 3 == await statuses(client, paths[:3])
+
+
+CLIENT = """
+import http.client, socket, sys
+class Unix(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(sys.argv[1])
+for path in sys.argv[2:]:
+    connection = Unix("node")
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    print(answer.status, len(answer.read()))
+"""
+
+
+async def test_users_are_told_apart_by_the_kernel(
+    shared: RunningNode, client: aiohttp.ClientSession, paths: list[str], guarded: FakeRegistry
+) -> None:
+    """On the unix socket the kernel says who asks: the owner gets the image without a login,
+    another user of the machine does not. (Only root can be another user; the rest of this file
+    tests the rule without.)"""
+    await statuses(client, paths, ANN)
+    python = shutil.which("python3", path="/usr/bin:/bin")
+    if os.geteuid() != 0 or python is None:
+        pytest.skip("needs root and a python3 that every user may run")
+    words = ["setpriv", "--reuid=61001", "--regid=61001", "--clear-groups", python, "-I", "-c",
+             CLIENT, str(shared.socket), *paths[:3], "/api/v1/images"]  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    async with shared.owner() as owner:
+        ours = await statuses(owner, paths[:3])
+    lines = [line.split() for line in out.decode().splitlines()]
+
+    assert ["403", "403", "403", "200"] == [status for status, _ in lines], err
+    assert lines[-1][1] == str(len(json.dumps({"images": []})))
+    assert [200] * 3 == ours

@@ -1,0 +1,186 @@
+"""Who may read what: proofs, grants, and their time."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cache.store import BlobStore
+from registryd.access import OWNER, Access, Caller
+from registryd.oci.errors import Denied, ManifestUnknown, RegistryError, Unauthorized
+from registryd.oci.reference import Reference
+from registryd.ports import Remote, Remotes
+from registryd.secrets import Login, Secret
+
+TTL = 3600.0
+NAME = Reference("ghcr.io", "team/app", "1")
+ANN = Login("ann", Secret("word"), origin="the request")
+
+
+@dataclass
+class Door:
+    """A registry that lets these logins in (None: everybody), and counts who tried."""
+
+    opens_to: tuple[Login | None, ...] = ()
+    tried: list[Login | None] = field(default_factory=list)
+    away: RegistryError | None = None
+
+    def remote(self, registry: str, login: Login | None = None) -> Remote:
+        if registry == "denied.example":
+            raise Denied("not allowed")
+        return cast(Remote, _Knocking(self, login))
+
+
+@dataclass(frozen=True)
+class _Knocking:
+    door: Door
+    login: Login | None
+
+    async def resolve(self, reference: Reference) -> None:
+        self.door.tried.append(self.login)
+        if self.door.away:
+            raise self.door.away
+        if self.login not in self.door.opens_to and None not in self.door.opens_to:
+            raise Unauthorized("no", status=401)
+
+
+@dataclass
+class Time:
+    now: float = 1_000_000.0
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, time: Time) -> AsyncIterator[BlobStore]:
+    async with BlobStore.open(tmp_path / "c", clock=lambda: time.now) as opened:
+        yield opened
+
+
+@pytest.fixture
+def access(store: BlobStore, door: Door) -> Access:
+    return Access(store, cast(Remotes, door), ttl=TTL)
+
+
+def user(number: int, login: Login | None = None) -> Caller:
+    return Caller(f"uid:{number}", login)
+
+
+async def test_own_repositories_are_open(access: Access, door: Door) -> None:
+    """The node's own registry has no Remote and asks nobody."""
+    assert await access.admit(user(1), Reference("localhost", "app", "1")) is None
+    assert [] == door.tried
+
+
+async def test_the_owner_needs_no_grant(access: Access, door: Door) -> None:
+    """The process's own user gets the Remote at once."""
+    assert await access.admit(OWNER, NAME) is not None
+    assert [] == door.tried
+
+
+async def test_who_is_refused_gets_nothing(access: Access, door: Door) -> None:
+    """A caller whom the registry refuses is refused here, each time anew."""
+    for _ in range(2):
+        with pytest.raises(Unauthorized):
+            await access.admit(user(1), NAME)
+    assert [None, None] == door.tried
+
+
+async def test_a_login_s_grant_is_its_caller_s_alone(access: Access, door: Door) -> None:
+    """What one user has proven with a login does not let another in."""
+    door.opens_to = (ANN,)
+    await access.admit(user(1, ANN), NAME)
+    with pytest.raises(Unauthorized):
+        await access.admit(user(2), NAME)
+    # The first is known now, whatever they send.
+    await access.admit(user(1), NAME)
+
+    assert [ANN, None] == door.tried
+
+
+async def test_what_needs_no_login_is_for_all(access: Access, door: Door) -> None:
+    """One who is let in without a login opens the repository to everybody."""
+    door.opens_to = (None,)
+    await access.admit(user(1), NAME)
+    await access.admit(user(2), NAME)
+
+    assert [None] == door.tried
+
+
+async def test_a_grant_is_for_one_repository(access: Access, door: Door) -> None:
+    """A proof for one repository says nothing of another, of any tag of the same."""
+    door.opens_to = (ANN,)
+    await access.admit(user(1, ANN), NAME)
+    await access.admit(user(1), NAME.with_tag("2"))
+    door.opens_to = ()
+
+    with pytest.raises(Unauthorized):
+        await access.admit(user(1), Reference("ghcr.io", "team/other", "1"))
+
+
+async def test_a_grant_ends(access: Access, door: Door, time: Time) -> None:
+    """After its time the proof is made anew."""
+    door.opens_to = (ANN,)
+    await access.admit(user(1, ANN), NAME)
+    time.now += TTL - 1
+    await access.admit(user(1, ANN), NAME)
+    within = len(door.tried)
+    time.now += 2
+    await access.admit(user(1, ANN), NAME)
+
+    assert (1, 2) == (within, len(door.tried))
+
+
+async def test_another_probe(access: Access, door: Door) -> None:
+    """What proves access can be another request than to resolve; its refusal is passed on."""
+
+    async def refused(remote: Remote) -> None:
+        raise ManifestUnknown("not there", status=404)
+
+    with pytest.raises(ManifestUnknown):
+        await access.admit(user(1), NAME, refused)
+    with pytest.raises(ManifestUnknown):
+        await access.admit(user(1), NAME, refused)
+    assert [] == door.tried
+
+
+async def test_a_registry_that_is_not_allowed(access: Access) -> None:
+    """Not even the owner gets a Remote that the configuration forbids."""
+    with pytest.raises(Denied):
+        await access.admit(OWNER, Reference("denied.example", "app", "1"))
+
+
+@pytest.mark.parametrize("opens", [True, False])
+async def test_what_the_owner_pulled_is_opened_where_it_is_public(
+    access: Access, door: Door, opens: bool
+) -> None:
+    """After the owner's pull others may read while the registry is away, if it needs no login."""
+    door.opens_to = (None,) if opens else ()
+    await access.open_to_all(cast(Remote, _Knocking(door, None)), NAME)
+    door.away = Unauthorized("away", status=503)
+    try:
+        await access.admit(user(1), NAME)
+        admitted = True
+    except Unauthorized:
+        admitted = False
+
+    assert opens == admitted
+
+
+async def test_a_command_s_own_node_opens_nothing(store: BlobStore, door: Door) -> None:
+    """What a command proves with its user's logins is not opened to others by it."""
+    door.opens_to = (None,)
+    private = Access(store, cast(Remotes, door), ttl=TTL, shared=False)
+    await private.open_to_all(cast(Remote, _Knocking(door, None)), NAME)
+
+    assert not await store.granted(NAME.name, ("*",))
