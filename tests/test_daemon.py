@@ -167,15 +167,21 @@ async def test_a_killed_pull_is_resumed(tmp_path: Path, upstream: FakeRegistry) 
     config = write_config(tmp_path, more=plain_http(upstream))
     gate = asyncio.Event()
     upstream.stall("GET .*/blobs/", gate, at=16 * MIB)
-    async with started(config) as first:
-        async with first.client() as client, client.get(blob_path(upstream)) as answer:
-            await answer.content.readexactly(16 * MIB - 64 * 1024)
-            first.send(signal.SIGKILL)
-            await first.ended()
+    async with (
+        started(config) as first,
+        first.client() as client,
+        client.get(blob_path(upstream)) as answer,
+    ):
+        await answer.content.readexactly(16 * MIB - 64 * 1024)
+        first.send(signal.SIGKILL)
+        await first.ended()
     gate.set()
-    async with started(config) as second, second.client() as client:
-        async with client.get(blob_path(upstream)) as answer:
-            body = await answer.read()
+    async with (
+        started(config) as second,
+        second.client() as client,
+        client.get(blob_path(upstream)) as answer,
+    ):
+        body = await answer.read()
     ranges = [seen.headers.get("Range", "") for seen in upstream.asked("GET .*/blobs/")]
     start = int(re.findall(r"bytes=(\d+)-", ranges[1])[0])
 
@@ -255,9 +261,11 @@ async def test_socket_activation(tmp_path: Path) -> None:
         await daemon.said("Listening on")
         await until(path.exists)
         # The first connection starts it; the path without a registry is the node's own here.
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
-            async with client.get("/v2/app/tags/list") as answer:
-                tcp = (answer.status, await answer.text())
+        async with (
+            aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
+            client.get("/v2/app/tags/list") as answer,
+        ):
+            tcp = (answer.status, await answer.text())
         await daemon.said(" ready: ")
         answered = await healthy(daemon)
         doors = daemon.doors
@@ -272,9 +280,10 @@ async def test_socket_activation(tmp_path: Path) -> None:
 async def test_check_says_whether_the_configuration_is_good(tmp_path: Path) -> None:
     """--check looks at the configuration alone."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "registryd.daemon", "--check", "--config", str(write_config(tmp_path)),
+        sys.executable,
+        *("-m", "registryd.daemon", "--check", "--config", str(write_config(tmp_path))),
         stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    )
     out, _ = await process.communicate()
 
     assert (0, b"the configuration is good\n") == (process.returncode, out)

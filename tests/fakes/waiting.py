@@ -10,7 +10,7 @@ async def until(claim: Callable[[], object], limit: float = 20.0) -> None:
     """Look again and again, in between everything else of the loop, until the claim holds."""
     try:
         async with asyncio.timeout(limit):
-            while not claim():
+            while not claim():  # noqa: ASYNC110 - what is looked at has no event
                 await asyncio.sleep(0)
     except TimeoutError:
         raise AssertionError("what was waited for did not happen") from None

@@ -35,9 +35,7 @@ def alone(folder: Path, sections: Sections) -> Place:
 
 
 @pytest.fixture(params=["daemon", "alone"])
-def at(
-    request: pytest.FixtureRequest, start: Start, tmp_path: Path, everyones: Upstream
-) -> Place:
+def at(request: pytest.FixtureRequest, start: Start, tmp_path: Path, everyones: Upstream) -> Place:
     """Both ways to work."""
     if request.param == "alone":
         return alone(tmp_path / "alone", everyones.sections)
@@ -87,7 +85,7 @@ def test_pull_list_look_remove(at: Place, everyones: Upstream) -> None:
 
 
 def test_names_of_ones_own(at: Place, everyones: Upstream) -> None:
-    """A second name keeps the content alive until it goes too; foreign names are not ours to set."""
+    """A second name keeps the content alive until it goes too; foreign names cannot be set."""
     name, mine = everyones.name("zstd"), "localhost/mine:v1"
     at.ctl.ok("pull", "-q", name)
 
@@ -126,9 +124,7 @@ def test_an_index_is_taken_apart_by_platform(at: Place, everyones: Upstream) -> 
     assert set() == blobs_of(at.root)
 
 
-def test_a_pushed_index_goes_with_its_name(
-    start: Start, skopeo: Skopeo, images: Images
-) -> None:
+def test_a_pushed_index_goes_with_its_name(start: Start, skopeo: Skopeo, images: Images) -> None:
     """An index that was pushed in is one image in the list, and rmi takes all of it away."""
     node = start({})
     skopeo.copy(images.source("multi"), f"docker://{node.address}/localhost/app:1", "--all")

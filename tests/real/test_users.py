@@ -85,9 +85,7 @@ def eve(place: Path, node: Daemon, ann: Person) -> Iterator[Person]:
     assert before == blobs_of(node.root)
 
 
-def test_who_proved_it_reads_on_without_the_password(
-    ann: Person, guarded: Upstream
-) -> None:
+def test_who_proved_it_reads_on_without_the_password(ann: Person, guarded: Upstream) -> None:
     """ann's proof is remembered: she reads what is held, and lists it, without her password."""
     digest = guarded.images.digest("gzip")
 

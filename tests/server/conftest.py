@@ -11,6 +11,8 @@ import pytest
 from tests.fakes.node import RunningNode, plain, running_node
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.upstream import Upstream
+from tests.server.content import CONTENT, DIGEST
+from tests.server.wire import Wire, connected
 
 
 @pytest.fixture
@@ -35,3 +37,16 @@ async def owner(node: RunningNode) -> AsyncIterator[aiohttp.ClientSession]:
 async def stranger(node: RunningNode) -> AsyncIterator[aiohttp.ClientSession]:
     async with node.stranger() as client:
         yield client
+
+
+@pytest.fixture
+def path(upstream: FakeRegistry) -> str:
+    """Where the node has the blob that these tests ask for."""
+    upstream.add_blob("team/app", CONTENT)
+    return f"/v2/{upstream.name}/team/app/blobs/{DIGEST}"
+
+
+@pytest.fixture
+async def wire(node: RunningNode) -> AsyncIterator[Wire]:
+    async with connected(node.port) as opened:
+        yield opened

@@ -1,8 +1,6 @@
 """GET and HEAD of blobs: held, and on their way; whole, in part, and never wrong."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -10,39 +8,10 @@ import pytest
 from cache.content import Digest
 from cache.ingest import HELD_BACK
 from tests.fakes.node import RunningNode
-from tests.fakes.registry import FakeRegistry, make_image
+from tests.fakes.registry import FakeRegistry
 from tests.fakes.waiting import until
-from tests.server.wire import KIB, MIB, Wire, connected, noise
-
-BLOBS = "GET .*/blobs/"
-SIZE = 1000 * KIB
-CONTENT = noise(SIZE)
-DIGEST = Digest.of(CONTENT)
-
-
-@pytest.fixture
-def path(upstream: FakeRegistry) -> str:
-    """Where the node has the blob."""
-    upstream.add_blob("team/app", CONTENT)
-    return f"/v2/{upstream.name}/team/app/blobs/{DIGEST}"
-
-
-@pytest.fixture
-async def wire(node: RunningNode) -> AsyncIterator[Wire]:
-    async with connected(node.port) as opened:
-        yield opened
-
-
-async def fetch(client: aiohttp.ClientSession, path: str, **headers: str) -> tuple[int, bytes]:
-    """Status and body."""
-    async with client.get(path, headers=headers) as answer:
-        return answer.status, await answer.read()
-
-
-def sent(upstream: FakeRegistry, content: bytes = CONTENT) -> int:
-    """Bytes of the blob that the scripted registry sent."""
-    return upstream.sent[str(Digest.of(content))]
-
+from tests.server.content import BLOBS, CONTENT, DIGEST, SIZE, arrived, fetch, sent
+from tests.server.wire import KIB, Wire, connected, noise
 
 # one table of ranges for both kinds of blobs
 
@@ -177,7 +146,7 @@ async def test_the_tail_waits_for_the_proof(
     wire.send("GET", path)
     head = await wire.head()
     body = await wire.reader.readexactly(SIZE - HELD_BACK)
-    await until(lambda: _arrived(node) == SIZE - 1)
+    await until(lambda: arrived(node) == SIZE - 1)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             body += await wire.reader.readexactly(1)
@@ -187,32 +156,29 @@ async def test_the_tail_waits_for_the_proof(
     assert (str(SIZE), CONTENT) == (head.headers["content-length"], body)
 
 
-def _arrived(node: RunningNode) -> int:
-    return sum(ingest.held.total for ingest in node.node.store.arriving())
-
-
 async def test_all_bytes_here_but_the_stream_not_ended(
-    node: RunningNode, wire: Wire, upstream: FakeRegistry, path: str
+    node: RunningNode, owner: aiohttp.ClientSession, wire: Wire, upstream: FakeRegistry, path: str
 ) -> None:
     """When every byte is here and nothing is proven, the tail is still held back."""
     gate = asyncio.Event()
-
-    upstream.announce(BLOBS, -1)
-    upstream.stall(BLOBS, gate, at=SIZE)
-    upstream.add_manifest("team/app", "1", make_image(CONTENT))
-    async with node.stranger() as client:
-        await fetch(client, path.replace(f"blobs/{DIGEST}", "manifests/1"))
+    upstream.add_image("team/app", "1", CONTENT)
+    # No length is said, so that the end is not known to be the end; the pull knows the size.
+    upstream.announce(f"GET .*/{DIGEST}", -1)
+    upstream.stall(f"GET .*/{DIGEST}", gate, at=SIZE)
+    body = {"reference": f"{upstream.name}/team/app:1"}
+    pulling = asyncio.create_task(owner.post("/api/v1/pull", json=body))
+    await until(lambda: arrived(node) == SIZE)
     wire.send("GET", path)
     await wire.head()
-    body = await wire.reader.readexactly(SIZE - HELD_BACK)
-    await until(lambda: _arrived(node) == SIZE)
+    came = await wire.reader.readexactly(SIZE - HELD_BACK)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            body += await wire.reader.readexactly(1)
+            came += await wire.reader.readexactly(1)
     gate.set()
-    body += await wire.reader.readexactly(HELD_BACK)
+    came += await wire.reader.readexactly(HELD_BACK)
+    await (await pulling).read()
 
-    assert body == CONTENT
+    assert came == CONTENT
 
 
 async def test_a_wrong_blob_is_never_given_whole(
@@ -261,152 +227,6 @@ async def test_wrong_resumed_bytes_are_no_failure_of_the_client(
     await node.node.store.abort(ingest, RuntimeError("stopped"))
 
     assert (200, content) == await fetch(stranger, f"/v2/{upstream.name}/team/app/blobs/{digest}")
-
-
-# clients that behave badly
-
-
-async def test_a_client_that_disappears(
-    node: RunningNode, stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str
-) -> None:
-    """A client that leaves in the middle ends its own answer only: the fetch goes on for those
-    who stay, and for the cache."""
-    gate = asyncio.Event()
-    upstream.stall(BLOBS, gate, at=500 * KIB)
-    async with connected(node.port) as leaving:
-        leaving.send("GET", path)
-        await leaving.head()
-        await leaving.reader.readexactly(100 * KIB)
-        staying = asyncio.create_task(fetch(stranger, path))
-        await until(lambda: sum(i.followers for i in node.node.store.arriving()) == 2)
-    gate.set()
-
-    assert (200, CONTENT) == await staying
-    assert len(upstream.lines(BLOBS)) == 1
-
-
-async def test_the_last_client_leaves_and_the_fetch_goes_on(
-    node: RunningNode, wire: Wire, upstream: FakeRegistry, path: str
-) -> None:
-    """Nobody waits any more, and the blob comes all the same."""
-    gate = asyncio.Event()
-    upstream.stall(BLOBS, gate, at=500 * KIB)
-    wire.send("GET", path)
-    await wire.head()
-    wire.writer.transport.abort()
-    gate.set()
-    await until(lambda: not node.node.flights.under_way())
-
-    assert node.node.store.find(DIGEST) is not None
-
-
-async def test_a_slow_reader_does_not_slow_others(
-    node: RunningNode, stranger: aiohttp.ClientSession, upstream: FakeRegistry
-) -> None:
-    """One client takes nothing; another gets the whole blob meanwhile, held or arriving."""
-    content = noise(24 * MIB, seed=3)
-    digest = upstream.add_blob("team/app", content)
-    path = f"/v2/{upstream.name}/team/app/blobs/{digest}"
-    async with connected(node.port) as slow:
-        slow.send("GET", path)
-        await slow.head()
-        arriving = await fetch(stranger, path)
-        held = await fetch(stranger, path)
-        late = await slow.reader.readexactly(len(content))
-
-    assert ((200, True), (200, True), True) == (
-        (arriving[0], arriving[1] == content),
-        (held[0], held[1] == content),
-        late == content,
-    )
-
-
-async def test_an_early_close_is_normal(
-    node: RunningNode, path: str, upstream: FakeRegistry, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Clients that read a part of a held blob and close are no error of ours."""
-    big = noise(24 * MIB, seed=4)
-    digest = upstream.add_blob("team/app", big)
-    async with node.stranger() as client:
-        await fetch(client, f"/v2/{upstream.name}/team/app/blobs/{digest}")
-    caplog.clear()
-    for _ in range(3):
-        async with connected(node.port) as wire:
-            wire.send("GET", f"/v2/{upstream.name}/team/app/blobs/{digest}", "Range: bytes=0-")
-            await wire.head()
-            await wire.reader.readexactly(100 * KIB)
-            wire.writer.transport.abort()
-    await until(lambda: sum("status=" in r.getMessage() for r in caplog.records) == 3)
-
-    assert [] == [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
-
-
-async def test_a_held_file_that_became_shorter_is_refused(
-    node: RunningNode, stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str
-) -> None:
-    """Damage on the disk is never passed on as a shorter blob: 503, so that clients ask
-    elsewhere."""
-    await fetch(stranger, path)
-    blob = node.node.store.find(DIGEST)
-    assert blob is not None
-    os.truncate(blob.path, 300 * KIB)
-    status, body = await fetch(stranger, path)
-
-    assert (503, True) == (status, b"damaged" in body)
-
-
-async def test_a_held_file_that_becomes_shorter_cuts_the_connection(
-    node: RunningNode, wire: Wire, upstream: FakeRegistry
-) -> None:
-    """Damage in the middle of an answer cuts it: what was announced never comes whole."""
-    content = noise(24 * MIB, seed=6)
-    digest = upstream.add_blob("team/app", content)
-    path = f"/v2/{upstream.name}/team/app/blobs/{digest}"
-    async with node.stranger() as client:
-        await fetch(client, path)
-    blob = node.node.store.find(Digest.parse(digest))
-    assert blob is not None
-    wire.send("GET", path)
-    await wire.head()
-    os.truncate(blob.path, 100 * KIB)
-    came = await wire.rest()
-
-    assert len(came) < len(content)
-
-
-# connections
-
-
-@pytest.mark.parametrize("size", [0, 1000, SIZE])
-async def test_a_connection_serves_more_than_one_file(
-    wire: Wire, upstream: FakeRegistry, size: int
-) -> None:
-    """After a file was sent past the transport the connection is used for the next request."""
-    content = noise(size, seed=5)
-    digest = upstream.add_blob("team/app", content)
-    bodies = []
-    for method in ("GET", "GET", "HEAD", "GET"):
-        wire.send(method, f"/v2/{upstream.name}/team/app/blobs/{digest}")
-        bodies.append((await wire.answer(bodiless=method == "HEAD")).body)
-
-    assert [content, content, b"", content] == bodies
-
-
-async def test_requests_that_come_at_once(wire: Wire, upstream: FakeRegistry, path: str) -> None:
-    """Pipelined requests are answered in their order, no byte of one in another."""
-    for wanted in ("bytes=0-99", "bytes=100-", "bytes=0-9"):
-        wire.send("GET", path, f"Range: {wanted}")
-    answers = [await wire.answer() for _ in range(3)]
-
-    assert [CONTENT[:100], CONTENT[100:], CONTENT[:10]] == [answer.body for answer in answers]
-
-
-async def test_http_1_0(wire: Wire, path: str) -> None:
-    """A client of HTTP/1.0 gets the blob, and the end of the connection."""
-    wire.send("GET", path, version="1.0")
-    answer = await wire.answer()
-
-    assert (200, CONTENT, b"") == (answer.status, answer.body, await wire.rest())
 
 
 # declining

@@ -18,6 +18,7 @@ from tests.fakes.waiting import until
 from tests.server.wire import connected, noise
 
 LAYER = noise(300_000)
+DESCRIBING = ("Content-Type", "Docker-Content-Digest", "X-Registryd-Manifest-Digest")
 CONFIG = b'{"os":"linux","architecture":"amd64"}'
 
 
@@ -134,9 +135,7 @@ async def test_look_at_an_image(
     for what, query in (("manifest", {}), ("manifest", {"platform": "linux/amd64"}),
                         ("config", {"platform": "linux/amd64"})):  # fmt: skip
         async with owner.get(f"/api/v1/{what}", params={"reference": name, **query}) as answer:
-            headers = [answer.headers[key] for key in
-                       ("Content-Type", "Docker-Content-Digest", "X-Registryd-Manifest-Digest")]  # fmt: skip
-            seen[what] = (await answer.read(), *headers)
+            seen[what] = (await answer.read(), *(answer.headers[name] for name in DESCRIBING))
 
     assert {"reference": name, "digest": digest_of(raw), "media_type": OCI_MANIFEST,
             "size": len(raw)} == digest  # fmt: skip

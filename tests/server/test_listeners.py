@@ -73,7 +73,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:
     """What the system refuses is one clear line."""
-    with pytest.raises(ConfigInvalid, match="daemon.socket: "):
+    with pytest.raises(ConfigInvalid, match=r"daemon\.socket: "):
         make_doors(config(tmp_path / ("x" * 200)))
 
 

@@ -84,3 +84,10 @@ async def remote(connect: Connect, upstream: FakeRegistry) -> RegistryClient:
 def app(upstream: FakeRegistry) -> Reference:
     """The repository that the tests speak of."""
     return Reference(upstream.name, "team/app")
+
+
+@pytest.fixture
+def tag(upstream: FakeRegistry, app: Reference) -> Reference:
+    """An image that the scripted registry has."""
+    upstream.add_image("team/app", "1", b"layer " * 1000)
+    return app.with_tag("1")

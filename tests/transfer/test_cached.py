@@ -17,6 +17,7 @@ from registryd.transfer.copy import copy_image
 from registryd.transfer.library import Library
 from tests.fakes.endpoints import MemorySink, MemorySource, image
 from tests.fakes.registry import OCI_LAYER, FakeRegistry
+from tests.fakes.waiting import until
 
 OWN = Reference("localhost", "app", "1")
 LAYER = os.urandom(READ + 1000)
@@ -82,8 +83,7 @@ async def test_a_cancelled_put_leaves_nothing(sink: CachedSink, store: BlobStore
     true = Descriptor(OCI_LAYER, Digest.of(LAYER), len(LAYER))
     content = MemorySource(image(LAYER), gates={true.digest: asyncio.Event()})
     putting = asyncio.create_task(sink.put_blob(true, lambda: content.blob(true)))
-    while not content.opened:
-        await asyncio.sleep(0)
+    await until(lambda: content.opened)
     putting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await putting

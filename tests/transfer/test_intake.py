@@ -259,10 +259,9 @@ async def test_what_came_before_a_cancellation_is_kept(setting: Setting) -> None
     with pytest.raises(asyncio.CancelledError):
         await running
     gate.set()
-    held = ingest.held.ranges
     await setting.store.abort(ingest, RuntimeError("the test is over"))
 
-    assert ((0, 100_000),) == held
+    assert ((0, 100_000),) == ingest.held.ranges
 
 
 async def test_a_slow_stream_is_seen_at_once(setting: Setting) -> None:

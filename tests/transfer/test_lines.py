@@ -11,10 +11,13 @@ import pytest
 
 from cache.content import Digest
 from cache.errors import SizeMismatch
+from cache.files import Files
 from cache.ingest import Ingest
 from cache.store import BlobStore
 from registryd.ports import Line, TransportError
 from registryd.transfer.lines import HOP, receive
+from tests.cache.gates import GatedExecutor, turns
+from tests.cache.ingests import begun
 
 CONTENT = os.urandom(3 << 20) * 3  # more than two hops
 DIGEST = Digest.of(CONTENT)
@@ -153,3 +156,29 @@ async def test_bytes_that_are_here_cannot_come_again(ingest: Ingest, wire: Wire)
     await ingest.write(10, [CONTENT[10:20]])
     with pytest.raises(ValueError, match="here already"):
         await take(ingest, wire.line(b"", 100))
+
+
+async def test_the_socket_outlives_the_thread_that_reads_it(tmp_path: Path, wire: Wire) -> None:
+    """Cancelled while a thread is at the socket: it is closed only after the thread came back.
+
+    Closed before, its number could be another file's by the time the thread reads.
+    """
+    files, workers = Files(tmp_path / "root"), GatedExecutor()
+    files.prepare()
+    line = wire.line(b"", 1000)
+    async with begun(files, workers, DIGEST) as ingest:
+        gate = workers.hold()
+        taking = asyncio.create_task(take(ingest, line))
+        await gate.reached.wait()
+        taking.cancel()
+        await turns()
+        open_then = os.fstat(line.fd)
+        gate.open()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+    files.release()
+    workers.shutdown()
+
+    assert open_then
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(line.fd)

@@ -148,8 +148,6 @@ async def test_what_is_held_is_not_fetched(
     await pulling(AMD64)
     before = len(upstream.lines("GET .*/blobs/"))
     done = await pulling(ARM64)
-    config = both.documents[next(iter(both.documents))]
-    fetched = [d for d in both.layers if d.digest == Digest.of(ARM)][0].size
 
     assert (2, 2, 1, len(SHARED)) == (
         len(upstream.lines("GET .*/blobs/")) - before,
@@ -157,7 +155,7 @@ async def test_what_is_held_is_not_fetched(
         done["held_blobs"],
         done["held"],
     )
-    assert isinstance(done["fetched"], int) and done["fetched"] > fetched and config
+    assert isinstance(done["fetched"], int) and done["fetched"] > len(ARM)
     assert ["layer"] == states(pulling.events, "held")
 
 

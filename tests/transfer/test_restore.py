@@ -1,0 +1,85 @@
+"""What is put back after the index was lost."""
+
+import json
+from pathlib import Path
+
+from cache.store import BlobStore
+from registryd.oci.reference import Reference
+from registryd.remote.client import RegistryClient
+from registryd.transfer.flight import Flights
+from registryd.transfer.library import Library
+from tests.fakes.clock import FakeClock
+from tests.fakes.registry import FakeRegistry
+from tests.transfer.conftest import SETTINGS, TTL
+
+
+async def test_names_are_put_back_after_the_index_was_lost(
+    tmp_path: Path, upstream: FakeRegistry, remote: RegistryClient, tag: Reference,
+    clock: FakeClock,
+) -> None:  # fmt: skip
+    """Without cache.db the names of index.json, their links and memberships come back."""
+    root = tmp_path / "lost"
+
+    def made(store: BlobStore, flights: Flights) -> Library:
+        return Library(store, flights, tag_ttl=lambda registry: TTL, clock=lambda: clock.now)
+
+    clock.now = 1_000_000.0
+    async with (
+        BlobStore.open(root, clock=lambda: clock.now) as store,
+        Flights.open(store, SETTINGS) as flights,
+    ):
+        library = made(store, flights)
+        document = await library.document(remote, tag)
+        for child in document.children:
+            flight = await library.blob(remote, tag, child.digest, child.size)
+            assert flight is not None
+            await flight.landed()
+        listed = json.loads((root / "index.json").read_text())["manifests"]
+    for path in root.glob("cache.db*"):
+        path.unlink()
+    asked = len(upstream.requests)
+    async with (
+        BlobStore.open(root, clock=lambda: clock.now) as store,
+        Flights.open(store, SETTINGS) as flights,
+    ):
+        library = made(store, flights)
+        await library.restore()
+        again = await library.document(remote, tag)
+        blobs = [await library.blob(remote, tag, child.digest) for child in again.children]
+        names = [(name.name, name.complete) for name in await store.names()]
+        listed_again = json.loads((root / "index.json").read_text())["manifests"]
+
+    assert ([(str(tag), True)], document, [None, None]) == (names, again, blobs)
+    assert (1, listed) == (len(listed), listed_again)
+    assert asked == len(upstream.requests)
+
+
+async def test_what_cannot_be_put_back_is_left_out(
+    tmp_path: Path, clock: FakeClock, upstream: FakeRegistry, remote: RegistryClient,
+    tag: Reference,
+) -> None:  # fmt: skip
+    """A name of index.json whose manifest is gone does not stop the start."""
+    root = tmp_path / "lost"
+    async with (
+        BlobStore.open(root, clock=lambda: clock.now) as store,
+        Flights.open(store, SETTINGS) as flights,
+    ):
+        library = Library(store, flights, tag_ttl=lambda r: TTL, clock=lambda: clock.now)
+        document = await library.document(remote, tag)
+        for child in document.children:
+            flight = await library.blob(remote, tag, child.digest)
+            assert flight is not None
+            await flight.landed()
+        blob = store.find(document.digest)
+        assert blob is not None
+    blob.path.unlink()
+    for path in root.glob("cache.db*"):
+        path.unlink()
+    async with (
+        BlobStore.open(root, clock=lambda: clock.now) as store,
+        Flights.open(store, SETTINGS) as flights,
+    ):
+        library = Library(store, flights, tag_ttl=lambda r: TTL, clock=lambda: clock.now)
+        await library.restore()
+
+        assert [] == await store.names()
