@@ -105,6 +105,12 @@ async def observe(request: web.Request, handler: Next) -> web.StreamResponse:
         status, cause = response.status, response.headers.pop(CAUSE, "")
         response.headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
         return response
+    except ConnectionError as gone:
+        # Who asked has left in the middle of the answer: nobody is to be told, and no one to blame.
+        cause = str(gone)
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=status)
     finally:
         seconds = time.monotonic() - began
         route = _label(request)

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -145,7 +146,8 @@ def _stream(act: Stream, *required: str) -> Callable[[web.Request], Awaitable[we
             group.create_task(_tell(lambda r: act(operations, arguments, r), lines))
             while (event := await _next(request, lines)) is not None:
                 await response.write(json.dumps(event).encode() + b"\n")
-        await response.write_eof()
+        with suppress(ConnectionError):  # who has read the last event may have gone by now
+            await response.write_eof()
         return response
 
     return answer

@@ -114,14 +114,19 @@ Start = Callable[..., Daemon]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a daemon with these sections of configuration; all end with the test."""
+    """Start a daemon with these sections of configuration; all end with the test.
+
+    None may have logged a traceback: what goes wrong outside is no error of ours.
+    """
+    begun: list[Daemon] = []
     with ExitStack() as stack:
-        count = 0
 
         def begin(sections: Sections, folder: Path | None = None, **more: object) -> Daemon:
-            nonlocal count
-            count += 1
-            place = folder or tmp_path / f"n{count}"
-            return stack.enter_context(daemon(place, sections, **more))  # type: ignore[arg-type]
+            place = folder or tmp_path / f"n{len(begun)}"
+            node = stack.enter_context(daemon(place, sections, **more))  # type: ignore[arg-type]
+            begun.append(node)
+            return node
 
         yield begin
+    for node in begun:
+        assert "Traceback" not in node.log, node.log

@@ -116,7 +116,10 @@ class Skopeo:
 
     def copy(self, source: str, target: str, *flags: str) -> None:
         """Copy, digests preserved."""
-        self("copy", "--src-tls-verify=false", "--dest-tls-verify=false", *flags, source, target)
+        # Else it may put a gzip layer that it knows of in the place of a zstd one.
+        exact = () if "--dest-compress-format=zstd" in flags else ("--preserve-digests",)
+        insecure = ("--src-tls-verify=false", "--dest-tls-verify=false")
+        self("copy", *insecure, *exact, *flags, source, target)
 
     def digest(self, image: str) -> str:
         """The digest of what a name means, an index's too."""

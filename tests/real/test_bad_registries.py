@@ -57,8 +57,8 @@ async def test_a_body_that_is_cut_is_resumed(fake: FakeRegistry, node: Daemon) -
 
 async def test_a_body_that_always_ends_early_is_6(fake: FakeRegistry, node: Daemon) -> None:
     """What never comes whole is a network failure; what came is kept to be resumed."""
-    fake.cut(f"GET .*{DIGEST}", at=2_000_000)
-    fake.cut(f"GET .*{DIGEST}", at=0, times=None)
+    cuts = iter([2_000_000])
+    fake.change(f"GET .*{DIGEST}", lambda answer: setattr(answer, "cut", next(cuts, 0)))
 
     ran = await pull(node)
 
@@ -127,8 +127,12 @@ async def test_a_wrong_size_is_5(fake: FakeRegistry, node: Daemon, more: int) ->
 async def test_a_registry_that_stalls_is_6(fake: FakeRegistry, node: Daemon) -> None:
     """No byte for stall_timeout, on every try: the pull ends, and says who stopped sending."""
     gate = asyncio.Event()
-    fake.stall(f"GET .*{DIGEST}", gate, at=1_500_000, times=1)
-    fake.stall(f"GET .*{DIGEST}", gate, at=0, times=None)
+    stops = iter([1_500_000])
+
+    def stop(answer: Reply) -> None:
+        answer.gate, answer.gate_at = gate, next(stops, 0)
+
+    fake.change(f"GET .*{DIGEST}", stop)
 
     ran = await pull(node)
 

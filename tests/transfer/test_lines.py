@@ -164,7 +164,7 @@ async def test_the_socket_outlives_the_thread_that_reads_it(tmp_path: Path, wire
     Closed before, its number could be another file's by the time the thread reads.
     """
     files, workers = Files(tmp_path / "root"), GatedExecutor()
-    files.prepare()
+    await asyncio.to_thread(files.prepare)
     line = wire.line(b"", 1000)
     async with begun(files, workers, DIGEST) as ingest:
         gate = workers.hold()
