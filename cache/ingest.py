@@ -34,7 +34,7 @@ T = TypeVar("T")
 #: 64 KiB also keeps a resumed read (Range from the break on) from being a handful of bytes.
 HELD_BACK = 64 << 10
 #: How far the hash may fall behind the finished prefix before a hop is spent on catching up.
-HASH_STEP = 8 << 20
+HASH_STEP = 2 << 20
 #: Bytes after which the disk is asked to take what has come, while more comes: the fsync of a
 #: commit then has little left to wait for.
 FLUSH_STEP = 64 << 20
@@ -160,6 +160,9 @@ class Ingest:
 
     def _progressed(self) -> None:
         self._tell()
+        self._follow_up()
+
+    def _follow_up(self) -> None:
         reach = self.held.reach(self._spool.hashed)
         if reach - self._spool.hashed >= HASH_STEP:
             self._chore("hash", self._spool.hash_to, reach)
@@ -169,13 +172,14 @@ class Ingest:
 
     def _chore(self, name: str, act: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Work beside the writes, one of a name at a time; its failure shows again at commit."""
-        if name in self._chores:
+        if name in self._chores or self._ended:
             return
         self._chores.add(name)
 
         def ended(done: asyncio.Future[None]) -> None:
             self._chores.discard(name)
-            done.cancelled() or done.exception()
+            if not done.cancelled() and done.exception() is None:
+                self._follow_up()  # at once: more has come meanwhile
 
         self._hop(act, *args, **kwargs).add_done_callback(ended)
 

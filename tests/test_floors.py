@@ -20,7 +20,13 @@ FLOORS = (
     ("registryd.tables",),
     ("registryd.config",),
     ("registryd.ports",),
-    ("registryd.remote", "registryd.images", "registryd.cluster", "registryd.transfer"),
+    (
+        "registryd.remote",
+        "registryd.images",
+        "registryd.cluster",
+        "registryd.transfer",
+        "registryd.runtimes",
+    ),
     ("registryd.access",),
     ("registryd.operations",),
     ("registryd.server",),
@@ -174,6 +180,7 @@ BAD = [
     ("registryd/ports.py", "from registryd.remote.client import x", "not below registryd.ports"),
     ("registryd/remote/x.py", "from registryd.images import layout", "not below registryd.remote"),
     ("registryd/remote/x.py", "from ..transfer.copy import x", "not below registryd.remote"),
+    ("registryd/runtimes/x.py", "import registryd.remote.tls", "not below registryd.runtimes"),
     (
         "registryd/transfer/x.py",
         "if TYPE_CHECKING:\n    from registryd.remote import x",

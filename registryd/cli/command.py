@@ -55,6 +55,8 @@ COMMANDS = {
     "logout": "forget a registry's credential",
     "cache df": "show how the cache uses the disk",
     "status": "show the daemon and what it is fetching",
+    "setup": "make a runtime pull through the daemon",
+    "doctor": "check that the runtimes here pull through the daemon",
     "version": "print the version",
 }
 ALIASES = {"cp": "copy", "ls": "tags", "list-tags": "tags", "resolve": "digest"}

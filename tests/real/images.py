@@ -47,11 +47,11 @@ def make_images(folder: Path) -> Images:
         "--dest-compress-format=zstd",
     )
     buildah = Containers("buildah", folder / "home", {})
-    buildah("manifest", "create", "multi")
+    buildah("manifest", "create", "localhost/multi")
     for name, platform in (("gzip", "amd64"), ("zstd", "arm64")):
-        added = ("--os", "linux", "--arch", platform, "multi", images.source(name))
+        added = ("--os", "linux", "--arch", platform, "localhost/multi", images.source(name))
         buildah("manifest", "add", *added)
-    buildah("manifest", "push", "--all", "multi", images.source("multi"))
+    buildah("manifest", "push", "--all", "localhost/multi", images.source("multi"))
     return images
 
 

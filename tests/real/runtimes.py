@@ -90,6 +90,11 @@ def plain_environ(home: Path) -> dict[str, str]:
     policy = home / ".config" / "containers" / "policy.json"
     policy.parent.mkdir(parents=True, exist_ok=True)
     policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    # In a user namespace the machine's own place for signatures cannot be read.
+    (policy.parent / "registries.d").mkdir(exist_ok=True)
+    (policy.parent / "registries.d" / "default.yaml").write_text(
+        f"default-docker:\n  sigstore: file://{home}/signatures\n"
+    )
     kept = ("PATH", "LD_LIBRARY_PATH")
     return {
         **{name: os.environ[name] for name in kept if name in os.environ},
@@ -205,7 +210,6 @@ def containerd(folder: Path) -> Iterator[Containerd]:
         for name in disabled
     )
     lines += [f"disabled_plugins = [{names}]", "[grpc]", f'address = "{address}"']
-    lines += [f"uid = {os.geteuid()}", f"gid = {os.getegid()}"]
     config.write_text("\n".join(lines) + "\n")
     command = [*as_root(), "containerd", "--config", str(config), "--log-level", "error"]
     with server(command, folder, plain_environ(folder)):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.conftest import Start, Upstream
-from tests.real.runtimes import Containers
+from tests.real.runtimes import Containers, need
 from tests.real.stories import UP, Daemon, answers, blob_reads
 
 
@@ -65,15 +65,16 @@ def test_a_held_image_needs_no_upstream(everyones: Upstream, start: Start, place
     assert [] == [path for path in paths if not path.startswith("/v2/?seen=")]
 
 
-def test_what_podman_pulls_can_be_run(everyones: Upstream, start: Start, place: Path) -> None:
-    """The files of the image arrive: its shell and its text are in the container's root."""
+def test_the_files_of_the_image_arrive(everyones: Upstream, start: Start, place: Path) -> None:
+    """The layers are unpacked to the root that was packed: its shell, its data, its text."""
     node = start(everyones.sections)
     own = runtime("buildah", place / "own", node)
 
     container = own("from", everyones.name("zstd")).strip()
 
-    said = own("run", container, "--", "/bin/sh", "-c", "read line </etc/motd; echo $line")
-    assert "hello\n" == said
+    root = Path(own("mount", container).strip())
+    assert b"hello\n" == (root / "etc/motd").read_bytes()
+    assert Path(need("busybox")).read_bytes() == (root / "bin/sh").read_bytes()
 
 
 def test_the_mirror_names_what_it_lacks(everyones: Upstream, start: Start, place: Path) -> None:

@@ -73,8 +73,8 @@ def test_buildah_pushes_what_it_has_built(start: Start, images: Images, place: P
     name = f"{node.address}/localhost/built:1"
     base = buildah("from", images.source("gzip")).strip()
     buildah("config", "--label", "made=here", base)
-    buildah("commit", base, "built")
-    buildah("push", "--tls-verify=false", "built", f"docker://{name}")
+    buildah("commit", base, "localhost/built")
+    buildah("push", "--tls-verify=false", "localhost/built", f"docker://{name}")
 
     podman = Containers("podman", place / "p", {})
     podman("pull", "--tls-verify=false", name)

@@ -84,6 +84,26 @@ async def test_the_starter_leaves_and_the_flight_goes_on(
     assert (len(CONTENT), 1) == (store.find(DIGEST).size, len(upstream.lines(BLOBS)))  # type: ignore[union-attr]
 
 
+async def test_one_who_waits_leaves_and_the_others_wait_on(
+    flights: Flights, upstream: FakeRegistry, want: Want
+) -> None:
+    """Who is cancelled while waiting, for the first byte or for the last, takes nobody along."""
+    gate = asyncio.Event()
+    upstream.stall(BLOBS, gate)
+    flight = flights.join(want)
+    first = [asyncio.create_task(flight.ingest()) for _ in range(2)]
+    last = [asyncio.create_task(flight.landed()) for _ in range(2)]
+    await asyncio.sleep(0)
+    for leaving in (first[0], last[0]):
+        leaving.cancel()
+    await asyncio.wait([first[0], last[0]])
+    ingest = await first[1]
+    gate.set()
+    await last[1]
+
+    assert ingest is not None and ingest.committed
+
+
 async def test_followers_read_along(flights: Flights, upstream: FakeRegistry, want: Want) -> None:
     """The arriving blob can be followed while it arrives, and says who sends it."""
     gate = asyncio.Event()

@@ -269,6 +269,32 @@ async def test_a_manifest_of_another_repository_is_asked_for(
         await library.document(remote, app.with_digest(digest))
 
 
+async def test_what_a_digest_means_is_asked_for_too(
+    library: Library, upstream: FakeRegistry, remote: RegistryClient, app: Reference
+) -> None:
+    """Not even size and media type of another repository's manifest are told."""
+    digest = Digest.parse(upstream.add_image("team/private", "1", SECRET))
+    await library.document(remote, Reference(upstream.name, "team/private", digest=digest))
+
+    with pytest.raises(ManifestUnknown):
+        await library.resolve(remote, app.with_digest(digest))
+
+
+async def test_a_head_proves_no_manifest(
+    library: Library, upstream: FakeRegistry, remote: RegistryClient, app: Reference
+) -> None:
+    """A registry that says by HEAD that its tag is a manifest of another has to send it."""
+    digest = Digest.parse(upstream.add_image("team/private", "1", SECRET))
+    held = await library.document(remote, Reference(upstream.name, "team/private", digest=digest))
+    upstream.answer(
+        "HEAD .*team/app/manifests", 200, held.raw, times=None,
+        Content_Type=held.media_type, Docker_Content_Digest=str(digest),
+    )  # fmt: skip
+
+    with pytest.raises(ManifestUnknown):
+        await library.document(remote, app.with_tag("1"))
+
+
 async def test_what_is_held_by_digest_costs_no_request(
     library: Library, upstream: FakeRegistry, remote: RegistryClient, tag: Reference
 ) -> None:

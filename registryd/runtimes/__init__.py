@@ -1,0 +1,1 @@
+"""How runtimes are told of this node: their files, as values; what stands there; what it does."""
