@@ -14,6 +14,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cache import layout
@@ -56,6 +57,15 @@ def _write_file(path: Path, content: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob in the store: size in bytes, and the file that holds exactly its bytes."""
+
+    digest: Digest
+    size: int
+    path: Path
 
 
 class Files:

@@ -22,6 +22,8 @@ from cache.files import Files
 from cache.layout import DATABASE
 
 Rule = Literal["all", "any"]
+#: How long (seconds) a grant is remembered after it ran out, should its registry be away then.
+GRANT_KEPT = 30 * 86400.0
 
 #: Everything reachable from the digests in the table ``roots``, themselves included.
 _CLOSURE = """
@@ -96,7 +98,7 @@ class Index:
                 [(d, size, now, now) for d, size in there.items() if known.get(d) != size],
             )
             self._db.execute("DELETE FROM leases WHERE expires <= ?", (now,))
-            self._db.execute("DELETE FROM grants WHERE expires <= ?", (now,))
+            self._db.execute("DELETE FROM grants WHERE expires <= ?", (now - GRANT_KEPT,))
             changed = [n for n in self.names() if n.complete != self.is_complete(n.descriptor)]
             self._db.executemany(
                 "UPDATE names SET complete = ? WHERE name = ?",

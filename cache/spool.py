@@ -116,6 +116,10 @@ class Spool:
                     if ready.poll(PATIENCE):
                         continue
                     break
+                except ConnectionError:
+                    if at == offset:
+                        raise
+                    break  # what came counts; the next hop meets the error again
                 if not count and at == offset:
                     raise EOFError("the connection ended")
                 if not count:

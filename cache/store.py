@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -26,7 +25,7 @@ from cache import layout
 from cache.content import Descriptor, Digest, verify
 from cache.database import sql_errors
 from cache.errors import BlobNotFound, DiskFull, NameNotFound, SizeMismatch, StoreUnusable
-from cache.files import Files
+from cache.files import Blob, Files
 from cache.hops import Acts, hop, taken
 from cache.index import Index, Links, Name
 from cache.ingest import Ingest
@@ -42,15 +41,6 @@ T = TypeVar("T")
 BYTE_THREADS = 8
 #: Uses remembered in memory before they are written to the index in one transaction.
 TOUCH_BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A blob in the store: size in bytes, and the file that holds exactly its bytes."""
-
-    digest: Digest
-    size: int
-    path: Path
 
 
 class BlobStore:
@@ -277,7 +267,7 @@ class BlobStore:
         return await self._db(self._index.is_complete, root)
 
     async def tag(self, name: str, repository: str, descriptor: Descriptor) -> Name:
-        """Let ``name`` mean this stored content, from this instant; set last, after the content."""
+        """Let ``name`` mean this stored content from now on; set last, after the content."""
         return await self._acts.run(self._tag(name, repository, descriptor))
 
     async def _tag(self, name: str, repository: str, descriptor: Descriptor) -> Name:
@@ -364,9 +354,12 @@ class BlobStore:
         """Record that a principal was let into a repository, for ``ttl`` seconds."""
         await self._db(self._index.grant, repository, principal, self._clock() + ttl)
 
-    async def granted(self, repository: str, principals: Sequence[str]) -> bool:
-        """Whether one of these principals was let into a repository not too long ago."""
-        return await self._db(self._index.granted, repository, principals, self._clock())
+    async def granted(
+        self, repository: str, principals: Sequence[str], *, expired: bool = False
+    ) -> bool:
+        """Whether one of these principals has a grant; with ``expired`` also one that ran out."""
+        since = 0.0 if expired else self._clock()
+        return await self._db(self._index.granted, repository, principals, since)
 
     # upkeep
 

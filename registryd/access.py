@@ -6,20 +6,25 @@ Invariants:
   one, with what this node is configured with), and is remembered for a limited time only;
 - what anybody gets without a login of their own is public on this node and granted to all; what
   was proven with a caller's login is granted to that caller alone;
+- while a registry cannot be asked, what was public when it last could be asked stays public;
 - the process's own user (a command without a daemon) needs no grant: the cache is theirs.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from cache.errors import Fault
 from cache.store import BlobStore
+from registryd.oci.errors import RegistryError
 from registryd.oci.reference import Reference
-from registryd.ports import Remote, Remotes
+from registryd.ports import Remote, Remotes, TransportError, transient
 from registryd.secrets import Login
+
+_log = logging.getLogger(__name__)
 
 LOCALHOST = "localhost"
 #: The grant that stands for everybody on this node.
@@ -67,10 +72,20 @@ class Access:
             return remote
         if await self._store.granted(reference.name, (EVERYBODY, caller.principal)):
             return remote
-        await (probe(remote) if probe else remote.resolve(reference))
+        try:
+            await (probe(remote) if probe else remote.resolve(reference))
+        except (TransportError, RegistryError) as error:
+            if not transient(error) or not await self._was_open(reference):
+                raise
+            _log.warning("registry is away, giving what was public: ref=%s", reference)
+            return remote
         principal = caller.principal if caller.login else EVERYBODY
         await self._store.grant(reference.name, principal, self._ttl)
         return remote
+
+    async def _was_open(self, reference: Reference) -> bool:
+        # Only what everybody could read: a private grant ends when it ends.
+        return await self._store.granted(reference.name, (EVERYBODY,), expired=True)
 
     async def open_to_all(self, remote: Remote | None, reference: Reference) -> None:
         """Find out whether all may read what the owner has pulled without a login of their own.

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from cache.content import Descriptor, Digest
 from cache.errors import Fault
+from registryd.oci.errors import RateLimited, RegistryError
 from registryd.oci.manifest import Document
 from registryd.oci.reference import Reference
 from registryd.secrets import Login
@@ -23,6 +24,11 @@ class TransportError(Fault):
 
     exit_code = 6
     code = "UNAVAILABLE"
+
+
+def transient(error: TransportError | RegistryError) -> bool:
+    """Whether asking again later may give another answer: no clear "no" was said."""
+    return isinstance(error, TransportError | RateLimited) or error.status >= 500
 
 
 class Body(Protocol):

@@ -184,3 +184,39 @@ async def test_a_command_s_own_node_opens_nothing(store: BlobStore, door: Door) 
     await private.open_to_all(cast(Remote, _Knocking(door, None)), NAME)
 
     assert not await store.granted(NAME.name, ("*",))
+
+
+async def test_what_was_public_stays_so_while_its_registry_is_away(
+    access: Access, door: Door, time: Time
+) -> None:
+    """A grant for all that ran out is good enough when its registry cannot be asked."""
+    door.opens_to = (None,)
+    await access.admit(user(1), NAME)
+    time.now += TTL + 1
+    door.away = RegistryError("busy", status=503)
+
+    assert await access.admit(user(2), NAME) is not None
+
+
+async def test_a_private_grant_ends_also_while_its_registry_is_away(
+    access: Access, door: Door, time: Time
+) -> None:
+    """What one login has proven is never stretched."""
+    door.opens_to = (ANN,)
+    await access.admit(user(1, ANN), NAME)
+    time.now += TTL + 1
+    door.away = RegistryError("busy", status=503)
+
+    with pytest.raises(RegistryError, match="busy"):
+        await access.admit(user(1, ANN), NAME)
+
+
+async def test_a_clear_no_ends_what_was_public(access: Access, door: Door, time: Time) -> None:
+    """A registry that refuses is believed, whatever it said before."""
+    door.opens_to = (None,)
+    await access.admit(user(1), NAME)
+    time.now += TTL + 1
+    door.opens_to = ()
+
+    with pytest.raises(Unauthorized):
+        await access.admit(user(2), NAME)

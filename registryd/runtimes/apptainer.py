@@ -12,22 +12,22 @@ from registryd.runtimes.plan import Decision, Plan, Reading, Seen
 PROGRAMS = ("apptainer", "singularity")
 LOOKS = podman.LOOKS
 REGISTRIES = ("docker.io",)
+NO_FILE = (
+    "apptainer has no file of its own for mirrors: put the registry into the path, as above. It"
+    " also reads podman's (registryctl setup podman), but not in its first releases of 1.4, and"
+    " then a daemon that is down may fail its pulls"
+)
 
 
 def decide(plan: Plan, seen: Seen) -> Decision:
     """Nothing to write: what to type instead."""
     names = plan.registries or REGISTRIES
-    notes = [
+    commands = [
         f"apptainer pull --no-https docker://{plan.address}/{name}/"
         + ("library/alpine" if name == "docker.io" else "NAME")
         for name in names
     ]
-    more = (
-        "apptainer has no file of its own for mirrors: put the registry into the path, as above."
-        " It also reads podman's (registryctl setup podman), but not in its first releases of 1.4,"
-        " and then a daemon that is down may fail its pulls"
-    )
-    return Decision(notes=(*notes, more))
+    return Decision(notes=(NO_FILE,), commands=tuple(commands))
 
 
 def read(seen: Seen, known: frozenset[str]) -> Reading | None:

@@ -9,6 +9,8 @@ from registryd.runtimes.toml import pair, parsed, table, texts
 PROGRAMS = ("buildkitd",)
 PATH = "etc/buildkit/buildkitd.toml"
 LOOKS = (PATH,)
+#: A builder in a container reaches this machine's loopback in this way only.
+BUILDX = "docker buildx create --driver docker-container --driver-opt network=host"
 
 
 def content(address: str, registries: tuple[str, ...]) -> str:
@@ -34,8 +36,7 @@ def decide(plan: Plan, seen: Seen) -> Decision:
     )
     notes = (
         "buildkitd reads it when it starts: systemctl restart buildkit",
-        "for docker buildx: docker buildx create --driver docker-container --driver-opt"
-        f" network=host --buildkitd-config /{PATH}",
+        f"for docker buildx: {BUILDX} --buildkitd-config /{PATH}",
     )
     file = File(PATH, content(plan.address, registries), otherwise)
     return blocked(Decision((file,), (), (), notes), seen)

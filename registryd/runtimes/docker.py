@@ -19,6 +19,10 @@ LOOKS = (PATH, PATH + BESIDE)
 HUB = "docker.io"
 REGISTRIES = (HUB,)
 KEY = "registry-mirrors"
+HUB_ALONE = (
+    "docker asks a mirror for Docker Hub alone; with the containerd image store it also reads"
+    " /etc/docker/certs.d/HOST/hosts.toml, in the form that containerd has"
+)
 
 
 def content(address: str) -> str:
@@ -28,10 +32,7 @@ def content(address: str) -> str:
 
 def decide(plan: Plan, seen: Seen) -> Decision:
     """The file, where there is none. Raises SetupBlocked for unreadable JSON."""
-    notes = [
-        "docker asks a mirror for Docker Hub alone; with the containerd image store it also reads"
-        " /etc/docker/certs.d/HOST/hosts.toml, in the form that containerd has"
-    ]
+    notes = [HUB_ALONE]
     others = [name for name in plan.registries if name != HUB]
     todo = tuple(f"docker knows no mirror for {name}" for name in others)
     if PATH in seen.files and not seen.ours(PATH):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from registryd.config import registry_name
@@ -75,7 +75,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What stands where a runtime looks: texts of files, and folders; ``links`` are in ``files``."""
+    """What stands where a runtime looks: the texts of files, folders, and which are links."""
 
     files: Mapping[str, str] = field(default_factory=dict)
     folders: frozenset[str] = frozenset()
@@ -100,13 +100,15 @@ class Decision:
     """What is to be done.
 
     ``todo`` keeps the runtime from being set up as planned and needs a person; ``exceptions`` are
-    parts where somebody has decided otherwise; ``notes`` are good to know.
+    parts where somebody has decided otherwise; ``notes`` are good to know; ``commands`` are what to
+    type where no file does it.
     """
 
     files: tuple[File, ...] = ()
     todo: tuple[str, ...] = ()
     exceptions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +151,4 @@ def blocked(decision: Decision, seen: Seen) -> Decision:
             todo.append(f"/{file.path} {whose} and stays as it is: {file.otherwise}")
         else:
             files.append(file)
-    return Decision(tuple(files), tuple(todo), decision.exceptions, decision.notes)
+    return replace(decision, files=tuple(files), todo=tuple(todo))

@@ -1,4 +1,4 @@
-"""podman, buildah, skopeo, CRI-O: ``registries.conf``, and files beside it in ``registries.conf.d``.
+"""podman, buildah, skopeo, CRI-O: ``registries.conf``, and the files of ``registries.conf.d``.
 
 They know no mirror for all registries, so each has its table. The table with the longest prefix
 counts; of two with the same, that of the later file. The mirror's path names the registry.

@@ -19,11 +19,11 @@ from cache.content import Descriptor, Digest
 from cache.errors import Fault
 from cache.index import Links, Name, Rule
 from cache.store import BlobStore
-from registryd.oci.errors import BlobUnknown, ManifestUnknown, RateLimited, RegistryError
+from registryd.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
 from registryd.oci.media_types import DOCUMENTS
 from registryd.oci.reference import Reference
-from registryd.ports import Remote, TransportError
+from registryd.ports import Remote, TransportError, transient
 from registryd.transfer.coalesce import Coalesce
 from registryd.transfer.flight import Flight, Flights
 from registryd.transfer.intake import Want
@@ -90,7 +90,7 @@ class Library:
         try:
             found = await remote.resolve(reference)
         except (TransportError, RegistryError) as error:
-            if known is None or not _transient(error):
+            if known is None or not transient(error):
                 raise
             _log.warning("upstream failed, giving what is held: ref=%s cause=%s", reference, error)
             return known.descriptor
@@ -210,10 +210,3 @@ class Library:
             raise BlobUnknown(f"{repository.name} has no blob {digest}", status=404)
         await remote.blob_size(repository, digest)
         await self._store.add_member(repository.name, digest)
-
-
-def _transient(error: TransportError | RegistryError) -> bool:
-    """Whether asking again later may give another answer."""
-    if isinstance(error, TransportError | RateLimited):
-        return True
-    return error.status >= 500

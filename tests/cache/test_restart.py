@@ -8,6 +8,7 @@ import pytest
 from cache.errors import (
     BlobNotFound,
 )
+from cache.index import GRANT_KEPT
 from cache.store import BlobStore
 from tests.cache.samples import entries, layer
 from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, image
@@ -37,10 +38,10 @@ async def test_a_restart_forgets_what_has_expired(root, clock):
     """Leases and grants whose time is over do not pile up."""
     async with BlobStore.open(root, clock=clock) as store:
         await store.hold("killed", [DIGEST], 10)
-        await store.hold("alive", [DIGEST], 1000)
+        await store.hold("alive", [DIGEST], 2 * GRANT_KEPT)
         await store.grant("a", "old", 10)
         await store.grant("a", "new", 1000)
-    clock.now += 100
+    clock.now += GRANT_KEPT + 20
     async with BlobStore.open(root, clock=clock) as store:
         rows = await store._db(
             lambda: (

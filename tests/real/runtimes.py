@@ -8,7 +8,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import shutil
@@ -275,10 +274,3 @@ def _wait_ready(
 def module(name: str, *words: str) -> list[str]:
     """A program of this project as a command."""
     return [sys.executable, "-m", name, *words]
-
-
-def json_of(text: str) -> dict[str, object]:
-    """The JSON object that a command has printed."""
-    value = json.loads(text)
-    assert isinstance(value, dict)
-    return value

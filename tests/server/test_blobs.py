@@ -145,13 +145,13 @@ async def test_the_tail_waits_for_the_proof(
     upstream.stall(BLOBS, gate, at=SIZE - 1)
     wire.send("GET", path)
     head = await wire.head()
-    body = await wire.reader.readexactly(SIZE - HELD_BACK)
+    body = await wire.take(SIZE - HELD_BACK)
     await until(lambda: arrived(node) == SIZE - 1)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            body += await wire.reader.readexactly(1)
+            body += await wire.take(1)
     gate.set()
-    body += await wire.reader.readexactly(HELD_BACK)
+    body += await wire.take(HELD_BACK)
 
     assert (str(SIZE), CONTENT) == (head.headers["content-length"], body)
 
@@ -170,12 +170,12 @@ async def test_all_bytes_here_but_the_stream_not_ended(
     await until(lambda: arrived(node) == SIZE)
     wire.send("GET", path)
     await wire.head()
-    came = await wire.reader.readexactly(SIZE - HELD_BACK)
+    came = await wire.take(SIZE - HELD_BACK)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            came += await wire.reader.readexactly(1)
+            came += await wire.take(1)
     gate.set()
-    came += await wire.reader.readexactly(HELD_BACK)
+    came += await wire.take(HELD_BACK)
     await (await pulling).read()
 
     assert came == CONTENT

@@ -26,7 +26,7 @@ async def test_a_client_that_disappears(
     async with connected(node.port) as leaving:
         leaving.send("GET", path)
         await leaving.head()
-        await leaving.reader.readexactly(100 * KIB)
+        await leaving.take(100 * KIB)
         staying = asyncio.create_task(fetch(stranger, path))
         await until(lambda: sum(i.followers for i in node.node.store.arriving()) == 2)
     gate.set()
@@ -62,7 +62,7 @@ async def test_a_slow_reader_does_not_slow_others(
         await slow.head()
         arriving = await fetch(stranger, path)
         held = await fetch(stranger, path)
-        late = await slow.reader.readexactly(len(content))
+        late = await slow.take(len(content))
 
     assert ((200, True), (200, True), True) == (
         (arriving[0], arriving[1] == content),
@@ -84,7 +84,7 @@ async def test_an_early_close_is_normal(
         async with connected(node.port) as wire:
             wire.send("GET", f"/v2/{upstream.name}/team/app/blobs/{digest}", "Range: bytes=0-")
             await wire.head()
-            await wire.reader.readexactly(100 * KIB)
+            await wire.take(100 * KIB)
             wire.writer.transport.abort()
     await until(lambda: sum("status=" in r.getMessage() for r in caplog.records) == 3)
 

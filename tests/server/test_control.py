@@ -15,6 +15,7 @@ from registryd.server.control import BODY_LIMIT
 from tests.fakes.node import RunningNode
 from tests.fakes.registry import OCI_CONFIG, OCI_MANIFEST, FakeRegistry, digest_of, make_image
 from tests.fakes.waiting import until
+from tests.server.content import arrived
 from tests.server.wire import connected, noise
 
 LAYER = noise(300_000)
@@ -110,7 +111,11 @@ async def test_a_client_that_hangs_up(
     async with connected(node.port) as wire:
         wire.send("POST", "/api/v1/pull", f"Content-Length: {len(body)}", body=body)
         await wire.head()
-        await until(lambda: upstream.sent[digest_of(LAYER)] == 100_000)
+        # Until only the stalled layer is left, and there is nothing more to tell of it.
+        flights = node.node.flights
+        await until(lambda: len(flights.under_way()) == 1 and arrived(node) == 100_000)
+        for _ in range(50):
+            await asyncio.sleep(0)
     metric = 'registryd_requests_total{method="POST",route="api_v1_pull",status="499"} 1.0'
     text = ""
     async with asyncio.timeout(20):

@@ -56,6 +56,11 @@ class Wire:
                 answer.body = await self.reader.readexactly(int(answer.headers["content-length"]))
         return answer
 
+    async def take(self, count: int) -> bytes:
+        """So many bytes; IncompleteReadError when the connection ends before."""
+        async with asyncio.timeout(20):
+            return await self.reader.readexactly(count)
+
     async def rest(self) -> bytes:
         """All that comes before the connection ends, in whatever way."""
         came = b""

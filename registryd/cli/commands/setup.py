@@ -112,7 +112,9 @@ def _tell(context: Context, job: Job, decision: Decision, steps: Sequence[disk.S
             _print_difference(context, job, step)
         else:
             console.line(f"{step.state}: {job.shown(step.path)}")
-    if not done and not decision.todo and job.runtime.LOOKS and (steps or not decision.notes):
+    for command in decision.commands:
+        console.line(command)
+    if not (done or decision.todo or decision.commands):
         console.line(f"nothing to do: {job.name} is set up")
     if not context.options.quiet:
         for note in decision.notes:
@@ -125,6 +127,8 @@ def _print_difference(context: Context, job: Job, step: disk.Step) -> None:
     before, after = (step.before or "").splitlines(), step.after.splitlines()
     for line in difflib.unified_diff(before, after, old, name, lineterm=""):
         context.console.line(line)
+    if step.beside is not None:
+        context.console.line(f"and its mark in {name}{BESIDE}")
 
 
 def _tell_json(
@@ -137,6 +141,7 @@ def _tell_json(
             "address": plan.address,
             "dry_run": job.dry,
             "files": files,
+            "commands": list(decision.commands),
             "todo": [*decision.todo, *decision.exceptions],
             "notes": list(decision.notes),
         }
