@@ -20,6 +20,7 @@ from cache.content import Descriptor, Digest
 from cache.database import is_full, open_database, transaction
 from cache.files import Files
 from cache.layout import DATABASE
+from cache.repositories import RepositoryRows
 
 Rule = Literal["all", "any"]
 #: How long (seconds) a grant is remembered after it ran out, should its registry be away then.
@@ -64,6 +65,7 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._db, self.fresh = open_database(path)
+        self.repositories = RepositoryRows(self._db)
 
     @classmethod
     def take(cls, files: Files) -> Index:
@@ -170,9 +172,11 @@ class Index:
             )
 
     def is_member(self, repository: str, digest: Digest) -> bool:
-        """Whether a blob was proven to belong to a repository."""
+        """Whether a blob was proven to belong to a repository ("HOST/": to any of that host)."""
+        own = "substr(repository, 1, length(?1))" if repository.endswith("/") else "repository"
         row = self._db.execute(
-            "SELECT 1 FROM members WHERE repository = ? AND digest = ?", (repository, str(digest))
+            f"SELECT 1 FROM members WHERE digest = ?2 AND {own} = ?1",  # noqa: S608 (our own text)
+            (repository, str(digest)),
         ).fetchone()
         return row is not None
 

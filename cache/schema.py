@@ -47,6 +47,19 @@ MIGRATIONS = (
         PRIMARY KEY (lease, digest)
     ) WITHOUT ROWID;
     """,
+    """
+    -- which member of a repository is attached to what (its subject need not be here)
+    CREATE TABLE referrers (
+        repository TEXT NOT NULL, subject TEXT NOT NULL, digest TEXT NOT NULL,
+        size INTEGER NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT NOT NULL,
+        annotations TEXT NOT NULL,
+        PRIMARY KEY (repository, subject, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX referrers_by_digest ON referrers (digest);
+    CREATE TRIGGER referrers_leave AFTER DELETE ON members BEGIN
+        DELETE FROM referrers WHERE repository = OLD.repository AND digest = OLD.digest;
+    END;
+    """,
 )
 
 

@@ -32,6 +32,7 @@ from cache.ingest import Ingest
 from cache.lease import LEASE_TTL, Lease
 from cache.listing import Listing
 from cache.passages import Passages
+from cache.repositories import Repositories
 from cache.spool import put_whole
 
 P = ParamSpec("P")
@@ -62,6 +63,7 @@ class BlobStore:
         )
         self._passages = Passages()
         self._acts = Acts()
+        self.repositories = Repositories(index.repositories, self._db)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
         #: manifests can put those names back (and then ``index.json`` is written anew).
         self.lost_names: list[tuple[str, Descriptor]] = []
@@ -243,7 +245,7 @@ class BlobStore:
         await self._db(self._index.add_member, repository, digests)
 
     async def is_member(self, repository: str, digest: Digest) -> bool:
-        """Whether a blob was proven to belong to a repository."""
+        """Whether a blob was proven to belong to a repository ("HOST/": to any of that host)."""
         return await self._db(self._index.is_member, repository, digest)
 
     async def drop_member(self, repository: str, digest: Digest) -> bool:

@@ -23,10 +23,10 @@ from registryd.oci.errors import RegistryError
 from registryd.oci.reference import Reference
 from registryd.ports import Remote, Remotes, TransportError, transient
 from registryd.secrets import Login
+from registryd.transfer.library import LOCALHOST as LOCALHOST  # it is part of these rules
 
 _log = logging.getLogger(__name__)
 
-LOCALHOST = "localhost"
 #: The grant that stands for everybody on this node.
 EVERYBODY = "*"
 

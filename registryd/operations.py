@@ -20,20 +20,20 @@ from cache.errors import Fault, NameNotFound
 from cache.index import Name
 from cache.store import BlobStore
 from registryd import __version__
-from registryd.access import EVERYBODY, LOCALHOST, OWNER, Access, Caller
+from registryd.access import EVERYBODY, OWNER, Access, Caller
 from registryd.oci.errors import Denied, UsageError
 from registryd.oci.image_config import CONFIG_LIMIT, parse_config
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 from registryd.ports import Remote, Remotes, Sink
-from registryd.secrets import Login
+from registryd.secrets import NOBODY, Login
 from registryd.transfer import report as events
 from registryd.transfer.cached import CachedSink, CachedSource
 from registryd.transfer.copy import copy_image
 from registryd.transfer.endpoints import RegistrySink
 from registryd.transfer.flight import Flights
-from registryd.transfer.library import Library
+from registryd.transfer.library import LOCALHOST, Library
 from registryd.transfer.pull import Request, pull
 from registryd.transfer.report import Report
 
@@ -231,6 +231,8 @@ class Operations:
         await self._admit(name, None, principal)
         began = time.monotonic()
         local = CachedSource(self._node.library, self._store, name)
+        if principal and login is None:
+            login = NOBODY  # what the node logs in with is for reading: nobody writes in its name
         held = await self._held_platforms(await local.root())
         done = await copy_image(
             local,

@@ -64,6 +64,10 @@ class Login:
     origin: str = field(default="", compare=False)
 
 
+#: The login of a caller who has none and may not use ours.
+NOBODY = Login()
+
+
 def redact_url(url: str) -> str:
     """This URL without user and password, and with stars for query values not known harmless."""
     parts = urlsplit(url)

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-from aiohttp import web
+from typing import TYPE_CHECKING
 
 from cache.store import BlobStore
 from registryd.access import Access
@@ -20,14 +19,13 @@ from registryd.operations import Node, Operations
 from registryd.remote.credentials import CredentialFiles, default_paths
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
-from registryd.server.app import make_app
-from registryd.server.context import Context
-from registryd.server.kernel import SEND_THREADS
-from registryd.server.listeners import Door
-from registryd.server.metrics import Metrics
-from registryd.server.uploads import Uploads
 from registryd.transfer.flight import Flights
 from registryd.transfer.library import Library
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from registryd.server.listeners import Door
 
 
 @asynccontextmanager
@@ -88,6 +86,13 @@ async def open_daemon(
     The daemon logs in only with the files its configuration names: it works for everybody, so it
     must not use what happens to lie in the home of whoever started it.
     """
+    # Here, for a command without a daemon has no use for a server and would wait for its import.
+    from registryd.server.app import make_app
+    from registryd.server.context import Context
+    from registryd.server.kernel import SEND_THREADS
+    from registryd.server.metrics import Metrics
+    from registryd.server.uploads import Uploads
+
     names = [door.name for door in doors]
     authfiles = config.access.authfiles
     with ThreadPoolExecutor(SEND_THREADS, "send") as senders:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache.content import Digest
-from registryd.oci.errors import BlobUnknown
+from registryd.oci.errors import BadAnswer, BlobUnknown
+from registryd.oci.media_types import essence
 from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute
 from registryd.remote.exchange import Call, Exchange, scope
@@ -27,6 +28,8 @@ async def head_blob(
     what = f"cannot find blob {digest} of {repository.name}"
     call = Call("HEAD", BlobRoute(name, digest).path(), what, name, (scope(name, actions),))
     async with exchange.send(call) as answer:
+        if answer.status == 200 and essence(answer.content_type) == "text/html":
+            raise BadAnswer(f"{what}: {answer.host} answers with a web page, it is no registry")
         if answer.status == 200:
             return BlobHead(True, answer.length)
         if answer.status == 404:

@@ -2,6 +2,7 @@
 
 Invariants:
 - the caller's own login comes before the configuration's, that before the credential files;
+- a caller who is ``NOBODY`` asks without any login, whatever the node is configured with;
 - what was found is kept for a short while only: a new ``login`` counts without a restart.
 """
 
@@ -14,7 +15,7 @@ from registryd.config import RegistryConfig
 from registryd.oci.errors import ConfigInvalid
 from registryd.remote.clock import Clock
 from registryd.remote.credentials import CredentialFiles
-from registryd.secrets import Login, Secret
+from registryd.secrets import NOBODY, Login, Secret
 
 #: Seconds for which a login is not looked up again: a helper program costs tens of milliseconds.
 FRESH = 60.0
@@ -44,7 +45,7 @@ class Logins:
     async def find(self, repository: str) -> Login | None:
         """The login to use for a repository, or None. Raises ConfigInvalid."""
         if self._own is not None:
-            return self._own
+            return self._own if self._own != NOBODY else None
         login, until = self._found.get(repository, (None, 0.0))
         now = self._clock.monotonic()
         if now < until:

@@ -25,6 +25,10 @@ from registryd.runtimes.sentinel import Sentinel
 LIMIT = 60.0
 #: Longest text of an error that is passed on.
 WORDS = 300
+#: podman takes no run folder of more than 50 letters, and TMPDIR may be long.
+ROOM = "/tmp"  # noqa: S108 (a folder of its own is made there, for this user alone)
+#: podman's locks are in memory that the whole machine shares, unless it is told otherwise.
+LOCKS = '[engine]\nlock_type = "file"\n'
 KEPT = ("PATH", "LD_LIBRARY_PATH")
 
 
@@ -38,7 +42,7 @@ class Trial:
 
 def tried(program: str, environ: Mapping[str, str], configuration: str, image: Sentinel) -> str:
     """Let the program pull the image by this configuration; "" when it has, else why not."""
-    with tempfile.TemporaryDirectory(prefix="rd", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="rd", dir=ROOM, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         return TRIALS[program].act(folder, _environ(folder, environ), configuration, image)
 
@@ -86,7 +90,8 @@ def _in_storage(program: str) -> Trial:
 
     def act(folder: Path, environ: dict[str, str], configuration: str, image: Sentinel) -> str:
         conf = _written(folder / "registries.conf", configuration)
-        own = environ | {"CONTAINERS_REGISTRIES_CONF": conf}
+        engine = _written(folder / "containers.conf", LOCKS)
+        own = environ | {"CONTAINERS_REGISTRIES_CONF": conf, "CONTAINERS_CONF": engine}
         words = [program, "--root", str(folder / "storage"), "--runroot", str(folder / "run")]
         words += ["--storage-driver", "vfs"]
         if program == "podman":

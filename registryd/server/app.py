@@ -20,8 +20,10 @@ from cache.errors import Fault
 from registryd.oci.errors import ErrorEntry, Unsupported
 from registryd.oci.routes import (
     BlobRoute,
+    Catalog,
     ManifestRoute,
     Ping,
+    ReferrersRoute,
     Route,
     TagsRoute,
     UploadRoute,
@@ -30,7 +32,7 @@ from registryd.oci.routes import (
 )
 from registryd.oci.wire_errors import format_errors
 from registryd.secrets import redact_url
-from registryd.server import blobs, control, manifests, uploads
+from registryd.server import blobs, catalog, control, manifests, referrers, uploads
 from registryd.server.context import CAUSE, CONTEXT, Context, context_of
 from registryd.server.errors import refusal_response
 
@@ -48,11 +50,14 @@ METHODS: dict[type[Any], dict[str, Answer]] = {
         "GET": manifests.serve_manifest, "HEAD": manifests.serve_manifest,
         "PUT": manifests.put_manifest, "DELETE": manifests.delete_manifest,
     },
-    TagsRoute: {"GET": manifests.list_tags},
+    TagsRoute: {"GET": manifests.list_tags, "HEAD": manifests.list_tags},
+    ReferrersRoute: {"GET": referrers.list_referrers, "HEAD": referrers.list_referrers},
+    Catalog: {"GET": catalog.list_repositories, "HEAD": catalog.list_repositories},
     UploadsRoute: {"POST": uploads.open_upload},
     UploadRoute: {
         "PATCH": uploads.patch_upload, "PUT": uploads.put_upload,
-        "GET": uploads.upload_status, "DELETE": uploads.cancel_upload,
+        "GET": uploads.upload_status, "HEAD": uploads.upload_status,
+        "DELETE": uploads.cancel_upload,
     },
 }  # fmt: skip
 

@@ -18,7 +18,6 @@ from urllib.parse import quote
 from aiohttp import web
 
 from cache.content import Descriptor
-from registryd.access import LOCALHOST
 from registryd.oci.errors import (
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -27,11 +26,12 @@ from registryd.oci.errors import (
     UsageError,
 )
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, Manifest, parse
-from registryd.oci.reference import Reference
+from registryd.oci.reference import Reference, check_tag
 from registryd.oci.routes import ManifestRoute, TagsRoute
 from registryd.ports import TransportError
 from registryd.server.context import admitted, caller_of, context_of, located
 from registryd.server.uploads import refuse_push_elsewhere
+from registryd.transfer.library import LOCALHOST
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets a manifest or a no.
 BUDGET = 3.0
@@ -58,9 +58,13 @@ async def serve_manifest(request: web.Request, route: ManifestRoute) -> web.Stre
 
 
 async def put_manifest(request: web.Request, route: ManifestRoute) -> web.StreamResponse:
-    """Take a manifest. Raises ManifestInvalid, DigestMismatch, ManifestBlobUnknown."""
+    """Take a manifest; pushed by digest, with the tags that the query lists.
+
+    Raises ManifestInvalid, DigestMismatch, ManifestBlobUnknown, and UsageError for bad tags.
+    """
     reference = located(request, route.repository, route.target)
     refuse_push_elsewhere(reference)
+    tags = _tags(request, reference)
     if (request.content_length or 0) > MANIFEST_LIMIT:
         raise ManifestInvalid(f"{reference}: a manifest has at most {MANIFEST_LIMIT} bytes")
     raw = await request.content.read(MANIFEST_LIMIT + 1)
@@ -70,8 +74,8 @@ async def put_manifest(request: web.Request, route: ManifestRoute) -> web.Stream
     library, store = context_of(request).node.library, context_of(request).node.store
     await _refuse_missing(request, reference, document)
     await library.keep(reference.name, document)
-    exact = reference if reference.digest is None else reference.with_digest(document.digest)
-    await store.tag(str(exact), reference.name, document.descriptor)
+    for name in [reference.bare().with_tag(tag) for tag in tags] or [reference]:
+        await store.tag(str(name), reference.name, document.descriptor)
     if isinstance(document, Index):
         await _unname_children(request, reference, document)
     headers = {
@@ -80,7 +84,19 @@ async def put_manifest(request: web.Request, route: ManifestRoute) -> web.Stream
     }
     if document.subject is not None:
         headers["OCI-Subject"] = str(document.subject.digest)
+    if tags:
+        headers["OCI-Tag"] = ", ".join(tags)
     return web.Response(status=201, headers=headers)
+
+
+def _tags(request: web.Request, reference: Reference) -> list[str]:
+    """The tags that a push by digest sets, each once. Raises UsageError before anything is kept."""
+    tags = list(dict.fromkeys(request.query.getall("tag", [])))
+    if tags and reference.digest is None:
+        raise UsageError(f"{reference}: ?tag= goes with a push by digest, not with one by tag")
+    for tag in tags:
+        check_tag(tag)
+    return tags
 
 
 async def _unname_children(request: web.Request, reference: Reference, index: Index) -> None:
@@ -131,33 +147,43 @@ async def delete_manifest(request: web.Request, route: ManifestRoute) -> web.Str
         raise ManifestUnknown(f"{reference} is not in this registry", status=404)
     for name in gone:
         await store.untag(name.name)
-        await store.remove(await store.closure(name.descriptor.digest))
+    # A manifest that no name meant is collected with the rest, unless an index keeps it.
+    for root in {name.descriptor.digest for name in gone} | {reference.digest}:
+        if root is not None:
+            await store.remove(await store.closure(root))
     return web.Response(status=202)
 
 
 async def list_tags(request: web.Request, route: TagsRoute) -> web.StreamResponse:
     """The tags of a repository, sorted, in pages of ``n``. Raises NameUnknown."""
     reference = located(request, route.repository)
-    caller = caller_of(request)
+    caller, name = caller_of(request), reference.name
     found = await context_of(request).operations.tags(
         str(reference), login=caller.login, principal=caller.principal
     )
     tags = found["tags"]
     assert isinstance(tags, list)  # noqa: S101 (what Operations.tags gives)
-    if not tags and reference.registry == LOCALHOST:
-        raise NameUnknown(f"{reference.name} is not in this registry", status=404)
+    repositories = context_of(request).node.store.repositories
+    if not tags and reference.registry == LOCALHOST and not await repositories.exists(name):
+        raise NameUnknown(f"{name} is not in this registry", status=404)
     return page(request, route.repository, "tags", tags, f"/v2/{quote(route.repository)}/tags/list")
+
+
+def page_limit(request: web.Request) -> int | None:
+    """How many entries of a list are asked for (``n``), None: all. Raises UsageError."""
+    limit = request.query.get("n", "")
+    if limit and not _NUMBER.fullmatch(limit):
+        raise UsageError(f"n={limit[:20]}: write a whole number of at most nine digits")
+    return int(limit) if limit else None
 
 
 def page(
     request: web.Request, name: str, member: str, items: list[str], path: str
 ) -> web.StreamResponse:
     """One page of a sorted list, with the Link to the next (spec, "Listing Tags")."""
-    last, limit = request.query.get("last", ""), request.query.get("n", "")
-    if limit and not _NUMBER.fullmatch(limit):
-        raise UsageError(f"n={limit[:20]}: write a whole number of at most nine digits")
+    last, limit = request.query.get("last", ""), page_limit(request)
     rest = [item for item in items if item > last]
-    shown = rest[: int(limit)] if limit else rest
+    shown = rest[:limit]
     body: dict[str, object] = {member: shown}
     if name:
         body = {"name": name, **body}

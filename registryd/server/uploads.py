@@ -17,10 +17,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from cache.content import Digest
+from cache.content import ALGORITHMS, Digest
 from cache.errors import Fault
 from cache.ingest import Ingest
-from registryd.access import LOCALHOST
 from registryd.oci.errors import (
     BlobUnknown,
     RangeInvalid,
@@ -31,8 +30,10 @@ from registryd.oci.errors import (
 from registryd.oci.ranges import format_upload_range, parse_upload_range
 from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute, UploadRoute, UploadsRoute
-from registryd.server.context import caller_of, context_of, located
+from registryd.server.context import CAUSE, caller_of, context_of, located
+from registryd.server.errors import refusal_response
 from registryd.transfer.intake import HOP
+from registryd.transfer.library import LOCALHOST
 
 #: A session that nothing came to for so long (seconds) is given up.
 IDLE = 3600.0
@@ -101,6 +102,9 @@ async def open_upload(request: web.Request, route: UploadsRoute) -> web.StreamRe
     repository = located(request, route.repository)
     refuse_push_elsewhere(repository)
     await _give_up_idle(request)
+    algorithm = request.query.get("digest-algorithm", "sha256")
+    if algorithm not in ALGORITHMS:
+        raise UploadInvalid(f"digest-algorithm={algorithm[:20]}: use {' or '.join(ALGORITHMS)}")
     if "mount" in request.query and await _mount(request, repository):
         return _created(route.repository, Digest.parse(request.query["mount"]))
     if "digest" in request.query:
@@ -138,14 +142,20 @@ async def _mount(request: web.Request, repository: Reference) -> bool:
 async def patch_upload(request: web.Request, route: UploadRoute) -> web.StreamResponse:
     """Take a chunk. Raises RangeInvalid when it does not continue what is here."""
     session = _session(request, route)
-    await _receive(request, route.session, session)
+    try:
+        await _receive(request, route.session, session)
+    except RangeInvalid as fault:
+        return _out_of_order(request, route, session, fault)
     return _accepted(route.repository, route.session, session)
 
 
 async def put_upload(request: web.Request, route: UploadRoute) -> web.StreamResponse:
     """Take the last chunk, if any, and prove the whole against ``digest``."""
     session = _session(request, route)
-    return await _finish(request, route.repository, route.session, session)
+    try:
+        return await _finish(request, route.repository, route.session, session)
+    except RangeInvalid as fault:
+        return _out_of_order(request, route, session, fault)
 
 
 async def upload_status(request: web.Request, route: UploadRoute) -> web.StreamResponse:
@@ -173,6 +183,16 @@ async def delete_blob(request: web.Request, route: BlobRoute) -> web.StreamRespo
     return web.Response(status=202)
 
 
+def _out_of_order(
+    request: web.Request, route: UploadRoute, session: Session, fault: RangeInvalid
+) -> web.StreamResponse:
+    """A refusal that says where the upload is, so that it can go on from there."""
+    response = refusal_response(fault, request)
+    response.headers.update(_progress(route.repository, route.session, session))
+    response.headers[CAUSE] = str(fault)
+    return response
+
+
 def _session(request: web.Request, route: UploadRoute) -> Session:
     repository = located(request, route.repository)
     session = request.app[UPLOADS].get(route.session, repository, caller_of(request).principal)
@@ -183,8 +203,15 @@ def _session(request: web.Request, route: UploadRoute) -> Session:
 
 async def _receive(request: web.Request, key: str, session: Session) -> None:
     stated = request.headers.get("Content-Range")
-    if stated is not None and parse_upload_range(stated).start != session.offset:
-        raise RangeInvalid(f"the chunk must begin at byte {session.offset}")
+    if stated is not None:
+        chunk = parse_upload_range(stated)
+        if chunk.start != session.offset:
+            raise RangeInvalid(f"the chunk must begin at byte {session.offset}")
+        if request.content_length not in (None, chunk.length):
+            raise UploadInvalid(
+                f"Content-Range {stated[:40]} has {chunk.length} bytes, the request"
+                f" {request.content_length}"
+            )
     session.busy = True
     began = session.offset
     hop: asyncio.Future[None] | None = None

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cache.content import Descriptor, Digest
-from cache.errors import Fault
+from cache.errors import DigestMismatch, Fault
 from cache.index import Links, Name, Rule
+from cache.repositories import Referrer
 from cache.store import BlobStore
 from registryd.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
@@ -28,6 +29,8 @@ from registryd.transfer.coalesce import Coalesce
 from registryd.transfer.flight import Flight, Flights
 from registryd.transfer.intake import Want
 
+#: The node's own registry: it has no upstream.
+LOCALHOST = "localhost"
 #: Parsed manifests kept in memory; at the usual 2 kB each this is a few hundred kB.
 KEPT_DOCUMENTS = 256
 
@@ -52,6 +55,7 @@ class Library:
         self._documents: OrderedDict[Digest, Document] = OrderedDict()
         self._resolving: Coalesce[Descriptor] = Coalesce()
         self._fetching: Coalesce[Document] = Coalesce()
+        self._proving: Coalesce[None] = Coalesce()
 
     async def resolve(
         self, remote: Remote | None, reference: Reference, *, fresh: bool = False
@@ -131,10 +135,15 @@ class Library:
         return document
 
     async def keep(self, repository: str, document: Document) -> None:
-        """Store a proven manifest as a member of a repository, with its links."""
+        """Store a proven manifest as a member of a repository, with its links and its subject."""
         rule: Rule = "any" if isinstance(document, Index) else "all"
         links = Links(document.media_type, document.children, rule)
         await self._store.put(document.raw, document.descriptor, repository=repository, links=links)
+        if document.subject is not None:
+            referrer = Referrer(
+                document.descriptor, document.referrer_type, dict(document.annotations)
+            )
+            await self._store.repositories.refer(repository, document.subject.digest, referrer)
         self._cache(document)
 
     async def restore(self) -> None:
@@ -154,7 +163,8 @@ class Library:
         document = parse(await self._store.read(digest, limit=MANIFEST_LIMIT), None, digest)
         await self.keep(reference.name, document)
         held = [child for child in document.children if self._store.find(child.digest)]
-        await self._store.add_member(reference.name, *(child.digest for child in held))
+        if reference.registry == LOCALHOST:  # nobody else could be asked again
+            await self._store.add_member(reference.name, *(child.digest for child in held))
         for child in held:
             if child.media_type in DOCUMENTS:
                 await self._restore(reference, child.digest)
@@ -208,5 +218,24 @@ class Library:
     async def _prove(self, remote: Remote | None, repository: Reference, digest: Digest) -> None:
         if remote is None:
             raise BlobUnknown(f"{repository.name} has no blob {digest}", status=404)
-        await remote.blob_size(repository, digest)
+        key = (id(remote), repository.name, digest)
+        await self._proving.once(key, lambda: self._ask_for(remote, repository, digest))
         await self._store.add_member(repository.name, digest)
+
+    async def _ask_for(self, remote: Remote, repository: Reference, digest: Digest) -> None:
+        """Prove that a repository has a blob which is here, or on its way, through another.
+
+        A registry's word (HEAD) counts for what came from that registry. For anything else it has
+        to give the bytes: whoever knows a digest could put up a registry that says yes to it.
+        """
+        under_way = self._flights.find(digest)
+        near = under_way is not None and under_way.want.repository.registry == repository.registry
+        near = near or await self._store.is_member(f"{repository.registry}/", digest)
+        if near and await remote.blob_size(repository, digest) is not None:
+            return
+        seen = digest.hasher()
+        async with remote.fetch_blob(repository, digest) as body:
+            async for piece in body:
+                seen.update(piece)
+        if seen.hexdigest() != digest.hex:
+            raise DigestMismatch(f"{repository.name} gives other bytes as {digest}")

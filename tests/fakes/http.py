@@ -165,7 +165,7 @@ class FakeServer:
     @asynccontextmanager
     async def serve(self, **site: Any) -> AsyncIterator[Self]:
         """Listen on a free loopback port as long as the context lasts."""
-        runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0)
+        runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.01)
         await runner.setup()
         try:
             if "path" in site:

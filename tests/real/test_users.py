@@ -6,8 +6,12 @@ be had by root alone, so an ordinary user's run leaves this file out.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +35,18 @@ class Person:
     uid: int
     home: Path
     socket: Path
+    code: Path
 
     def ctl(self, *words: str) -> Ran:
         """registryctl as this user."""
-        environ = plain_environ(self.home) | {"REGISTRYD_SOCKET": str(self.socket)}
-        return attempt([*self._as(), *Ctl.command(*words)], environ)
+        environ = plain_environ(self.home) | {
+            "REGISTRYD_SOCKET": str(self.socket),
+            "PYTHONPATH": str(self.code),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        # Not the environment of this run: it may lie where only its owner can read.
+        command = [sys._base_executable, *Ctl.command(*words)[1:]]  # type: ignore[attr-defined]
+        return attempt([*self._as(), *command], environ)
 
     def ask(self, method: str, path: str, *flags: str) -> tuple[int, str]:
         """Status and body of a plain request on the socket."""
@@ -65,7 +76,33 @@ def person(place: Path, node: Daemon, name: str, uid: int) -> Person:
     plain_environ(home)
     for path in (home, *home.rglob("*")):
         os.chown(path, uid, uid)
-    return Person(uid, home, node.socket)
+    return Person(uid, home, node.socket, readable_code(place))
+
+
+#: What registryctl imports when it works in its own process, with what that needs in turn.
+PACKAGES = (
+    *("cache", "registryd", "aiofiles", "aiohappyeyeballs", "aiohttp", "aiosignal", "attr"),
+    *("attrs", "frozenlist", "idna", "multidict", "propcache", "uvloop", "yarl"),
+    "typing_extensions",
+)
+
+
+def readable_code(place: Path) -> Path:
+    """A copy of registryctl and of what it imports, which every user can read."""
+    code = place / "code"
+    if not code.exists():
+        code.mkdir()
+        for package in PACKAGES:
+            spec = importlib.util.find_spec(package)
+            assert spec is not None and spec.origin is not None, package
+            origin = Path(spec.origin)
+            if origin.name == "__init__.py":
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(origin.parent, code / package, ignore=ignored)
+            else:
+                shutil.copy(origin, code)
+        subprocess.run(["chmod", "-R", "a+rX", code], check=True)
+    return code
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def undo(runtime: Runtime, prefix: Path) -> None:
             disk.remove(prefix, own)
 
 
-@settings(max_examples=150)
+@settings(max_examples=200)
 @given(
     st.sampled_from(list(RUNTIMES.values())),
     st.lists(st.sampled_from(PLANS), min_size=1, max_size=3),
@@ -96,15 +97,16 @@ def test_undo_leaves_the_tree_as_it_was(
         grow(prefix, files, folders)
         before = tree(prefix)
         for plan in plans:
+            now = tree(prefix)
             try:
                 set_up(runtime, plan, prefix)
             except Fault:
-                assert before == tree(prefix)
-                return
+                assert now == tree(prefix)
 
         assert before.items() <= tree(prefix).items()
-        again = set_up(runtime, plans[-1], prefix)
-        assert ["same"] * len(again) == again
+        with suppress(Fault):
+            again = set_up(runtime, plans[-1], prefix)
+            assert ["same"] * len(again) == again
         undo(runtime, prefix)
         assert before == tree(prefix)
 
