@@ -72,8 +72,8 @@ class RepositoryRows:
         A page ends where its annotations would have more than ``room`` bytes.
         """
         rows = self._db.execute(
-            "SELECT media_type, digest, referrers.size, artifact_type, annotations"
-            " FROM referrers JOIN blobs USING (digest, media_type)"
+            "SELECT referrers.media_type, digest, referrers.size, artifact_type, annotations"
+            " FROM referrers JOIN blobs USING (digest)"
             " WHERE repository = ? AND subject = ? AND digest > ?"
             " AND (? IS NULL OR artifact_type = ?) ORDER BY digest",
             (repository, str(subject), last, artifact_type, artifact_type),
@@ -103,6 +103,14 @@ class RepositoryRows:
             (len(prefix), prefix),
         )
         return [repository for (repository,) in rows]
+
+    def is_member_below(self, prefix: str, digest: Digest) -> bool:
+        """Whether some repository that begins with this has a blob."""
+        row = self._db.execute(
+            "SELECT 1 FROM members WHERE digest = ? AND substr(repository, 1, ?) = ? LIMIT 1",
+            (str(digest), len(prefix), prefix),
+        ).fetchone()
+        return row is not None
 
 
 class RowHop(Protocol):
@@ -145,3 +153,7 @@ class Repositories:
     async def below(self, prefix: str) -> list[str]:
         """The repositories that have a manifest by name, and begin with this; sorted."""
         return await self._hop(self._rows.below, prefix)
+
+    async def is_member_below(self, prefix: str, digest: Digest) -> bool:
+        """Whether some repository that begins with this has a blob."""
+        return await self._hop(self._rows.is_member_below, prefix, digest)

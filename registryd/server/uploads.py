@@ -124,19 +124,25 @@ async def _give_up_idle(request: web.Request) -> None:
 
 
 async def _mount(request: web.Request, repository: Reference) -> bool:
-    """Whether the blob could be taken from ``from``, where the caller may read it."""
+    """Whether the blob could be taken from ``from``, where the caller may read it.
+
+    Without ``from`` it may be in any of the node's own repositories: everybody may read those.
+    """
     store = context_of(request).node.store
     digest, source = Digest.parse(request.query["mount"]), request.query.get("from", "")
-    if not source or store.find(digest) is None:
+    if store.find(digest) is None:
         return False
-    try:
-        origin = located(request, source)
-    except Fault:
-        return False
-    if origin.registry != LOCALHOST or not await store.is_member(origin.name, digest):
-        return False
-    await store.add_member(repository.name, digest)
-    return True
+    if not source:
+        readable = await store.repositories.is_member_below(f"{LOCALHOST}/", digest)
+    else:
+        try:
+            origin = located(request, source)
+        except Fault:
+            return False
+        readable = origin.registry == LOCALHOST and await store.is_member(origin.name, digest)
+    if readable:
+        await store.add_member(repository.name, digest)
+    return readable
 
 
 async def patch_upload(request: web.Request, route: UploadRoute) -> web.StreamResponse:

@@ -63,7 +63,9 @@ class Registry:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> Answer:
         """One request; underscores in header names become dashes."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         data = io.BytesIO(body) if body is not None else None
@@ -87,7 +89,7 @@ class Registry:
         return await self.ask("PUT", path, raw, Content_Type=media_type)
 
     async def image(
-        self, repository: str, *layers: bytes, config: bytes = b"{}", **more: object
+        self, repository: str, *layers: bytes, config: bytes = b"{}", **more: Any
     ) -> dict[str, object]:
         """An image manifest whose blobs are pushed."""
         for content in (config, *layers):
@@ -100,7 +102,7 @@ class Registry:
             **more,
         }
 
-    async def push(self, repository: str, target: str, *layers: bytes, **more: object) -> bytes:
+    async def push(self, repository: str, target: str, *layers: bytes, **more: Any) -> bytes:
         """Push a whole image under a tag, or by digest when that is ""; its manifest."""
         raw = encode(await self.image(repository, *layers, **more))
         answer = await self.put_manifest(repository, target or Digest.of(raw), raw)
