@@ -52,7 +52,7 @@ async def open_node(
         Flights.open(store, config.transfer) as flights,
     ):
         library = Library(store, flights, tag_ttl=_tag_ttl(config), clock=time.time)
-        await library.restore()
+        await library.restore(own=not listeners)
         yield Node(
             store=store,
             flights=flights,

@@ -146,28 +146,34 @@ class Library:
             await self._store.repositories.refer(repository, document.subject.digest, referrer)
         self._cache(document)
 
-    async def restore(self) -> None:
-        """Put back the names, links and memberships of an index that was lost, as far as held."""
+    async def restore(self, *, own: bool) -> None:
+        """Put back the names and links of an index that was lost, as far as they are held.
+
+        Whose the layers are is put back for ``localhost``, and for a cache that is one user's
+        ``own``. In a shared one the registries have to prove it again: a manifest proves nothing.
+        """
         lost, self._store.lost_names = self._store.lost_names, []
         for name, descriptor in lost:
             with suppress(Fault):
                 reference = Reference.parse(name, default_tag=None)
-                await self._restore(reference, descriptor.digest)
+                await self._restore(
+                    reference, descriptor.digest, own or reference.registry == LOCALHOST
+                )
                 await self._store.tag(name, reference.name, descriptor)
         if lost:
             _log.warning("the index was lost, names were put back: names=%d", len(lost))
 
-    async def _restore(self, reference: Reference, digest: Digest) -> None:
+    async def _restore(self, reference: Reference, digest: Digest, known: bool) -> None:
         if self._store.find(digest) is None:
             return
         document = parse(await self._store.read(digest, limit=MANIFEST_LIMIT), None, digest)
         await self.keep(reference.name, document)
         held = [child for child in document.children if self._store.find(child.digest)]
-        if reference.registry == LOCALHOST:  # nobody else could be asked again
+        if known:
             await self._store.add_member(reference.name, *(child.digest for child in held))
         for child in held:
             if child.media_type in DOCUMENTS:
-                await self._restore(reference, child.digest)
+                await self._restore(reference, child.digest, known)
 
     async def held(self, digest: Digest, *, use: bool = True) -> Document:
         """A stored manifest, parsed; the caller has seen that it may be shown."""

@@ -44,7 +44,7 @@ async def test_names_are_put_back_after_the_index_was_lost(
         Flights.open(store, SETTINGS) as flights,
     ):
         library = made(store, flights)
-        await library.restore()
+        await library.restore(own=False)
         again = await library.document(remote, tag)
         blobs = [await library.blob(remote, tag, child.digest) for child in again.children]
         names = [(name.name, name.complete) for name in await store.names()]
@@ -82,6 +82,37 @@ async def test_what_cannot_be_put_back_is_left_out(
         Flights.open(store, SETTINGS) as flights,
     ):
         library = Library(store, flights, tag_ttl=lambda r: TTL, clock=lambda: clock.now)
-        await library.restore()
+        await library.restore(own=False)
 
         assert [] == await store.names()
+
+
+async def test_in_one_s_own_cache_nothing_has_to_be_proven_again(
+    tmp_path: Path, upstream: FakeRegistry, remote: RegistryClient, tag: Reference,
+    clock: FakeClock,
+) -> None:  # fmt: skip
+    """A cache that only its owner reads is as good without its index, also without a network."""
+    root = tmp_path / "own"
+
+    async def images(lost: bool) -> list[object]:
+        async with (
+            BlobStore.open(root, clock=lambda: clock.now) as store,
+            Flights.open(store, SETTINGS) as flights,
+        ):
+            library = Library(store, flights, tag_ttl=lambda r: TTL, clock=lambda: clock.now)
+            if lost:
+                await library.restore(own=True)
+            document = await library.document(None if lost else remote, tag)
+            given = []
+            for child in document.children:
+                flight = await library.blob(None if lost else remote, tag, child.digest)
+                if flight is not None:
+                    await flight.landed()
+                given.append(store.find(child.digest))
+            return given
+
+    first = await images(lost=False)
+    for path in root.glob("cache.db*"):
+        path.unlink()
+
+    assert first == await images(lost=True)
