@@ -34,7 +34,7 @@ T = TypeVar("T")
 #: 64 KiB also keeps a resumed read (Range from the break on) from being a handful of bytes.
 HELD_BACK = 64 << 10
 #: How far the hash may fall behind the finished prefix before a hop is spent on catching up.
-HASH_STEP = 2 << 20
+HASH_STEP = 8 << 20
 #: Bytes after which the disk is asked to take what has come, while more comes: the fsync of a
 #: commit then has little left to wait for.
 FLUSH_STEP = 64 << 20

@@ -14,6 +14,7 @@ import os
 import secrets
 import select
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,8 @@ _MODE = 0o600
 _LINE = b"%d %d\n"
 #: How long (milliseconds) a thread waits on a socket before it is given back.
 PATIENCE = 10
+#: How long (seconds) a hop goes on while bytes come: followers see them after each.
+LAP = 0.02
 #: One buffer a thread, for what comes from sockets.
 _local = threading.local()
 
@@ -106,31 +109,42 @@ class Spool:
         Returns when nothing comes for a moment: 0 if nothing came at all. The hash is left behind,
         to follow on another core. Raises ConnectionError, and EOFError when the socket has ended.
         """
-        view, ready, at = _buffer(), select.poll(), offset
+        view, ready = _buffer(), select.poll()
         ready.register(sock, select.POLLIN)
+        at = noted = offset
+        until = time.monotonic() + LAP
         try:
-            while at < offset + limit:
-                try:
-                    count = os.readv(sock, [view[: min(len(view), offset + limit - at)]])
-                except BlockingIOError:
-                    if ready.poll(PATIENCE):
-                        continue
-                    break
-                except ConnectionError:
-                    if at == offset:
-                        raise
-                    break  # what came counts; the next hop meets the error again
-                if not count and at == offset:
-                    raise EOFError("the connection ended")
+            while at < offset + limit and (time.monotonic() < until or at == offset):
+                count = self._read_some(sock, view[: min(len(view), offset + limit - at)], ready)
                 if not count:
                     break
                 with os_errors(str(self.path)):
                     at = self._write_all(at, [view[:count]])
+                    if at - noted >= READ_BACK:
+                        self._note(noted, at)
+                        noted = at
+        except (ConnectionError, EOFError):
+            if at == offset:
+                raise  # else what came counts, and the next hop meets the error again
         finally:
-            if at > offset:
+            if at > noted:
                 with os_errors(str(self.path)):
-                    self._note(offset, at)
+                    self._note(noted, at)
         return at - offset
+
+    def _read_some(self, sock: int, view: memoryview, ready: select.poll) -> int:
+        """What comes on a socket now or in a moment, 0 for nothing. Raises EOFError at its end."""
+        for _ in range(2):
+            try:
+                count = os.readv(sock, [view])
+            except BlockingIOError:
+                if not ready.poll(PATIENCE):
+                    return 0
+                continue
+            if not count:
+                raise EOFError("the connection ended")
+            return count
+        return 0
 
     def _write_all(self, offset: int, pieces: Sequence[bytes | memoryview]) -> int:
         views = [memoryview(piece) for piece in pieces if piece]

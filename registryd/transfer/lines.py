@@ -17,8 +17,9 @@ from collections.abc import Callable
 from cache.ingest import Ingest
 from registryd.ports import Line, TransportError
 
-#: Bytes a hop takes at most: followers see what came after each, and a killed process loses less.
-HOP = 4 << 20
+#: Bytes a hop takes at most; the first ones are smaller, so that followers have something early.
+HOP = 8 << 20
+FIRST_HOP = 256 << 10
 
 
 async def receive(
@@ -33,9 +34,10 @@ async def receive(
             came(len(line.head))
             await ingest.write(at, [line.head])
         at += len(line.head)
-        stop = at + line.count
+        begin, stop = at, at + line.count
         while at < stop:
-            count = await _hop(ingest, line.fd, at, min(HOP, stop - at), source)
+            step = min(HOP, max(FIRST_HOP, at - begin), stop - at)
+            count = await _hop(ingest, line.fd, at, step, source)
             if count:
                 at += count
                 came(count)
