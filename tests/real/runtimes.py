@@ -94,8 +94,12 @@ def plain_environ(home: Path) -> dict[str, str]:
     (policy.parent / "registries.d" / "default.yaml").write_text(
         f"default-docker:\n  sigstore: file://{home}/signatures\n"
     )
+    # Locks in files of this home: those in shared memory belong to whoever came first.
+    engine = policy.parent / "containers.conf"
+    engine.write_text('[engine]\nlock_type = "file"\n')
     kept = ("PATH", "LD_LIBRARY_PATH")
     return {
+        "CONTAINERS_CONF": str(engine),
         **{name: os.environ[name] for name in kept if name in os.environ},
         "HOME": str(home),
         "XDG_RUNTIME_DIR": str(home),

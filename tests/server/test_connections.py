@@ -99,6 +99,7 @@ async def test_a_held_file_that_became_shorter_is_refused(
     await fetch(stranger, path)
     blob = node.node.store.find(DIGEST)
     assert blob is not None
+    blob.path.chmod(0o644)
     os.truncate(blob.path, 300 * KIB)
     status, body = await fetch(stranger, path)
 
@@ -118,6 +119,7 @@ async def test_a_held_file_that_becomes_shorter_cuts_the_connection(
     assert blob is not None
     wire.send("GET", path)
     await wire.head()
+    blob.path.chmod(0o644)
     os.truncate(blob.path, 100 * KIB)
     came = await wire.rest()
 

@@ -131,6 +131,7 @@ async def test_a_file_that_became_shorter_is_an_error(
     blob = store.find(Digest.of(LAYER))
     assert blob is not None
     path: Path = blob.path
+    path.chmod(0o644)
     os.truncate(path, READ)
 
     with pytest.raises(SizeMismatch):
