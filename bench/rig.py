@@ -139,6 +139,18 @@ class Rig:
         self.stack.enter_context(running(argv, port, self.folder / "registry.log"))
         return port
 
+    def warm(self, size: int) -> None:
+        """Touch and free so many bytes of page cache.
+
+        A virtual machine gets memory that it has not used for a while slowly, memory just freed
+        quickly: whoever came after a contender that frees much would win by it.
+        """
+        file = self.folder / "warm"
+        with file.open("wb") as out:
+            for _ in range(size // MIB):
+                out.write(bytes(MIB))
+        file.unlink()
+
     def push(self, layers: Sequence[int], name: str, seed: int = 1) -> str:
         """Put an image into a registry (``host:port/name:tag``); gives its digest."""
         layout = self.folder / f"layout-{seed}"
@@ -246,10 +258,14 @@ def run_timed(*argv: str | Path) -> float:
     )
 
 
-def rounds(series: Sequence[Series], count: int) -> None:
-    """Let the contenders run in turn, ``count`` times after one round that is not counted."""
+def rounds(series: Sequence[Series], count: int, before: Callable[[], None] = lambda: None) -> None:
+    """Let the contenders run in turn, ``count`` times after one round that is not counted.
+
+    ``before`` makes the machine alike for each of them.
+    """
     for number in range(count + 1):
         for entry in series:
+            before()
             os.sync()  # nobody waits for what the one before has left to the disk
             took = entry.act()
             if number:
