@@ -11,11 +11,13 @@ Invariants:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cache.content import Digest
 from cache.errors import Fault, NameNotFound
 from cache.index import Name
 from cache.store import BlobStore
@@ -40,6 +42,9 @@ from registryd.transfer.report import Report
 #: A result that is bytes: content, media type, its digest, the digest of its manifest.
 Raw = tuple[bytes, str, str, str]
 Result = dict[str, object]
+#: Blobs with their sizes in bytes; an image's digest with those reachable from it.
+Sizes = Mapping[Digest, int]
+Closure = tuple[Digest, Sizes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +98,13 @@ class Operations:
 
     async def images(self, *, principal: str = "") -> Result:
         """The images that the caller may see."""
-        shares = await self._shares()
-        shown = await self._visible(principal)
-        return {"images": [await self._image(name, shares[name.name]) for name in shown]}
+        closures = await self._closures()
+        shares = _shares(closures)
+        shown = [
+            await self._image(name, shares[name.name], closures[name.name][1])
+            for name in await self._visible(principal)
+        ]
+        return {"images": shown}
 
     async def _visible(self, principal: str) -> list[Name]:
         names = [name for name in await self._store.names() if name.complete]
@@ -108,26 +117,16 @@ class Operations:
             or await self._store.granted(name.repository, (EVERYBODY, principal))
         ]
 
-    async def _shares(self) -> dict[str, tuple[int, int]]:
-        """By name: bytes of all that it needs and has, and of what no other image has."""
-        names = [name for name in await self._store.names() if name.complete]
-        closures = {n.name: await self._store.closure(n.descriptor.digest) for n in names}
-        images = {name.descriptor.digest: closures[name.name] for name in names}
-        users: dict[object, int] = {}
-        for closure in images.values():
-            for digest in closure:
-                users[digest] = users.get(digest, 0) + 1
+    async def _closures(self) -> dict[str, Closure]:
+        """By name of an image: its digest, and all that it needs and has, with sizes in bytes."""
         return {
-            name: (
-                sum(closure.values()),
-                sum(size for digest, size in closure.items() if users[digest] == 1),
-            )
-            for name, closure in closures.items()
+            name.name: (name.descriptor.digest, await self._store.closure(name.descriptor.digest))
+            for name in await self._store.names()
+            if name.complete
         }
 
-    async def _image(self, name: Name, share: tuple[int, int]) -> Result:
+    async def _image(self, name: Name, share: tuple[int, int], closure: Sizes) -> Result:
         document = await self._node.library.held(name.descriptor.digest, use=False)
-        closure = await self._store.closure(name.descriptor.digest)
         reference = Reference.parse(name.name, default_tag=None)
         used = await self._store.last_used(closure)
         return {
@@ -147,11 +146,10 @@ class Operations:
         """The platforms that are here, of all that the image has."""
         if isinstance(document, Manifest):
             return await self._own_platform(document)
-        if not isinstance(document, Index):
-            return []
+        entries = document.entries if isinstance(document, Index) else ()
         return [
             str(entry.platform)
-            for entry in document.entries
+            for entry in entries
             if entry.platform
             and entry.platform.known
             and await self._store.is_complete(entry.descriptor)
@@ -168,7 +166,8 @@ class Operations:
 
     async def df(self, *, principal: str = "") -> Result:
         """Where the room goes."""
-        shares = await self._shares()
+        closures = await self._closures()
+        shares = _shares(closures)
         images = [
             {
                 "reference": name.name,
@@ -179,8 +178,7 @@ class Operations:
             for name in await self._visible(principal)
         ]
         unreferenced = sum((await self._store.unreferenced()).values())
-        own = {name.descriptor.digest: shares[name.name][1] for name in await self._store.names()
-               if name.complete}  # fmt: skip
+        own = {digest: shares[name][1] for name, (digest, _) in closures.items()}
         return {
             "root": str(self._store.root),
             "blobs": len(self._store),
@@ -388,3 +386,15 @@ class Operations:
     ) -> Remote | None:
         caller = Caller(principal, login) if principal or login else OWNER
         return await self._node.access.admit(caller, reference)
+
+
+def _shares(closures: Mapping[str, Closure]) -> dict[str, tuple[int, int]]:
+    """By name: bytes of all that it needs and has, and of what no other image has."""
+    users = Counter(digest for closure in dict(closures.values()).values() for digest in closure)
+    return {
+        name: (
+            sum(closure.values()),
+            sum(size for digest, size in closure.items() if users[digest] == 1),
+        )
+        for name, (_, closure) in closures.items()
+    }

@@ -8,8 +8,9 @@ import pytest
 
 from cache.content import Digest
 from cache.errors import NameNotFound
-from registryd.oci.errors import ManifestUnknown, UsageError
+from registryd.oci.errors import ManifestUnknown, Unauthorized, UsageError
 from registryd.operations import Operations
+from registryd.secrets import Login, Secret
 from tests.fakes.endpoints import Sample, image, index
 from tests.fakes.node import RunningNode, plain, running_node
 from tests.fakes.registry import FakeRegistry
@@ -171,3 +172,21 @@ async def test_listing_is_no_use(
     first = (await images(verbs))[name]["last_used"]
 
     assert first == (await images(verbs))[name]["last_used"]
+
+
+async def test_nobody_writes_in_the_node_s_name(upstream: FakeRegistry, tmp_path: Path) -> None:
+    """What the node logs in with is for reading: a caller who pushes needs a login of their own."""
+    upstream.users = {"node": "secret"}
+    (password := tmp_path / "password").write_text("secret")
+    settings = {"username": "node", "password_file": password}
+    async with running_node(tmp_path, registries=plain(upstream, **settings)) as running:
+        verbs, name = Operations(running.node), offer(upstream, image(ONE))
+        await verbs.pull(name, principal="uid:1000")
+        copy = f"{upstream.name}/copy/app:1"
+        with pytest.raises(Unauthorized):
+            await verbs.push(name, copy, principal="uid:1000")
+        refused = "copy/app" in upstream.repositories
+        login = Login("node", Secret("secret"))
+        await verbs.push(name, copy, principal="uid:1000", login=login)
+
+    assert (False, True) == (refused, "copy/app" in upstream.repositories)

@@ -107,12 +107,16 @@ def _daemon(path: Path) -> Backend:
     return daemon
 
 
-def _running_daemon(context: Context) -> Backend | None:
-    """The user's own daemon, or the machine's, if one answers."""
+def usual_sockets(context: Context) -> tuple[Path, Path]:
+    """Where a daemon answers that nobody has named: the user's own first, then the machine's."""
     from registryd.config import system_places, user_places
 
-    own = user_places(context.environ, context.home).socket
-    for path in (own, system_places().socket):
+    return user_places(context.environ, context.home).socket, system_places().socket
+
+
+def _running_daemon(context: Context) -> Backend | None:
+    """The user's own daemon, or the machine's, if one answers."""
+    for path in usual_sockets(context):
         try:
             return _daemon(path)
         except DaemonUnreachable:

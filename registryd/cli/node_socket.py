@@ -14,10 +14,10 @@ from typing import Any
 
 from typing_extensions import override
 
+from registryd.cli.backend import usual_sockets
 from registryd.cli.command import Context
 from registryd.cli.errors import DaemonRefused, DaemonUnreachable
 from registryd.cli.socket_client import SocketBackend
-from registryd.config import system_places, user_places
 
 #: A daemon on this machine answers small questions at once.
 LIMIT = 10.0
@@ -46,8 +46,7 @@ def running(context: Context) -> Running | None:
     named = context.options.socket or context.environ.get("REGISTRYD_SOCKET")
     if named:
         return _asked(Path(named).absolute())
-    own = user_places(context.environ, context.home).socket
-    for path in (own, system_places().socket):
+    for path in usual_sockets(context):
         try:
             return _asked(path)
         except DaemonUnreachable:
