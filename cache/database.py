@@ -8,9 +8,10 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.errors import DiskFull, StoreUnusable
@@ -58,6 +59,13 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
+    # It holds secrets of this cache: its owner's alone, whatever the folder allows.
+    with suppress(OSError):  # what is wrong with the file is SQLite's to say
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
     # The store calls from one thread at a time, which need not be the one that opened.
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,6 +19,13 @@ def hop(
 ) -> asyncio.Future[T]:
     """Let a worker thread do this; the future gives what it gives."""
     return asyncio.get_running_loop().run_in_executor(workers, lambda: act(*args, **kwargs))
+
+
+class RowHop(Protocol):
+    """Runs an act in the index's thread; what SQLite raises ends there as an error of ours."""
+
+    def __call__(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """The act's result. Raises StoreUnusable and DiskFull."""
 
 
 async def taken(making: asyncio.Future[T], undo: Callable[[T], object]) -> T:

@@ -1,4 +1,4 @@
-"""The index of a store in SQLite: blobs, links, names, members, grants, leases, last use.
+"""The index of a store in SQLite: blobs, links, names, members, leases, last use.
 
 Everything here blocks and runs in the store's one index thread. Invariants:
 - each public method is one transaction: it happened, or it did not;
@@ -19,12 +19,11 @@ from typing import Literal
 from cache.content import Descriptor, Digest
 from cache.database import is_full, open_database, transaction
 from cache.files import Files
+from cache.grants import GrantRows
 from cache.layout import DATABASE
 from cache.repositories import RepositoryRows
 
 Rule = Literal["all", "any"]
-#: How long (seconds) a grant is remembered after it ran out, should its registry be away then.
-GRANT_KEPT = 30 * 86400.0
 
 #: Everything reachable from the digests in the table ``roots``, themselves included.
 _CLOSURE = """
@@ -66,6 +65,7 @@ class Index:
     def __init__(self, path: Path) -> None:
         self._db, self.fresh = open_database(path)
         self.repositories = RepositoryRows(self._db)
+        self.grants = GrantRows(self._db)
 
     @classmethod
     def take(cls, files: Files) -> Index:
@@ -100,12 +100,12 @@ class Index:
                 [(d, size, now, now) for d, size in there.items() if known.get(d) != size],
             )
             self._db.execute("DELETE FROM leases WHERE expires <= ?", (now,))
-            self._db.execute("DELETE FROM grants WHERE expires <= ?", (now - GRANT_KEPT,))
             changed = [n for n in self.names() if n.complete != self.is_complete(n.descriptor)]
             self._db.executemany(
                 "UPDATE names SET complete = ? WHERE name = ?",
                 [(not n.complete, n.name) for n in changed],
             )
+        self.grants.sweep(now)
 
     def add_blob(
         self,
@@ -351,24 +351,6 @@ class Index:
             self._db.executemany("DELETE FROM blobs WHERE digest = ?", rows)
             self._db.executemany("DELETE FROM links WHERE parent = ?", rows)
             self._db.executemany("DELETE FROM members WHERE digest = ?", rows)
-
-    # grants
-
-    def grant(self, repository: str, principal: str, expires: float) -> None:
-        """Record that a principal was let into a repository."""
-        with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO grants VALUES (?, ?, ?)", (repository, principal, expires)
-            )
-
-    def granted(self, repository: str, principals: Sequence[str], now: float) -> bool:
-        """Whether one of these principals has a grant that has not run out."""
-        marks = ", ".join("?" * len(principals))
-        row = self._db.execute(
-            f"SELECT 1 FROM grants WHERE repository = ? AND expires > ? AND principal IN ({marks})",  # noqa: S608 (question marks)
-            (repository, now, *principals),
-        ).fetchone()
-        return row is not None
 
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._db)

@@ -9,18 +9,14 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ParamSpec, Protocol, TypeVar
 
 from cache.content import Descriptor, Digest
 from cache.database import transaction
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from cache.hops import RowHop
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +107,6 @@ class RepositoryRows:
             (str(digest), len(prefix), prefix),
         ).fetchone()
         return row is not None
-
-
-class RowHop(Protocol):
-    """Runs an act in the index's thread; what SQLite raises ends there as an error of ours."""
-
-    def __call__(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """The act's result. Raises StoreUnusable and DiskFull."""
 
 
 class Repositories:

@@ -60,6 +60,10 @@ MIGRATIONS = (
         DELETE FROM referrers WHERE repository = OLD.repository AND digest = OLD.digest;
     END;
     """,
+    """
+    -- random bytes by which this cache signs and salts; losing them ends sessions, nothing else
+    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 

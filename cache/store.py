@@ -26,6 +26,7 @@ from cache.content import Descriptor, Digest, verify
 from cache.database import sql_errors
 from cache.errors import BlobNotFound, DiskFull, NameNotFound, SizeMismatch, StoreUnusable
 from cache.files import Blob, Files
+from cache.grants import Grants
 from cache.hops import Acts, hop, taken
 from cache.index import Index, Links, Name
 from cache.ingest import Ingest
@@ -64,6 +65,7 @@ class BlobStore:
         self._passages = Passages()
         self._acts = Acts()
         self.repositories = Repositories(index.repositories, self._db)
+        self.grants = Grants(index.grants, self._db, clock)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
         #: manifests can put those names back (and then ``index.json`` is written anew).
         self.lost_names: list[tuple[str, Descriptor]] = []
@@ -315,7 +317,7 @@ class BlobStore:
         await self._write_touches()
         return await self._db(self._index.last_used, list(digests))
 
-    # leases, collection, grants
+    # leases, collection
 
     @asynccontextmanager
     async def lease(self, ttl: float = LEASE_TTL) -> AsyncIterator[Lease]:
@@ -351,17 +353,6 @@ class BlobStore:
         if gone:
             await self._listing.publish()
         return gone
-
-    async def grant(self, repository: str, principal: str, ttl: float) -> None:
-        """Record that a principal was let into a repository, for ``ttl`` seconds."""
-        await self._db(self._index.grant, repository, principal, self._clock() + ttl)
-
-    async def granted(
-        self, repository: str, principals: Sequence[str], *, expired: bool = False
-    ) -> bool:
-        """Whether one of these principals has a grant; with ``expired`` also one that ran out."""
-        since = 0.0 if expired else self._clock()
-        return await self._db(self._index.granted, repository, principals, since)
 
     # upkeep
 

@@ -70,7 +70,7 @@ class Access:
         remote = self._remotes.remote(reference.registry, caller.login)
         if not caller.principal:
             return remote
-        if await self._store.granted(reference.name, (EVERYBODY, caller.principal)):
+        if await self._store.grants.covers(reference.name, (EVERYBODY, caller.principal)):
             return remote
         try:
             await (probe(remote) if probe else remote.resolve(reference))
@@ -80,12 +80,12 @@ class Access:
             _log.warning("registry is away, giving what was public: ref=%s", reference)
             return remote
         principal = caller.principal if caller.login else EVERYBODY
-        await self._store.grant(reference.name, principal, self._ttl)
+        await self._store.grants.add(reference.name, principal, self._ttl)
         return remote
 
     async def _was_open(self, reference: Reference) -> bool:
         # Only what everybody could read: a private grant ends when it ends.
-        return await self._store.granted(reference.name, (EVERYBODY,), expired=True)
+        return await self._store.grants.covers(reference.name, (EVERYBODY,), expired=True)
 
     async def open_to_all(self, remote: Remote | None, reference: Reference) -> None:
         """Find out whether all may read what the owner has pulled without a login of their own.
@@ -94,8 +94,8 @@ class Access:
         """
         if remote is None or not self._shared:
             return
-        if await self._store.granted(reference.name, (EVERYBODY,)):
+        if await self._store.grants.covers(reference.name, (EVERYBODY,)):
             return
         with suppress(Fault):
             await remote.resolve(reference)
-            await self._store.grant(reference.name, EVERYBODY, self._ttl)
+            await self._store.grants.add(reference.name, EVERYBODY, self._ttl)

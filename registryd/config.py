@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from cache.content import Digest
 from registryd.oci.errors import ConfigInvalid
 from registryd.tables import (
     KeyWrong,
@@ -67,6 +68,7 @@ _PORT = r"(?::(?P<port>[0-9]{1,5}))?"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\]){_PORT}")
 _ADDRESS = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _LARGEST_PORT = 65535
+_TAG_PATTERN = re.compile(r"[a-z0-9*][a-z0-9*._/-]*(?::[A-Za-z0-9*_][A-Za-z0-9*._-]{0,127})?")
 
 
 def registry_name(name: str) -> str:
@@ -89,19 +91,44 @@ def _pattern(words: str) -> str:
 
 
 def _address(address: str) -> str:
-    """HOST:PORT on this machine; the daemon speaks plain HTTP and knows no strangers."""
+    """HOST:PORT, where HOST is an IP address or ``localhost``."""
     match = _ADDRESS.fullmatch(address)
     if match is None or int(match["port"]) > _LARGEST_PORT:
         raise ConfigInvalid(f'{shown(address)} is not an address (write "127.0.0.1:5050")')
     host = match["six"] or match["host"]
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        allowed = "use 127.0.0.1, [::1] or localhost"
-        raise ConfigInvalid(f"{shown(address)} is not an address of this machine alone ({allowed})")
+    if host != "localhost" and _ip(host) is None:
+        allowed = "write 127.0.0.1, [::1] or localhost"
+        raise ConfigInvalid(f"{shown(address)} is not an address of this machine ({allowed})")
     return address
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _pinned(digest: str) -> str:
+    """A digest in its text form."""
+    return str(Digest.parse(digest))
+
+
+def _tag_pattern(words: str) -> str:
+    """``REPOSITORY:TAG``, both with ``*`` for any text; no ``:`` means any tag."""
+    if not _TAG_PATTERN.fullmatch(words):
+        form = 'write "REPOSITORY:TAG" without the registry, "*" for any text'
+        raise ConfigInvalid(f"{shown(words)} is not a pattern of tags ({form})")
+    return words
+
+
+def _tag_name(words: str) -> str:
+    """``REPOSITORY:TAG`` of one registry."""
+    if "*" in _tag_pattern(words) or ":" not in words:
+        raise ConfigInvalid(
+            f'{shown(words)} does not name one tag (write "REPOSITORY:TAG" without the registry)'
+        )
+    return words
 
 
 def _endpoint(url: str) -> str:
@@ -124,10 +151,35 @@ def _endpoint(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """One TCP address to answer on, and the registry that a path without a host means there."""
+    """One TCP address to answer on, and the registry that a path without a host means there.
+
+    With ``tls_cert`` it speaks TLS; with ``client_ca`` it answers only who shows a certificate of
+    that authority. Raises ConfigInvalid for an address that strangers could reach.
+    """
 
     address: Annotated[str, text(_address)]
     default_registry: Annotated[str, text(registry_name)] = "docker.io"
+    tls_cert: Annotated[Path | None, absolute_or_none] = None
+    tls_key: Annotated[Path | None, absolute_or_none] = None
+    client_ca: Annotated[Path | None, absolute_or_none] = None
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigInvalid("tls_cert and tls_key belong together: set both or neither")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ConfigInvalid("client_ca needs tls_cert and tls_key")
+        if not self.loopback and self.client_ca is None:
+            raise ConfigInvalid(
+                f"{shown(self.address)} is not an address of this machine alone (use 127.0.0.1,"
+                " [::1] or localhost, or set tls_cert, tls_key and client_ca)"
+            )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        address = _ip(host)
+        return host == "localhost" if address is None else address.is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +214,16 @@ class RegistryConfig:
     client_key: Annotated[Path | None, absolute_or_none] = None
     username: Annotated[str, text()] = ""
     password_file: Annotated[Path | None, absolute_or_none] = None
+    share_login: Annotated[bool, flag] = False
     tag_ttl: Annotated[float, duration(0, 365 * DAY)] = 300.0
+    missing_tags: Annotated[str, one_of("refuse", "serve")] = "refuse"
+    offline: Annotated[bool, flag] = False
+    tags: Annotated[Mapping[str, float], table_of(_tag_pattern, duration(0, 365 * DAY))] = field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+    pins: Annotated[Mapping[str, str], table_of(_tag_name, text(_pinned))] = field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
     max_connections: Annotated[int, whole(1, 1024)] = 16
 
     def __post_init__(self) -> None:

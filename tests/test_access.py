@@ -183,7 +183,7 @@ async def test_a_command_s_own_node_opens_nothing(store: BlobStore, door: Door) 
     private = Access(store, cast(Remotes, door), ttl=TTL, shared=False)
     await private.open_to_all(cast(Remote, _Knocking(door, None)), NAME)
 
-    assert not await store.granted(NAME.name, ("*",))
+    assert not await store.grants.covers(NAME.name, ("*",))
 
 
 async def test_what_was_public_stays_so_while_its_registry_is_away(

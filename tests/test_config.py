@@ -170,7 +170,7 @@ BAD = [
     ),
     (
         '[[daemon.listen]]\naddress = "0.0.0.0:5050"',
-        'daemon.listen[0].address: "0.0.0.0:5050" is not an address of this machine alone',
+        'daemon.listen[0]: "0.0.0.0:5050" is not an address of this machine alone',
     ),
     (
         '[[daemon.listen]]\naddress = "registry.example.com:5050"',

@@ -39,7 +39,7 @@ Stream = Callable[[Operations, Arguments, Report], Awaitable[None]]
 def add_routes(app: web.Application) -> None:
     """Put the control API's routes into an application."""
     get, post = app.router.add_get, app.router.add_post
-    get("/api/v1/status", _json(lambda o, a: o.status()))
+    get("/api/v1/status", _json(lambda o, a: o.status(principal=a["principal"])))
     get("/api/v1/images", _json(lambda o, a: o.images(principal=a["principal"])))
     get("/api/v1/cache/df", _json(lambda o, a: o.df(principal=a["principal"])))
     get("/api/v1/digest", _json(lambda o, a: o.digest(a.pop("reference"), **a), "reference"))

@@ -8,7 +8,7 @@ import pytest
 from cache.errors import (
     BlobNotFound,
 )
-from cache.index import GRANT_KEPT
+from cache.grants import KEPT as GRANT_KEPT
 from cache.store import BlobStore
 from tests.cache.samples import entries, layer
 from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, image
@@ -21,7 +21,7 @@ async def test_a_restart_remembers_everything(root):
     async with BlobStore.open(root) as store:
         root_descriptor, layers = await image(store, "a", "b")
         await store.add_member(REPOSITORY, root_descriptor.digest)
-        await store.grant(REPOSITORY, "me", 1000)
+        await store.grants.add(REPOSITORY, "me", 1000)
     async with BlobStore.open(root) as store:
         assert 3 == len(store)
         assert root_descriptor == (await store.resolve(NAME)).descriptor
@@ -29,7 +29,7 @@ async def test_a_restart_remembers_everything(root):
             await store.children(root_descriptor.digest), key=str
         )
         assert await store.is_member(REPOSITORY, root_descriptor.digest)
-        assert await store.granted(REPOSITORY, ["me"])
+        assert await store.grants.covers(REPOSITORY, ["me"])
         assert [] == store.lost_names
     assert {NAME: str(root_descriptor.digest)} == entries(root)
 
@@ -39,8 +39,8 @@ async def test_a_restart_forgets_what_has_expired(root, clock):
     async with BlobStore.open(root, clock=clock) as store:
         await store.hold("killed", [DIGEST], 10)
         await store.hold("alive", [DIGEST], 2 * GRANT_KEPT)
-        await store.grant("a", "old", 10)
-        await store.grant("a", "new", 1000)
+        await store.grants.add("a", "old", 10)
+        await store.grants.add("a", "new", 1000)
     clock.now += GRANT_KEPT + 20
     async with BlobStore.open(root, clock=clock) as store:
         rows = await store._db(

@@ -38,18 +38,18 @@ async def gated(root):
 
 async def test_grants_end_by_the_clock(store, clock):
     """Granted for so many seconds, to one of the principals, for one repository."""
-    await store.grant("a", "me", 10)
+    await store.grants.add("a", "me", 10)
 
-    assert await store.granted("a", ["you", "me"])
-    assert not await store.granted("a", ["you"])
-    assert not await store.granted("a", [])
-    assert not await store.granted("b", ["me"])
+    assert await store.grants.covers("a", ["you", "me"])
+    assert not await store.grants.covers("a", ["you"])
+    assert not await store.grants.covers("a", [])
+    assert not await store.grants.covers("b", ["me"])
 
     clock.now += 10
-    assert not await store.granted("a", ["me"])
+    assert not await store.grants.covers("a", ["me"])
 
-    await store.grant("a", "me", 10)
-    assert await store.granted("a", ["me"])
+    await store.grants.add("a", "me", 10)
+    assert await store.grants.covers("a", ["me"])
 
 
 async def test_a_lease_ends_by_the_clock(store, clock):

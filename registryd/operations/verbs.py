@@ -11,183 +11,30 @@ Invariants:
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
-from cache.content import Digest
-from cache.errors import Fault, NameNotFound
-from cache.index import Name
-from cache.store import BlobStore
-from registryd import __version__
-from registryd.access import EVERYBODY, OWNER, Access, Caller
+from cache.errors import NameNotFound
+from registryd.access import OWNER, Caller
 from registryd.oci.errors import Denied, UsageError
-from registryd.oci.image_config import CONFIG_LIMIT, parse_config
+from registryd.oci.image_config import CONFIG_LIMIT
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
-from registryd.ports import Remote, Remotes, Sink
+from registryd.operations.holdings import Holdings
+from registryd.operations.node import Raw, Result
+from registryd.ports import Remote, Sink
 from registryd.secrets import NOBODY, Login
 from registryd.transfer import report as events
 from registryd.transfer.cached import CachedSink, CachedSource
 from registryd.transfer.copy import copy_image
 from registryd.transfer.endpoints import RegistrySink
-from registryd.transfer.flight import Flights
-from registryd.transfer.library import LOCALHOST, Library
+from registryd.transfer.library import LOCALHOST
 from registryd.transfer.pull import Request, pull
 from registryd.transfer.report import Report
 
-#: A result that is bytes: content, media type, its digest, the digest of its manifest.
-Raw = tuple[bytes, str, str, str]
-Result = dict[str, object]
-#: Blobs with their sizes in bytes; an image's digest with those reachable from it.
-Sizes = Mapping[Digest, int]
-Closure = tuple[Digest, Sizes]
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """The parts that operations work with; made by ``services``."""
-
-    store: BlobStore
-    flights: Flights
-    library: Library
-    access: Access
-    remotes: Remotes
-    host: Platform
-    jobs: int
-    pid: int
-    started: float
-    listeners: Sequence[str] = ()
-
-
-class Operations:
+class Operations(Holdings):
     """The verbs. Every method raises Faults only."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._store = node.store
-
-    # what is here
-
-    async def status(self) -> Result:
-        """How the node is, and what is on its way to it."""
-        node = self._node
-        flights = [
-            {
-                "digest": str(flight.want.digest),
-                "offset": flight.received,
-                "total": flight.want.size,
-                "source": flight.source,
-            }
-            for flight in node.flights.under_way()
-        ]
-        return {
-            "version": __version__,
-            "pid": node.pid,
-            "root": str(self._store.root),
-            "uptime_seconds": round(time.monotonic() - node.started, 1),
-            "listeners": list(node.listeners),
-            "blobs": len(self._store),
-            "size": self._store.size,
-            "images": sum(name.complete for name in await self._store.names()),
-            "flights": flights,
-        }
-
-    async def images(self, *, principal: str = "") -> Result:
-        """The images that the caller may see."""
-        closures = await self._closures()
-        shares = _shares(closures)
-        shown = [
-            await self._image(name, shares[name.name], closures[name.name][1])
-            for name in await self._visible(principal)
-        ]
-        return {"images": shown}
-
-    async def _visible(self, principal: str) -> list[Name]:
-        names = [name for name in await self._store.names() if name.complete]
-        if not principal:
-            return names
-        return [
-            name
-            for name in names
-            if name.repository.startswith(f"{LOCALHOST}/")
-            or await self._store.granted(name.repository, (EVERYBODY, principal))
-        ]
-
-    async def _closures(self) -> dict[str, Closure]:
-        """By name of an image: its digest, and all that it needs and has, with sizes in bytes."""
-        return {
-            name.name: (name.descriptor.digest, await self._store.closure(name.descriptor.digest))
-            for name in await self._store.names()
-            if name.complete
-        }
-
-    async def _image(self, name: Name, share: tuple[int, int], closure: Sizes) -> Result:
-        document = await self._node.library.held(name.descriptor.digest, use=False)
-        reference = Reference.parse(name.name, default_tag=None)
-        used = await self._store.last_used(closure)
-        return {
-            "name": name.repository,
-            "tag": reference.tag or "",
-            "reference": name.name,
-            "digest": str(name.descriptor.digest),
-            "media_type": name.descriptor.media_type,
-            "platforms": await self._platforms(document),
-            "size": share[0],
-            "own_size": share[1],
-            "last_used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
-            "pinned": False,
-        }
-
-    async def _platforms(self, document: Document) -> list[str]:
-        """The platforms that are here, of all that the image has."""
-        if isinstance(document, Manifest):
-            return await self._own_platform(document)
-        entries = document.entries if isinstance(document, Index) else ()
-        return [
-            str(entry.platform)
-            for entry in entries
-            if entry.platform
-            and entry.platform.known
-            and await self._store.is_complete(entry.descriptor)
-        ]
-
-    async def _own_platform(self, document: Manifest) -> list[str]:
-        """What the configuration of an image says it is for; artifacts say nothing."""
-        with suppress(Fault):
-            config = document.config.digest
-            raw = await self._store.read(config, limit=CONFIG_LIMIT, use=False)
-            platform = parse_config(raw).platform
-            return [str(platform)] if platform.known else []
-        return []
-
-    async def df(self, *, principal: str = "") -> Result:
-        """Where the room goes."""
-        closures = await self._closures()
-        shares = _shares(closures)
-        images = [
-            {
-                "reference": name.name,
-                "size": shares[name.name][0],
-                "own_size": shares[name.name][1],
-                "shared_size": shares[name.name][0] - shares[name.name][1],
-            }
-            for name in await self._visible(principal)
-        ]
-        unreferenced = sum((await self._store.unreferenced()).values())
-        own = {digest: shares[name][1] for name, (digest, _) in closures.items()}
-        return {
-            "root": str(self._store.root),
-            "blobs": len(self._store),
-            "size": self._store.size,
-            "images": images,
-            "shared_size": self._store.size - unreferenced - sum(own.values()),
-            "unreferenced": unreferenced,
-            **await self._store.usage(),
-        }
 
     # moving images
 
@@ -386,15 +233,3 @@ class Operations:
     ) -> Remote | None:
         caller = Caller(principal, login) if principal or login else OWNER
         return await self._node.access.admit(caller, reference)
-
-
-def _shares(closures: Mapping[str, Closure]) -> dict[str, tuple[int, int]]:
-    """By name: bytes of all that it needs and has, and of what no other image has."""
-    users = Counter(digest for closure in dict(closures.values()).values() for digest in closure)
-    return {
-        name: (
-            sum(closure.values()),
-            sum(size for digest, size in closure.items() if users[digest] == 1),
-        )
-        for name, (_, closure) in closures.items()
-    }

@@ -1,0 +1,163 @@
+"""What a node holds, what is on its way to it, and where the room goes.
+
+Invariant:
+- a caller sees only the images that they were let into; the owner ("") sees all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from cache.content import Digest
+from cache.errors import Fault
+from cache.index import Name
+from registryd import __version__
+from registryd.access import EVERYBODY
+from registryd.oci.image_config import CONFIG_LIMIT, parse_config
+from registryd.oci.manifest import Document, Index, Manifest
+from registryd.oci.reference import Reference
+from registryd.operations.node import Node, Result
+from registryd.transfer.library import LOCALHOST
+
+#: Blobs with their sizes in bytes; an image's digest with those reachable from it.
+Sizes = Mapping[Digest, int]
+Closure = tuple[Digest, Sizes]
+
+
+class Holdings:
+    """What is here. Every method raises Faults only."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._store = node.store
+
+    async def status(self, *, principal: str = "") -> Result:
+        """How the node is, and what is on its way to it as far as the caller may see it."""
+        node = self._node
+        return {
+            "version": __version__,
+            "pid": node.pid,
+            "root": str(self._store.root),
+            "uptime_seconds": round(time.monotonic() - node.started, 1),
+            "listeners": list(node.listeners),
+            "blobs": len(self._store),
+            "size": self._store.size,
+            "images": sum(name.complete for name in await self._store.names()),
+            "flights": [
+                {
+                    "digest": str(flight.want.digest),
+                    "offset": flight.received,
+                    "total": flight.want.size,
+                    "source": flight.source,
+                }
+                for flight in node.flights.under_way()
+                if await self._may_see(flight.want.repository.name, principal)
+            ],
+        }
+
+    async def images(self, *, principal: str = "") -> Result:
+        """The images that the caller may see."""
+        closures = await self._closures()
+        shares = _shares(closures)
+        shown = [
+            await self._image(name, shares[name.name], closures[name.name][1])
+            for name in await self._visible(principal)
+        ]
+        return {"images": shown}
+
+    async def _visible(self, principal: str) -> list[Name]:
+        names = [name for name in await self._store.names() if name.complete]
+        return [name for name in names if await self._may_see(name.repository, principal)]
+
+    async def _may_see(self, repository: str, principal: str) -> bool:
+        if not principal or repository.startswith(f"{LOCALHOST}/"):
+            return True
+        return await self._store.grants.covers(repository, (EVERYBODY, principal))
+
+    async def _closures(self) -> dict[str, Closure]:
+        """By name of an image: its digest, and all that it needs and has, with sizes in bytes."""
+        return {
+            name.name: (name.descriptor.digest, await self._store.closure(name.descriptor.digest))
+            for name in await self._store.names()
+            if name.complete
+        }
+
+    async def _image(self, name: Name, share: tuple[int, int], closure: Sizes) -> Result:
+        document = await self._node.library.held(name.descriptor.digest, use=False)
+        reference = Reference.parse(name.name, default_tag=None)
+        used = await self._store.last_used(closure)
+        return {
+            "name": name.repository,
+            "tag": reference.tag or "",
+            "reference": name.name,
+            "digest": str(name.descriptor.digest),
+            "media_type": name.descriptor.media_type,
+            "platforms": await self._platforms(document),
+            "size": share[0],
+            "own_size": share[1],
+            "last_used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
+            "pinned": False,
+        }
+
+    async def _platforms(self, document: Document) -> list[str]:
+        """The platforms that are here, of all that the image has."""
+        if isinstance(document, Manifest):
+            return await self._own_platform(document)
+        entries = document.entries if isinstance(document, Index) else ()
+        return [
+            str(entry.platform)
+            for entry in entries
+            if entry.platform
+            and entry.platform.known
+            and await self._store.is_complete(entry.descriptor)
+        ]
+
+    async def _own_platform(self, document: Manifest) -> list[str]:
+        """What the configuration of an image says it is for; artifacts say nothing."""
+        with suppress(Fault):
+            config = document.config.digest
+            raw = await self._store.read(config, limit=CONFIG_LIMIT, use=False)
+            platform = parse_config(raw).platform
+            return [str(platform)] if platform.known else []
+        return []
+
+    async def df(self, *, principal: str = "") -> Result:
+        """Where the room goes."""
+        closures = await self._closures()
+        shares = _shares(closures)
+        images = [
+            {
+                "reference": name.name,
+                "size": shares[name.name][0],
+                "own_size": shares[name.name][1],
+                "shared_size": shares[name.name][0] - shares[name.name][1],
+            }
+            for name in await self._visible(principal)
+        ]
+        unreferenced = sum((await self._store.unreferenced()).values())
+        own = {digest: shares[name][1] for name, (digest, _) in closures.items()}
+        return {
+            "root": str(self._store.root),
+            "blobs": len(self._store),
+            "size": self._store.size,
+            "images": images,
+            "shared_size": self._store.size - unreferenced - sum(own.values()),
+            "unreferenced": unreferenced,
+            **await self._store.usage(),
+        }
+
+
+def _shares(closures: Mapping[str, Closure]) -> dict[str, tuple[int, int]]:
+    """By name: bytes of all that it needs and has, and of what no other image has."""
+    users = Counter(digest for closure in dict(closures.values()).values() for digest in closure)
+    return {
+        name: (
+            sum(closure.values()),
+            sum(size for digest, size in closure.items() if users[digest] == 1),
+        )
+        for name, (_, closure) in closures.items()
+    }
