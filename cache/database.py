@@ -33,6 +33,16 @@ def sql_errors(path: Path) -> Iterator[None]:
         raise StoreUnusable(f"{path}: {error}") from error
 
 
+def keep_private(path: Path) -> None:
+    """Make the file its owner's alone, for it holds secrets; made if it is not there yet."""
+    with suppress(OSError):  # what is wrong with it is SQLite's to say
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
+
+
 def is_full(error: sqlite3.Error) -> bool:
     """Whether there was no room for a write."""
     return _reason(error) == sqlite3.SQLITE_FULL
@@ -59,13 +69,6 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
-    # It holds secrets of this cache: its owner's alone, whatever the folder allows.
-    with suppress(OSError):  # what is wrong with the file is SQLite's to say
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(fd, 0o600)
-        finally:
-            os.close(fd)
     # The store calls from one thread at a time, which need not be the one that opened.
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from cache.content import Descriptor, Digest
-from cache.database import is_full, open_database, transaction
+from cache.database import is_full, keep_private, open_database, transaction
 from cache.files import Files
 from cache.grants import GrantRows
 from cache.layout import DATABASE
@@ -75,6 +75,7 @@ class Index:
         """
         try:
             files.prepare()
+            keep_private(files.root / DATABASE)
             return cls(files.root / DATABASE)
         except BaseException:
             files.release()

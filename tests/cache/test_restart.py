@@ -90,3 +90,19 @@ async def test_a_blob_removed_under_our_feet_is_not_found(store):
     with pytest.raises(BlobNotFound):
         async with store.open_blob(DIGEST):
             pass
+
+
+async def test_the_index_is_its_owners_alone(tmp_path: Path) -> None:
+    """cache.db holds secrets: nobody else may read it, though an earlier one was readable."""
+    async with BlobStore.open(tmp_path / "root"):
+        pass
+    database = tmp_path / "root" / "cache.db"
+    database.chmod(0o644)
+
+    async with BlobStore.open(tmp_path / "root") as store:
+        secret = await store.grants.secret("salt")
+
+    assert 0o600 == database.stat().st_mode & 0o777
+    async with BlobStore.open(tmp_path / "root") as store:
+        assert secret == await store.grants.secret("salt")
+        assert secret != await store.grants.secret("other")
