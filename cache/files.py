@@ -61,11 +61,16 @@ def _write_file(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob in the store: size in bytes, and the file that holds exactly its bytes."""
+    """A blob in the store (whose folder is ``root``), and its size in bytes."""
 
     digest: Digest
     size: int
-    path: Path
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        """The file that holds exactly its bytes."""
+        return layout.blob_path(self.root, self.digest)
 
 
 class Files:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from cache.database import transaction
 from cache.hops import RowHop
+from cache.memo import Memo
 
 #: How long (seconds) a grant is remembered after it ran out, should its registry be away then.
 KEPT = 30 * 86400.0
@@ -98,16 +99,18 @@ class Grants:
         self._rows = rows
         self._hop = hop
         self._clock = clock
+        self._until = Memo(rows.until, hop)
 
     async def add(self, repository: str, principal: str, ttl: float) -> None:
         """Record that a principal was let into a repository, for ``ttl`` seconds."""
+        self._until.forget()
         await self._hop(self._rows.add, Grant(repository, principal, self._clock() + ttl))
 
     async def covers(
         self, repository: str, principals: Sequence[str], *, expired: bool = False
     ) -> bool:
         """Whether one of these principals has a grant; with ``expired`` also one that ran out."""
-        until = await self._hop(self._rows.until, repository, principals)
+        until = await self._until.answer(repository, tuple(principals))
         return until > (0.0 if expired else self._clock())
 
     async def all(self) -> list[Grant]:
@@ -118,6 +121,7 @@ class Grants:
         self, repository: str | None = None, principal: str | None = None
     ) -> list[Grant]:
         """Forget grants, None means any; gives what was forgotten."""
+        self._until.forget()
         return await self._hop(self._rows.revoke, repository, principal)
 
     async def secret(self, name: str) -> bytes:

@@ -4,7 +4,9 @@ Invariants:
 - bytes may arrive in any order and from several writers; the first to bring a byte wins, and a
   byte that is in the file is never written again: what was hashed and given out stays so;
 - followers see what is written at once, except the last ``HELD_BACK`` bytes, which they get only
-  after the whole has been proven: a wrong blob is never given out whole;
+  after the whole has been proven: a wrong blob is never given out whole. Who reads a part that
+  nobody can take for the whole may have them before;
+- what is kept to be resumed says where its bytes came from, for they are not proven;
 - commit proves size and digest, then publishes; a mismatch leaves nothing on disk;
 - from the beginning of a commit on nothing is written any more, and there is no second one;
 - a writer that is cancelled in the middle of a write does not lose what its thread wrote;
@@ -53,6 +55,8 @@ class Ingest:
         self.error: BaseException | None = None
         self.held = ChunkMap()
         self.followers = 0
+        #: Whether hash and disk keep up with what comes; not worth it for a part of a blob.
+        self.keeps_up = True
         self._claimed = ChunkMap()  # held, and on its way to the file
         self._writing: dict[asyncio.Future[Any], Sequence[Span]] = {}
         self._files = files
@@ -69,7 +73,18 @@ class Ingest:
     async def open(self) -> None:
         """Find what an earlier process left of this blob, or begin anew."""
         self.held = await asyncio.shield(self._hop(self._spool.open))
+        self.size = self._spool.size
         self._claimed = ChunkMap(self.held.ranges)
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Where the bytes came from, as ``note_origin`` was told, before a restart too."""
+        return frozenset(self._spool.origins)
+
+    def note_origin(self, name: str) -> None:
+        """Say where bytes come from, before they come."""
+        if name not in self._spool.origins:
+            self._spool.note_origin(name)
 
     @property
     def ended(self) -> bool:
@@ -83,6 +98,7 @@ class Ingest:
             if size < arrived:
                 raise SizeMismatch(f"{self.key}: {size} bytes announced, {arrived} are here")
             self.size = size
+            self._spool.note_size(size)
             self._tell()
         elif size != self.size:
             raise SizeMismatch(f"{self.key}: {size} bytes announced where {self.size} are expected")
@@ -134,6 +150,11 @@ class Ingest:
         receiving.add_done_callback(lambda done: self._received(done, offset))
         return asyncio.shield(receiving)
 
+    def room(self, start: int, stop: int) -> int:
+        """How far from ``start`` on, up to ``stop``, no byte is here or on its way to the file."""
+        gaps = self._claimed.missing(start, stop)
+        return gaps[0][1] if gaps and gaps[0][0] == start else start
+
     def _received(self, done: asyncio.Future[int], offset: int) -> None:
         failed = done.cancelled() or done.exception() is not None
         self._writing.pop(done)
@@ -142,7 +163,7 @@ class Ingest:
             self.held.add(offset, offset + count)
         self._claim_anew()
         if count:
-            self._progressed()
+            self._follow_up()
 
     def _written(self, done: asyncio.Future[None]) -> None:
         gaps = self._writing.pop(done)
@@ -157,12 +178,15 @@ class Ingest:
         # Nobody has the bytes that did not come, so somebody may bring them again.
         under_way = (span for spans in self._writing.values() for span in spans)
         self._claimed = ChunkMap((*self.held.ranges, *under_way))
+        self._tell()
 
     def _progressed(self) -> None:
         self._tell()
         self._follow_up()
 
     def _follow_up(self) -> None:
+        if not self.keeps_up:
+            return
         reach = self.held.reach(self._spool.hashed)
         if reach - self._spool.hashed >= HASH_STEP:
             self._chore("hash", self._spool.hash_to, reach)
@@ -266,9 +290,12 @@ class Ingest:
             await asyncio.wait(set(self._hops))
 
     @asynccontextmanager
-    async def follow(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Follower]:
+    async def follow(
+        self, start: int = 0, stop: int | None = None, *, proven: bool = True
+    ) -> AsyncIterator[Follower]:
         """Read along: gives a Follower over ``[start, stop)`` (None: to the end of the blob).
 
+        ``proven`` False: a part of the blob, whose last bytes need not wait for the proof.
         Raises IngestAborted when the ingest has been given up.
         """
         size = await self.known_size()
@@ -280,7 +307,7 @@ class Ingest:
             fd = os.dup(self._spool.fd)  # on the loop: between the test and this nothing may close
         self.followers += 1
         try:
-            yield Follower(self, fd, start, size if stop is None else min(stop, size))
+            yield Follower(self, fd, start, size if stop is None else min(stop, size), proven)
         finally:
             self.followers -= 1
             os.close(fd)
@@ -289,11 +316,14 @@ class Ingest:
         """Wait until something has happened since the caller last looked (no await between)."""
         await self._news.wait()
 
-    def available(self, start: int) -> int:
-        """How far a follower at ``start`` may read now. Raises IngestAborted."""
+    def available(self, start: int, *, proven: bool = True) -> int:
+        """How far a follower at ``start`` may read now, by the rule of ``follow``.
+
+        Raises IngestAborted.
+        """
         self._raise_if_aborted()
         size = self.size or 0
-        limit = size if self.committed else max(0, size - HELD_BACK)
+        limit = max(0, size - HELD_BACK) if proven and not self.committed else size
         return max(start, min(self.held.reach(start), limit))
 
     def _tell(self) -> None:
@@ -326,17 +356,18 @@ class Follower:
     ``fd`` stays readable after the commit renamed the file and after an abort removed it.
     """
 
-    def __init__(self, ingest: Ingest, fd: int, start: int, stop: int) -> None:
+    def __init__(self, ingest: Ingest, fd: int, start: int, stop: int, proven: bool) -> None:
         self.fd = fd
         self.start = start
         self.stop = stop
         self._ingest = ingest
+        self._proven = proven
 
     async def __aiter__(self) -> AsyncIterator[Span]:
         """Spans ``(offset, count)`` that can be read from ``fd`` now. Raises IngestAborted."""
         at = self.start
         while at < self.stop:
-            reach = min(self._ingest.available(at), self.stop)
+            reach = min(self._ingest.available(at, proven=self._proven), self.stop)
             if reach == at:
                 await self._ingest.changed()
                 continue

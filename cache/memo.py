@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
-
-from typing_extensions import TypeVarTuple, Unpack
+from typing import Final, Generic, TypeVar, TypeVarTuple
 
 from cache.hops import RowHop
 
@@ -24,15 +22,12 @@ T = TypeVar("T")
 
 #: Answers kept by a memo: at a few hundred bytes each, about a MiB.
 KEPT: Final = 4096
-_UNKNOWN: Final = object()
 
 
-class Memo(Generic[Unpack[Ts], T]):
+class Memo(Generic[*Ts, T]):
     """One question to the index, whose arguments are hashable and whose answers never change."""
 
-    def __init__(
-        self, ask: Callable[[Unpack[Ts]], T], hop: RowHop, *, kept: int = KEPT
-    ) -> None:
+    def __init__(self, ask: Callable[[*Ts], T], hop: RowHop, *, kept: int = KEPT) -> None:
         self._ask = ask
         self._hop = hop
         self._kept = kept
@@ -42,12 +37,11 @@ class Memo(Generic[Unpack[Ts], T]):
     def __len__(self) -> int:
         return len(self._answers)
 
-    async def answer(self, *question: Unpack[Ts]) -> T:
+    async def answer(self, *question: *Ts) -> T:
         """The answer, from memory where it is kept. Raises StoreUnusable."""
-        kept = self._answers.get(question, _UNKNOWN)
-        if kept is not _UNKNOWN:
+        if question in self._answers:
             self._answers.move_to_end(question)
-            return kept
+            return self._answers[question]
         changes = self._changes
         answer = await self._hop(self._ask, *question)
         if changes == self._changes:

@@ -4,6 +4,7 @@ Everything here blocks and runs in worker threads. Invariants:
 - a range enters the journal after its bytes are in the file, so a process killed at any instant
   finds at the next start at most what it really wrote (a torn last line is ignored, and what is
   not believed at the start is struck out, so that it cannot come true later);
+- before the first range of a process the journal says whose the bytes are and of how many;
 - the journal promises nothing across a power cut; the digest at commit does;
 - the hash always covers exactly the first ``hashed`` bytes of the file, whoever wrote them.
 """
@@ -29,8 +30,11 @@ READ_BACK = 1 << 20
 #: Buffers one pwritev takes (Linux IOV_MAX).
 _IOV_MAX = 1024
 _MODE = 0o600
-#: A line of the journal: start and stop of a range that is in the file.
+#: The lines of the journal: start and stop of a range that is in the file, the size of the whole,
+#: and where bytes come from.
 _LINE = b"%d %d\n"
+_SIZE = b"size %d\n"
+_ORIGIN = b"from %s\n"
 #: How long (milliseconds) a thread waits on a socket before it is given back.
 PATIENCE = 10
 #: How long (seconds) a hop goes on while bytes come: followers see them after each.
@@ -55,13 +59,19 @@ class Spool:
         self.fd = -1
         self._journal_fd = -1
         self.hashed = 0
+        self.size: int | None = None
+        self.origins: set[str] = set()
+        self._words: list[bytes] = []
         self._algorithm = algorithm
         self._hash: Hash = new_hash(algorithm)
         self._hash_lock = threading.Lock()
         self._journal_lock = threading.Lock()
 
     def open(self) -> ChunkMap:
-        """Open or create the file; gives the ranges that an earlier process left in it."""
+        """Open or create the file; gives the ranges that an earlier process left in it.
+
+        What the journal says of the whole is in ``size`` and ``origins`` then.
+        """
         with os_errors(str(self.path)):
             with suppress(FileNotFoundError):
                 self.path.chmod(_MODE)  # read-only, if the end came while it was being published
@@ -71,10 +81,27 @@ class Spool:
             except FileNotFoundError:
                 return ChunkMap()
             held = _read_journal(journal, os.fstat(self.fd).st_size)
-            believed = b"".join(_LINE % span for span in held.ranges)
+            if held.ranges:
+                size, self.origins = _read_words(journal)
+                self.size = None if size is not None and size < held.ranges[-1][1] else size
+            believed = b"".join([*self._told(), *(_LINE % span for span in held.ranges)])
             if believed != journal:
                 self._journal_path.write_bytes(believed)
             return held
+
+    def _told(self) -> list[bytes]:
+        origins = [_ORIGIN % name.encode() for name in sorted(self.origins)]
+        return origins if self.size is None else [*origins, _SIZE % self.size]
+
+    def note_size(self, size: int) -> None:
+        """Let the journal say how many bytes the whole has, once it has a range."""
+        self.size = size
+        self._words.append(_SIZE % size)
+
+    def note_origin(self, name: str) -> None:
+        """Let the journal say where bytes come from, once it has a range."""
+        self.origins.add(name)
+        self._words.append(_ORIGIN % name.encode())
 
     def write(self, parts: Sequence[tuple[int, Sequence[bytes]]], *, journal: bool = True) -> None:
         """Put bytes at their offsets; hash those too that are the next to be hashed."""
@@ -162,7 +189,12 @@ class Spool:
             if self._journal_fd < 0:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._journal_fd = os.open(self._journal_path, flags, _MODE)
-        os.write(self._journal_fd, _LINE % (start, stop))
+            words, self._words = self._words, []
+            try:
+                os.write(self._journal_fd, b"".join([*words, _LINE % (start, stop)]))
+            except OSError:
+                self._words = [*words, *self._words]
+                raise
 
     def hash_to(self, stop: int) -> None:
         """Let the hash catch up to ``stop`` by reading the file back."""
@@ -236,3 +268,16 @@ def _read_journal(journal: bytes, length: int) -> ChunkMap:
             if start < stop <= length:
                 held.add(start, stop)
     return held
+
+
+def _read_words(journal: bytes) -> tuple[int | None, set[str]]:
+    """The size of the whole and where its bytes came from, as far as a journal says it."""
+    size, origins = None, set()
+    for line in journal[: journal.rfind(b"\n") + 1].splitlines():
+        word, _, rest = line.partition(b" ")
+        with suppress(ValueError):
+            if word == b"from":
+                origins.add(rest.decode("ascii"))
+            elif word == b"size":
+                size = int(rest)
+    return size, origins

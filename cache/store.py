@@ -6,7 +6,9 @@ Invariants:
   the name goes first, then the content;
 - what changes content or names runs to its end once begun, even if its caller is cancelled;
 - no digest is published and removed at the same time: who comes second waits or is left out;
-- one process writes; every public method may be called from any task of its event loop.
+- one process writes; every public method may be called from any task of its event loop;
+- what changes names, members or media types in the index goes through ``_change``, never ``_db``:
+  it makes the memos of the hot path forget.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import asyncio
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -32,6 +35,7 @@ from cache.index import Index, Links, Name
 from cache.ingest import Ingest
 from cache.lease import LEASE_TTL, Lease
 from cache.listing import Listing
+from cache.memo import Memo
 from cache.passages import Passages
 from cache.repositories import Repositories
 from cache.spool import put_whole
@@ -64,11 +68,15 @@ class BlobStore:
         )
         self._passages = Passages()
         self._acts = Acts()
+        self._names = Memo(index.name, self._db)
+        self._members = Memo(index.is_member, self._db)
+        self._media_types = Memo(index.media_type, self._db)
         self.repositories = Repositories(index.repositories, self._db)
         self.grants = Grants(index.grants, self._db, clock)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
         #: manifests can put those names back (and then ``index.json`` is written anew).
         self.lost_names: list[tuple[str, Descriptor]] = []
+        self.removed = Counter[str]()  #: ``blobs`` and ``bytes``, since the cache was opened
 
     @classmethod
     @asynccontextmanager
@@ -122,7 +130,7 @@ class BlobStore:
         size = self._sizes.get(digest)
         if size is None:
             return None
-        return Blob(digest, size, layout.blob_path(self.root, digest))
+        return Blob(digest, size, self.root)
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -237,22 +245,22 @@ class BlobStore:
         self, digest: Digest, size: int, repository: str, links: Links | None = None
     ) -> None:
         self._sizes[digest], now = size, self._clock()
-        if await self._db(self._index.add_blob, digest, size, now, repository, links):
+        if await self._change(self._index.add_blob, digest, size, now, repository, links):
             await self._listing.publish()
 
     # membership, links, names
 
     async def add_member(self, repository: str, *digests: Digest) -> None:
         """Record that these blobs were proven to belong to a repository."""
-        await self._db(self._index.add_member, repository, digests)
+        await self._change(self._index.add_member, repository, digests)
 
     async def is_member(self, repository: str, digest: Digest) -> bool:
         """Whether a blob was proven to belong to a repository ("HOST/": to any of that host)."""
-        return await self._db(self._index.is_member, repository, digest)
+        return await self._members.answer(repository, digest)
 
     async def drop_member(self, repository: str, digest: Digest) -> bool:
         """Forget that a blob belongs to a repository; whether it did."""
-        return await self._db(self._index.drop_member, repository, digest)
+        return await self._change(self._index.drop_member, repository, digest)
 
     async def children(self, parent: Digest) -> list[Descriptor]:
         """What a stored manifest points to."""
@@ -264,7 +272,7 @@ class BlobStore:
 
     async def media_type(self, digest: Digest) -> str:
         """The media type of a stored manifest ("" for other content)."""
-        return await self._db(self._index.media_type, digest)
+        return await self._media_types.answer(digest)
 
     async def is_complete(self, root: Descriptor) -> bool:
         """Whether content is here with everything that it needs."""
@@ -277,7 +285,7 @@ class BlobStore:
     async def _tag(self, name: str, repository: str, descriptor: Descriptor) -> Name:
         if descriptor.digest not in self._sizes:
             raise BlobNotFound(f"{name}: {descriptor.digest} is not in the cache")
-        setting = self._db(self._index.set_name, name, repository, descriptor, self._clock())
+        setting = self._change(self._index.set_name, name, repository, descriptor, self._clock())
         entry, before = await setting
         shown = before.descriptor if before and before.complete else None
         if shown != (descriptor if entry.complete else None):
@@ -287,11 +295,11 @@ class BlobStore:
     async def checked(self, entry: Name) -> None:
         """Record that a name was found to mean the same still (if it does by now)."""
         digest = entry.descriptor.digest
-        await self._db(self._index.check_name, entry.name, digest, self._clock())
+        await self._change(self._index.check_name, entry.name, digest, self._clock())
 
     async def resolve(self, name: str) -> Name | None:
         """What a name means here, complete or not; None when it is not known."""
-        return await self._db(self._index.name, name)
+        return await self._names.answer(name)
 
     async def names(self, repository: str | None = None) -> list[Name]:
         """All names (of one repository), sorted."""
@@ -302,7 +310,7 @@ class BlobStore:
         return await self._acts.run(self._untag(name))
 
     async def _untag(self, name: str) -> Name:
-        entry = await self._db(self._index.drop_name, name)
+        entry = await self._change(self._index.drop_name, name)
         if entry is None:
             raise NameNotFound(f"{name} is not in the cache")
         await self._listing.publish()
@@ -343,13 +351,14 @@ class BlobStore:
     async def _remove(self, digests: Sequence[Digest]) -> dict[Digest, int]:
         remove = self._files.remove_blobs
         async with self._passages.leaving(digests) as leaving:
-            gone = await self._db(self._index.collect, leaving, self._clock(), remove)
+            gone = await self._change(self._index.collect, leaving, self._clock(), remove)
             for digest in gone:
                 self._sizes.pop(digest, None)
             if gone:  # a write under way may name them still; on a full disk, room comes first
                 with suppress(DiskFull):
                     await self._listing.publish()
             await self._io(remove, gone)
+        self.removed.update(blobs=len(gone), bytes=sum(gone.values()))
         if gone:
             await self._listing.publish()
         return gone
@@ -383,3 +392,8 @@ class BlobStore:
 
     def _db(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         return hop(self._rows, sql_errors(self.root / layout.DATABASE)(act), *args, **kwargs)
+
+    def _change(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        for memo in (self._names, self._members, self._media_types):
+            memo.forget()
+        return self._db(act, *args, **kwargs)

@@ -33,13 +33,13 @@ async def begun(files, workers, digest=DIGEST, key=None):
 class Reader:
     """A follower at its own pace, which remembers what it got."""
 
-    def __init__(self, ingest, start=0, stop=None):
+    def __init__(self, ingest, start=0, stop=None, **rule):
         self.got = bytearray()
         self._news = asyncio.Event()
-        self._task = asyncio.ensure_future(self._read(ingest, start, stop))
+        self._task = asyncio.ensure_future(self._read(ingest, start, stop, rule))
 
-    async def _read(self, ingest, start, stop):
-        async with ingest.follow(start, stop) as follower:
+    async def _read(self, ingest, start, stop, rule):
+        async with ingest.follow(start, stop, **rule) as follower:
             async for offset, count in follower:
                 assert start + len(self.got) == offset
                 self.got += os.pread(follower.fd, count, offset)

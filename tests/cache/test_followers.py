@@ -63,6 +63,16 @@ async def test_a_small_blob_is_shown_only_when_proven(files, workers):
         assert b"abc" == await reader.end()
 
 
+async def test_who_reads_a_part_has_the_last_bytes_before_the_proof(ingest):
+    """A part that nobody can take for the whole is given when its bytes are here; nothing more."""
+    ingest.announce(SIZE)
+    await ingest.write(100, [CONTENT[100:]])
+
+    assert CONTENT[SHOWN - 5 :] == await Reader(ingest, SHOWN - 5, proven=False).end()
+    assert (SIZE, SHOWN) == (ingest.available(200, proven=False), ingest.available(200))
+    assert 50 == ingest.available(50, proven=False)
+
+
 async def test_followers_see_no_further_than_the_first_gap(ingest):
     """What lies behind a gap is read when the gap is filled, in order."""
     ingest.announce(SIZE)

@@ -335,3 +335,57 @@ def test_small_content_that_cannot_be_put_leaves_nothing(files: Files):
         put_whole(files, b"abc", Digest.of(b"abc", "sha512"))
 
     assert [] == arriving(files.root)
+
+
+def test_the_journal_says_whose_the_bytes_are_and_of_how_many(folder):
+    """What was said before the first range is found again, also by the process after the next."""
+    first, _ = opened(folder)
+    first.note_origin("a.test/x")
+    first.note_size(1000)
+    first.write([(0, [CONTENT[:100]])])
+    first.close()
+    second, _ = opened(folder)
+    second.note_origin("b.test/y")
+    second.write([(100, [CONTENT[100:150]])])
+    second.close()
+    with (folder / f"{KEY}.ranges").open("ab") as journal:
+        journal.write(b"from c.te")  # torn
+    third, held = opened(folder)
+    third.close()
+
+    assert ((0, 150),) == held
+    assert (1000, {"a.test/x", "b.test/y"}) == (third.size, third.origins)
+
+
+@pytest.mark.parametrize(
+    ("journal", "size"),
+    [(b"size 200\n", None), (b"size 50\n0 100\n", None), (b"size x\nfrom \xff\n0 10\n", None),
+     (b"size 100\n0 100\n", 100)],
+)  # fmt: skip
+def test_the_journal_is_not_believed_against_the_ranges(folder, journal, size):
+    """Where nothing is held nothing is known, and a size that is too small for it is none."""
+    (folder / f"{KEY}.data").write_bytes(bytes(100))
+    (folder / f"{KEY}.ranges").write_bytes(journal)
+    spool, _ = opened(folder)
+    spool.close()
+
+    assert (size, set()) == (spool.size, spool.origins)
+
+
+def test_what_could_not_be_said_is_said_with_the_next_range(folder):
+    """A journal that could not be written loses no word."""
+    spool, _ = opened(folder)
+    spool.note_size(1000)
+    spool.write([(0, [CONTENT[:10]])])
+    spool.note_origin("a.test/x")
+    journal, spool._journal_fd = spool._journal_fd, os.open(spool.path, os.O_RDONLY)
+    with pytest.raises(StoreUnusable):
+        spool.write([(10, [CONTENT[10:20]])])
+    os.close(spool._journal_fd)
+    spool._journal_fd = journal
+    spool.write([(10, [CONTENT[10:20]])])
+    spool.close()
+    after, held = opened(folder)
+    after.close()
+
+    assert (((0, 20),), {"a.test/x"}) == (held, after.origins)
