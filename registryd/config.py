@@ -20,7 +20,9 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from cache.content import Digest
-from registryd.oci.errors import ConfigInvalid
+from cache.errors import DigestInvalid
+from registryd.oci.errors import ConfigInvalid, ReferenceInvalid
+from registryd.oci.reference import check_repository, check_tag
 from registryd.tables import (
     KeyWrong,
     absolute,
@@ -111,7 +113,11 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _pinned(digest: str) -> str:
     """A digest in its text form."""
-    return str(Digest.parse(digest))
+    try:
+        return str(Digest.parse(digest))
+    except DigestInvalid as error:
+        form = 'write "sha256:" and 64 hex digits'
+        raise ConfigInvalid(f"{shown(digest)} is not a digest ({form})") from error
 
 
 def _tag_pattern(words: str) -> str:
@@ -124,10 +130,13 @@ def _tag_pattern(words: str) -> str:
 
 def _tag_name(words: str) -> str:
     """``REPOSITORY:TAG`` of one registry."""
-    if "*" in _tag_pattern(words) or ":" not in words:
-        raise ConfigInvalid(
-            f'{shown(words)} does not name one tag (write "REPOSITORY:TAG" without the registry)'
-        )
+    repository, _, tag = words.partition(":")
+    try:
+        check_repository(repository)
+        check_tag(tag)
+    except ReferenceInvalid as error:
+        form = 'write "REPOSITORY:TAG" without the registry'
+        raise ConfigInvalid(f"{shown(words)} does not name one tag ({form})") from error
     return words
 
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,10 +18,21 @@ from cache.errors import Fault
 from registryd import __version__, systemd
 from registryd.config import Config, Places, default_config, load, system_places, user_places
 from registryd.oci.errors import ConfigInvalid
-from registryd.server.listeners import Door, inherited, make_doors, serving, withdraw
-from registryd.services import open_daemon
+from registryd.reload import taken_over, waiting
+from registryd.server.connections import MOST_CONNECTIONS, Limits
+from registryd.server.listeners import (
+    Listeners,
+    inherited,
+    make_doors,
+    serving,
+    withdraw,
+)
+from registryd.server.tls import make_contexts
+from registryd.services import Reloads, open_daemon
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+#: More open files than this are never asked for: some systems allow a thousand million.
+MOST_FILES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = _load(options.config)
         logging.basicConfig(level=config.daemon.log_level.upper(), format=LOG_FORMAT)
         if options.check:
+            make_contexts(config.daemon.listen)
             sys.stdout.write("the configuration is good\n")
             return 0
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -60,62 +73,105 @@ def _load(path: Path | None) -> Config:
     return config
 
 
+def _limits() -> Limits:
+    """As many open files as the system allows; half of them may be clients' connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return Limits(connections=min(most // 2, MOST_CONNECTIONS))
+
+
 async def _run(config: Config, path: Path | None) -> None:
+    limits, reloads = _limits(), Reloads()
     count = systemd.inherited_count(os.environ, os.getpid())
     doors = inherited(count, config.daemon.listen) if count else make_doors(config.daemon)
     try:
-        async with (
-            open_daemon(config, os.environ, doors) as apps,
-            serving(apps, drain=config.daemon.drain_timeout),
-        ):
-            await _serve(config, path, doors)
+        async with open_daemon(config, os.environ, doors, reloads) as apps:
+            # Before the first client is let in: until then a signal may end the process as it is.
+            orders = _Orders()
+            async with serving(apps, drain=config.daemon.drain_timeout, limits=limits) as listeners:
+                daemon = _Daemon(config, path, listeners, reloads)
+                await daemon.serve(orders, [door.name for door in doors])
     except BaseException:
         withdraw(doors)
         raise
     _log.info("stopped")
 
 
-async def _serve(config: Config, path: Path | None, doors: Sequence[Door]) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, config, path)
-    names = ", ".join(door.name for door in doors)
-    _log.info("ready: version=%s root=%s listeners=%s", __version__, config.cache.root, names)
-    systemd.notify(os.environ, "READY=1")
-    interval = systemd.watchdog_interval(os.environ, os.getpid())
-    while not stop.is_set():
-        systemd.notify(os.environ, "WATCHDOG=1")
+class _Orders:
+    """What signals have told the daemon to do, and ``news`` of it."""
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+        self.stop = self.reload = False
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._order, "stop")
+        loop.add_signal_handler(signal.SIGHUP, self._order, "reload")
+
+    def _order(self, name: str) -> None:
+        setattr(self, name, True)
+        self.news.set()
+
+    def last(self) -> None:
+        """Take no more of them: from here on a second signal ends the process at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class _Daemon:
+    """A daemon that serves, and the configuration that it runs with."""
+
+    def __init__(
+        self, config: Config, path: Path | None, listeners: Listeners, reloads: Reloads
+    ) -> None:
+        self._config = config
+        self._path = path
+        self._listeners = listeners
+        self._reloads = reloads
+
+    async def serve(self, orders: _Orders, names: Sequence[str]) -> None:
+        """Say that it is ready, and do as it is told until that is to stop."""
+        root = self._config.cache.root
+        _log.info("ready: version=%s root=%s listeners=%s", __version__, root, ", ".join(names))
+        systemd.notify(os.environ, "READY=1")
+        interval = systemd.watchdog_interval(os.environ, os.getpid())
+        while not orders.stop:
+            systemd.notify(os.environ, "WATCHDOG=1")
+            try:
+                async with asyncio.timeout(interval):
+                    await orders.news.wait()
+            except TimeoutError:
+                continue
+            orders.news.clear()
+            if orders.reload:
+                orders.reload = False
+                await self._reload()
+        drain = self._config.daemon.drain_timeout
+        _log.info("stopping: requests under way have %.0f s", drain)
+        systemd.notify(os.environ, "STOPPING=1")
+        orders.last()
+
+    async def _reload(self) -> None:
+        """SIGHUP: take over what can change in a running daemon, and say what cannot."""
+        systemd.notify(os.environ, systemd.reloading())
         try:
-            async with asyncio.timeout(interval):
-                await stop.wait()
-        except TimeoutError:
-            continue
-    _log.info("stopping: requests under way have %.0f s", config.daemon.drain_timeout)
-    systemd.notify(os.environ, "STOPPING=1")
-    # From here on a second signal ends the process at once.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-
-
-def _reload(config: Config, path: Path | None) -> None:
-    """SIGHUP: take over what can change in a running daemon, and say what cannot."""
-    systemd.notify(os.environ, "RELOADING=1")
-    try:
-        new = _load(path)
-    except ConfigInvalid as error:
-        _log.error("reload refused, going on as before: %s", error)
-    else:
-        logging.getLogger().setLevel(new.daemon.log_level.upper())
-        changed = [key for key in ("cache", "registries", "transfer", "access")
-                   if getattr(new, key) != getattr(config, key)]  # fmt: skip
-        if (new.daemon.socket, new.daemon.listen) != (config.daemon.socket, config.daemon.listen):
-            changed.append("daemon")
-        if changed:
-            _log.warning("reload: restart to apply the changes in: %s", ", ".join(changed))
-        _log.info("reloaded: log_level=%s", new.daemon.log_level)
-    systemd.notify(os.environ, "READY=1")
+            new = await asyncio.to_thread(_load, self._path)
+            merged = taken_over(self._config, new)
+            contexts = await asyncio.to_thread(make_contexts, merged.daemon.listen)
+        except ConfigInvalid as error:
+            _log.error("reload refused, going on as before: %s", error)
+        else:
+            left = waiting(self._config, new)
+            self._config = merged
+            logging.getLogger().setLevel(merged.daemon.log_level.upper())
+            self._reloads(merged)
+            await self._listeners.renew(contexts)
+            if left:
+                _log.warning("reload: restart to apply the changes in: %s", ", ".join(left))
+            _log.info("reloaded: log_level=%s", merged.daemon.log_level)
+        systemd.notify(os.environ, "READY=1")
 
 
 if __name__ == "__main__":

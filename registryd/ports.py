@@ -26,6 +26,10 @@ class TransportError(Fault):
     code = "UNAVAILABLE"
 
 
+class Offline(TransportError):
+    """Raised instead of asking a registry that the configuration wants left alone."""
+
+
 def transient(error: TransportError | RegistryError) -> bool:
     """Whether asking again later may give another answer: no clear "no" was said."""
     return isinstance(error, TransportError | RateLimited) or error.status >= 500
@@ -76,6 +80,9 @@ class Wired(Protocol):
         """
 
 
+#: Told how each request to a registry has ended: its name, and the status (None: no answer).
+Answered = Callable[[str, int | None], None]
+
 BodyOpener = Callable[[], AbstractAsyncContextManager[Body]]
 
 
@@ -114,6 +121,13 @@ class Fetcher(Protocol):
 class Pusher(Protocol):
     """Takes content."""
 
+    async def ask_push(self, repository: Reference) -> None:
+        """Prove that we may push to a repository, before its bytes are at hand.
+
+        Raises Unauthorized, Denied, NameUnknown, Unsupported, RateLimited, BadAnswer,
+        TransportError.
+        """
+
     async def has_blob(self, repository: Reference, digest: Digest) -> bool:
         """Whether the repository has this blob already."""
 
@@ -128,8 +142,11 @@ class Pusher(Protocol):
         Raises Unauthorized, Denied, RateLimited, UploadInvalid, RegistryError, TransportError.
         """
 
-    async def push_manifest(self, reference: Reference, document: Document) -> None:
-        """Put a manifest under the reference's tag, or under its digest where there is no tag."""
+    async def push_manifest(self, reference: Reference, document: Document) -> bool:
+        """Put a manifest under the reference's tag, or under its digest where there is no tag.
+
+        Whether the registry says that it lists it with the referrers of its subject (OCI-Subject).
+        """
 
 
 class Remote(Resolver, Fetcher, Pusher, Protocol):

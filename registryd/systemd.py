@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Mapping
 
 
@@ -16,6 +17,11 @@ def notify(environ: Mapping[str, str], message: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.connect(address)
         sock.send(message.encode())
+
+
+def reloading() -> str:
+    """That a reload has begun; the time is what ``Type=notify-reload`` waits for."""
+    return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
 def inherited_count(environ: Mapping[str, str], pid: int) -> int:

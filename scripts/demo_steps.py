@@ -41,7 +41,7 @@ PERSONAL = (
 )  # fmt: skip
 BLOBS_SENT = "registryd_served_bytes_total"
 BLOBS_KEPT = "registryd_cache_bytes"
-BLOBS_TAKEN = "registryd_upstream_bytes"
+BLOBS_TAKEN = "registryd_upstream_bytes_total"
 
 
 @dataclass(frozen=True)

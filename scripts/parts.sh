@@ -12,9 +12,10 @@ parts=${REGISTRYD_PARTS:-$root/.parts}
 
 # program:package
 PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registry:docker-registry
-    containerd:containerd ctr:containerd nginx:nginx-light crun:crun busybox:busybox-static
-    htpasswd:apache2-utils curl:curl openssl:openssl systemd-analyze:systemd
-    systemd-socket-activate:systemd'
+    containerd:containerd ctr:containerd dockerd:docker.io nginx:nginx-light crun:crun
+    busybox:busybox-static htpasswd:apache2-utils curl:curl openssl:openssl
+    systemd-analyze:systemd systemd-socket-activate:systemd wrk:wrk
+    scontrol:slurm-client'
 
 write_env() {
     mkdir -p "$parts"
@@ -24,9 +25,9 @@ write_env() {
         printf "PATH=\"\$PATH\":/usr/sbin:/sbin:'%s'\n" \
             "$own/usr/bin:$own/usr/sbin:$own/bin:$own/sbin"
         libraries=
-        # conmon, netavark and systemd's own libraries are found by their folder only.
+        # conmon, netavark, systemd's and Slurm's own libraries are found by their folder only.
         for folder in "$own"/usr/lib/*-linux-gnu* "$own"/lib/*-linux-gnu* \
-            "$own"/usr/lib/*-linux-gnu*/systemd; do
+            "$own"/usr/lib/*-linux-gnu*/systemd "$own"/usr/lib/*-linux-gnu*/slurm-wlm; do
             [ ! -d "$folder" ] || libraries=$libraries${libraries:+:}$folder
         done
         [ -z "$libraries" ] || printf \
@@ -54,6 +55,8 @@ disable_services() {
         case $package in
             docker-registry | containerd) systemctl disable --quiet "$package" || true ;;
             nginx-light) systemctl disable --quiet nginx || true ;;
+            docker.io) systemctl disable --quiet docker.socket docker.service || true ;;
+            slurm-client) systemctl disable --quiet munge || true ;; # which it depends on
             podman) systemctl disable --quiet podman.socket podman-auto-update.timer \
                 podman-restart.service podman.service || true ;;
         esac

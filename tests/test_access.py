@@ -1,54 +1,18 @@
 """Who may read what: proofs, grants, and their time."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from cache.store import BlobStore
-from registryd.access import OWNER, Access, Caller
+from registryd.access import ANYBODY, EVERYBODY, OWNER, Access
 from registryd.oci.errors import Denied, ManifestUnknown, RegistryError, Unauthorized
 from registryd.oci.reference import Reference
 from registryd.ports import Remote, Remotes
-from registryd.secrets import Login, Secret
-
-TTL = 3600.0
-NAME = Reference("ghcr.io", "team/app", "1")
-ANN = Login("ann", Secret("word"), origin="the request")
-
-
-@dataclass
-class Door:
-    """A registry that lets these logins in (None: everybody), and counts who tried."""
-
-    opens_to: tuple[Login | None, ...] = ()
-    tried: list[Login | None] = field(default_factory=list)
-    away: RegistryError | None = None
-
-    def remote(self, registry: str, login: Login | None = None) -> Remote:
-        if registry == "denied.example":
-            raise Denied("not allowed")
-        return cast(Remote, _Knocking(self, login))
-
-
-@dataclass(frozen=True)
-class _Knocking:
-    door: Door
-    login: Login | None
-
-    async def resolve(self, reference: Reference) -> None:
-        self.door.tried.append(self.login)
-        if self.door.away:
-            raise self.door.away
-        if self.login not in self.door.opens_to and None not in self.door.opens_to:
-            raise Unauthorized("no", status=401)
-
-
-@dataclass
-class Time:
-    now: float = 1_000_000.0
+from registryd.secrets import NOBODY
+from tests.fakes.door import ANN, NAME, TTL, Door, Knocking, Time, login_of, user
 
 
 @pytest.fixture
@@ -72,10 +36,6 @@ def access(store: BlobStore, door: Door) -> Access:
     return Access(store, cast(Remotes, door), ttl=TTL)
 
 
-def user(number: int, login: Login | None = None) -> Caller:
-    return Caller(f"uid:{number}", login)
-
-
 async def test_own_repositories_are_open(access: Access, door: Door) -> None:
     """The node's own registry has no Remote and asks nobody."""
     assert await access.admit(user(1), Reference("localhost", "app", "1")) is None
@@ -93,7 +53,7 @@ async def test_who_is_refused_gets_nothing(access: Access, door: Door) -> None:
     for _ in range(2):
         with pytest.raises(Unauthorized):
             await access.admit(user(1), NAME)
-    assert [None, None] == door.tried
+    assert [NOBODY, NOBODY] == door.tried
 
 
 async def test_a_login_s_grant_is_its_caller_s_alone(access: Access, door: Door) -> None:
@@ -105,16 +65,16 @@ async def test_a_login_s_grant_is_its_caller_s_alone(access: Access, door: Door)
     # The first is known now, whatever they send.
     await access.admit(user(1), NAME)
 
-    assert [ANN, None] == door.tried
+    assert [ANN, NOBODY] == door.tried
 
 
 async def test_what_needs_no_login_is_for_all(access: Access, door: Door) -> None:
     """One who is let in without a login opens the repository to everybody."""
-    door.opens_to = (None,)
+    door.opens_to = (NOBODY,)
     await access.admit(user(1), NAME)
     await access.admit(user(2), NAME)
 
-    assert [None] == door.tried
+    assert [NOBODY] == door.tried
 
 
 async def test_a_grant_is_for_one_repository(access: Access, door: Door) -> None:
@@ -165,8 +125,8 @@ async def test_what_the_owner_pulled_is_opened_where_it_is_public(
     access: Access, door: Door, opens: bool
 ) -> None:
     """After the owner's pull others may read while the registry is away, if it needs no login."""
-    door.opens_to = (None,) if opens else ()
-    await access.open_to_all(cast(Remote, _Knocking(door, None)), NAME)
+    door.opens_to = (NOBODY,) if opens else ()
+    await access.open_to_all(cast(Remote, Knocking(door, None)), NAME)
     door.away = Unauthorized("away", status=503)
     try:
         await access.admit(user(1), NAME)
@@ -179,9 +139,9 @@ async def test_what_the_owner_pulled_is_opened_where_it_is_public(
 
 async def test_a_command_s_own_node_opens_nothing(store: BlobStore, door: Door) -> None:
     """What a command proves with its user's logins is not opened to others by it."""
-    door.opens_to = (None,)
-    private = Access(store, cast(Remotes, door), ttl=TTL, shared=False)
-    await private.open_to_all(cast(Remote, _Knocking(door, None)), NAME)
+    door.opens_to = (NOBODY,)
+    private = Access(store, cast(Remotes, door), ttl=TTL, for_others=False)
+    await private.open_to_all(cast(Remote, Knocking(door, None)), NAME)
 
     assert not await store.grants.covers(NAME.name, ("*",))
 
@@ -190,7 +150,7 @@ async def test_what_was_public_stays_so_while_its_registry_is_away(
     access: Access, door: Door, time: Time
 ) -> None:
     """A grant for all that ran out is good enough when its registry cannot be asked."""
-    door.opens_to = (None,)
+    door.opens_to = (NOBODY,)
     await access.admit(user(1), NAME)
     time.now += TTL + 1
     door.away = RegistryError("busy", status=503)
@@ -213,10 +173,60 @@ async def test_a_private_grant_ends_also_while_its_registry_is_away(
 
 async def test_a_clear_no_ends_what_was_public(access: Access, door: Door, time: Time) -> None:
     """A registry that refuses is believed, whatever it said before."""
-    door.opens_to = (None,)
+    door.opens_to = (NOBODY,)
     await access.admit(user(1), NAME)
     time.now += TTL + 1
     door.opens_to = ()
 
     with pytest.raises(Unauthorized):
         await access.admit(user(2), NAME)
+    door.away = RegistryError("busy", status=503)
+    with pytest.raises(RegistryError, match="busy"):
+        await access.admit(user(2), NAME)
+
+
+async def test_a_missing_tag_does_not_end_what_was_public(
+    access: Access, door: Door, time: Time
+) -> None:
+    """That something is not there says nothing of who may read the rest."""
+    door.opens_to = (NOBODY,)
+    await access.admit(user(1), NAME)
+    time.now += TTL + 1
+    door.away = ManifestUnknown("none", status=404)
+    with pytest.raises(ManifestUnknown):
+        await access.admit(user(1), NAME.with_tag("none"))
+    door.away = RegistryError("busy", status=503)
+
+    assert await access.admit(user(2), NAME) is not None
+
+
+async def test_what_is_no_proof_is_not_remembered(access: Access, door: Door) -> None:
+    """Who may do something else there may not therefore read."""
+    door.opens_to = (NOBODY,)
+    await access.admit(user(1), NAME, proves=False)
+
+    assert not await access.may_read("uid:1", NAME.name)
+
+
+async def test_a_login_is_used_for_its_caller(access: Access, door: Door) -> None:
+    """Who sends a login is served with it, also where they are known or all may read."""
+    door.opens_to = (ANN, NOBODY)
+    remotes = [await access.admit(user(n, ANN), NAME) for n in (1, 1)]
+    await access.admit(ANYBODY, NAME)
+    remotes.append(await access.admit(user(2, ANN), NAME))
+
+    assert [ANN] * 3 == [login_of(remote) for remote in remotes]
+
+
+async def test_a_revoked_grant_ends(access: Access, door: Door, store: BlobStore) -> None:
+    """After a revocation the proof is made anew; what was public does not outlive it either."""
+    door.opens_to = (ANN,)
+    await access.admit(user(1, ANN), NAME)
+    await store.grants.add(NAME.name, EVERYBODY, -1)
+    await store.grants.revoke(NAME.name)
+    door.away = RegistryError("busy", status=503)
+    for caller in (user(1, ANN), user(2)):
+        with pytest.raises(RegistryError, match="busy"):
+            await access.admit(caller, NAME)
+
+    assert [] == await store.grants.all()

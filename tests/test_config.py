@@ -24,6 +24,7 @@ from registryd.oci.errors import ConfigInvalid
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
 REGISTRY = 'registries."registry.example.com"'
+PIN = "sha256:" + "0" * 64
 
 
 def write(folder: Path, content: str | bytes) -> Path:
@@ -129,6 +130,41 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
     assert (Path("/etc/containers/auth.json"),) == config.access.authfiles
 
 
+def test_rules_for_tags_keep_their_order(tmp_path: Path) -> None:
+    """Patterns, pins and what goes with them; the first pattern that fits will decide."""
+    pin = "sha256:" + "0" * 64
+    content = f"""
+        [registries."ghcr.io"]
+        offline = true
+        missing_tags = "serve"
+        [registries."ghcr.io".tags]
+        "z/*:v*" = "1h"
+        "*:latest" = "0s"
+        "a" = "1d"
+        [registries."ghcr.io".pins]
+        "org/app:1.2_x" = "{pin}"
+    """
+    config = load(write(tmp_path, content)).registries["ghcr.io"]
+
+    assert [("z/*:v*", 3600.0), ("*:latest", 0.0), ("a", 86400.0)] == list(config.tags.items())
+    assert ({"org/app:1.2_x": pin}, True, "serve") == (
+        config.pins,
+        config.offline,
+        config.missing_tags,
+    )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "0.0.0.0:1", "[::]:1", "192.0.2.7:1"])
+def test_listener_with_tls(tmp_path: Path, address: str) -> None:
+    """With a certificate, a key and the authority of its clients it may be reached from afar."""
+    table = f'[[daemon.listen]]\naddress = "{address}"\n'
+    files = 'tls_cert = "/c"\ntls_key = "/k"\nclient_ca = "/ca"\n'
+    (listen,) = load(write(tmp_path, table + files)).daemon.listen
+
+    assert Listen(address, "docker.io", Path("/c"), Path("/k"), Path("/ca")) == listen
+    assert (address == "127.0.0.1:1") == listen.loopback
+
+
 def test_no_listener_at_all(tmp_path: Path) -> None:
     """An empty list is a choice, not a request for the default."""
     assert () == load(write(tmp_path, "[daemon]\nlisten = []\n")).daemon.listen
@@ -176,6 +212,22 @@ BAD = [
         '[[daemon.listen]]\naddress = "registry.example.com:5050"',
         'daemon.listen[0].address: "registry.example.com:5050" is not an address of this machine',
     ),
+    (
+        '[[daemon.listen]]\naddress = "127.0.0.1:1"\ntls_key = "/k"',
+        "daemon.listen[0]: tls_cert and tls_key belong together: set both or neither",
+    ),
+    (
+        '[[daemon.listen]]\naddress = "127.0.0.1:1"\ntls_cert = "/c"',
+        "daemon.listen[0]: tls_cert and tls_key belong together: set both or neither",
+    ),
+    (
+        '[[daemon.listen]]\naddress = "127.0.0.1:1"\nclient_ca = "/ca"',
+        "daemon.listen[0]: client_ca needs tls_cert and tls_key",
+    ),
+    (
+        '[[daemon.listen]]\naddress = "[::]:5050"\ntls_cert = "/c"\ntls_key = "/k"',
+        'daemon.listen[0]: "[::]:5050" is not an address of this machine alone',
+    ),
     ('[[daemon.listen]]\naddress = "127.0.0.1:65536"', 'address: "127.0.0.1:65536" is not an addr'),
     (
         '[registries."ghcr.io"]\ntag_ttl = "5 minutes"',
@@ -207,6 +259,39 @@ BAD = [
         'registries."https://h": "https://h" is not a registry (write HOST or HOST:PORT)',
     ),
     ('[registries."h:99999"]', '"h:99999" is not a registry'),
+    (
+        f'[{REGISTRY}.tags]\n"a b" = "0s"',
+        f'{REGISTRY}.tags."a b": "a b" is not a pattern of tags (',
+    ),
+    (f'[{REGISTRY}.tags]\n"A:1" = "0s"', f'{REGISTRY}.tags."A:1": "A:1" is not a pattern of tags'),
+    (f'[{REGISTRY}.tags]\n"a:b:c" = "0s"', '"a:b:c" is not a pattern of tags (write "REPOSITORY'),
+    (f'[{REGISTRY}.tags]\n"" = "0s"', f'{REGISTRY}.tags."": "" is not a pattern of tags'),
+    (f'[{REGISTRY}.tags]\n"*" = 5', f'{REGISTRY}.tags."*": 5 is not a time (a time is written'),
+    (f'[{REGISTRY}.tags]\n"*" = "366d"', f'{REGISTRY}.tags."*": "366d" is not in the range from'),
+    (f'[{REGISTRY}]\ntags = ["*"]', f'{REGISTRY}.tags: ["*"] is not a table'),
+    (
+        f'[{REGISTRY}.pins]\n"a:*" = "{PIN}"',
+        f'{REGISTRY}.pins."a:*": "a:*" does not name one tag (',
+    ),
+    (
+        f'[{REGISTRY}.pins]\na = "{PIN}"',
+        f'{REGISTRY}.pins.a: "a" does not name one tag (write "REP',
+    ),
+    (
+        f'[{REGISTRY}.pins]\n"a/:1" = "{PIN}"',
+        '"a/:1" does not name one tag (write "REPOSITORY:TAG"',
+    ),
+    (f'[{REGISTRY}.pins]\n"a:.1" = "{PIN}"', '"a:.1" does not name one tag'),
+    (
+        f'[{REGISTRY}.pins]\n"a:1" = "sha256:x"',
+        f'{REGISTRY}.pins."a:1": "sha256:x" is not a digest (write "sha256:" and 64 hex digits)',
+    ),
+    (f'[{REGISTRY}.pins]\n"a:1" = "latest"', '"latest" is not a digest (write "sha256:" and 64'),
+    (
+        f'[{REGISTRY}]\nmissing_tags = "keep"',
+        '"keep" is not allowed (use one of "refuse", "serve")',
+    ),
+    (f'[{REGISTRY}]\noffline = "yes"', f'{REGISTRY}.offline: "yes" is not true or false'),
     ("[transfer]\njobs = 0", "transfer.jobs: 0 is not in the range from 1 to 256"),
     ('[transfer]\nrange_size = "4MX"', "transfer.range_size: '4MX' has the unit 'MX', which is no"),
     ("[transfer]\nrange_size = 32", "transfer.range_size: 32 is not in the range from 64KiB to 4G"),

@@ -16,9 +16,11 @@ FLOORS = (
     ("cache",),
     ("registryd.oci",),
     ("registryd.secrets",),
-    ("registryd.units",),
+    ("registryd.units", "registryd.hostlist"),
     ("registryd.tables",),
     ("registryd.config",),
+    ("registryd.reload",),
+    ("registryd.counts",),
     ("registryd.ports",),
     (
         "registryd.remote",

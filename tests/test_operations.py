@@ -178,7 +178,7 @@ async def test_nobody_writes_in_the_node_s_name(upstream: FakeRegistry, tmp_path
     """What the node logs in with is for reading: a caller who pushes needs a login of their own."""
     upstream.users = {"node": "secret"}
     (password := tmp_path / "password").write_text("secret")
-    settings = {"username": "node", "password_file": password}
+    settings = {"username": "node", "password_file": password, "share_login": True}
     async with running_node(tmp_path, registries=plain(upstream, **settings)) as running:
         verbs, name = Operations(running.node), offer(upstream, image(ONE))
         await verbs.pull(name, principal="uid:1000")

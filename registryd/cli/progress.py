@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from registryd.cli import wording
-from registryd.cli.backend import Event
+from registryd.cli.backend import Event, Report
 from registryd.cli.command import Context
 from registryd.cli.console import Console
 from registryd.cli.tally import BlobState, Tally
@@ -121,6 +121,22 @@ class PatientBars:
         """Take the bars away."""
         if self._bars is not None:
             self._bars.close()
+
+
+def warned(context: Context, show: Progress) -> Report:
+    """This progress, with a line for each warning, told to those too who want no progress.
+
+    As JSON a warning is an event like any other.
+    """
+    if isinstance(show, JsonProgress):
+        return show
+
+    def take(event: Event) -> None:
+        if event.get("event") == "warning":
+            context.console.words(f"warning: {event.get('message')}")
+        show(event)
+
+    return take
 
 
 @contextmanager

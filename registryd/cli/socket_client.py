@@ -45,6 +45,9 @@ ROUTES = {
     "config": ("GET", "/api/v1/config"),
     "tags": ("GET", "/api/v1/tags"),
     "df": ("GET", "/api/v1/cache/df"),
+    "active": ("GET", "/api/v1/cache/active"),
+    "grants": ("GET", "/api/v1/access"),
+    "revoke": ("POST", "/api/v1/access/revoke"),
 }
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cache.content import Digest
@@ -34,6 +35,9 @@ from registryd.oci.reference import (
 )
 
 PREFIX: Final = "/v2/"
+#: Paths whose meaning is remembered, for images are asked for again and again. Only what is well
+#: formed is kept, which is short: a few hundred bytes each.
+KEPT_PATHS: Final = 2048
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
@@ -165,6 +169,7 @@ Route = (
 )
 
 
+@lru_cache(KEPT_PATHS)
 def parse(path: str) -> Route:
     """What a path asks for.
 
@@ -204,6 +209,16 @@ def locate(repository: str, ns: str | None, default_registry: str) -> tuple[str,
         registry, repository = first, rest
     located = Reference(registry, repository)
     return located.registry, located.repository
+
+
+@lru_cache(KEPT_PATHS)
+def refer(repository: str, target: str, ns: str | None, default_registry: str) -> Reference:
+    """The reference that a route's repository and target (or "") mean, as ``locate`` says.
+
+    Raises ReferenceInvalid or DigestInvalid.
+    """
+    registry, name = locate(repository, ns, default_registry)
+    return Reference.of(registry, name, target) if target else Reference(registry, name)
 
 
 def _ends_in_name(parts: list[str]) -> Route | None:

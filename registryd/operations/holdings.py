@@ -6,22 +6,23 @@ Invariant:
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from cache.content import Digest
 from cache.errors import Fault
 from cache.index import Name
+from cache.ingest import Ingest
 from registryd import __version__
-from registryd.access import EVERYBODY
 from registryd.oci.image_config import CONFIG_LIMIT, parse_config
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.reference import Reference
 from registryd.operations.node import Node, Result
-from registryd.transfer.library import LOCALHOST
+from registryd.transfer.flight import Flight
 
 #: Blobs with their sizes in bytes; an image's digest with those reachable from it.
 Sizes = Mapping[Digest, int]
@@ -47,25 +48,35 @@ class Holdings:
             "blobs": len(self._store),
             "size": self._store.size,
             "images": sum(name.complete for name in await self._store.names()),
-            "flights": [
-                {
-                    "digest": str(flight.want.digest),
-                    "offset": flight.received,
-                    "total": flight.want.size,
-                    "source": flight.source,
-                }
-                for flight in node.flights.under_way()
-                if await self._may_see(flight.want.repository.name, principal)
+            "lookups": {
+                f"{kind}_{outcome}": node.counts.lookups[kind, outcome]
+                for kind in ("manifest", "blob")
+                for outcome in ("hit", "miss", "wait")
+            },
+            "stale_registries": [
+                {"registry": name, "cause": cause} for name, cause in node.counts.away.items()
             ],
+            **await self.active(principal=principal),
+        }
+
+    async def active(self, *, principal: str = "") -> Result:
+        """What is on its way to the node, as far as the caller may see it."""
+        ingests = {ingest.expected: ingest for ingest in self._store.arriving()}
+        return {
+            "flights": [
+                _flight(flight, ingests.get(flight.want.digest))
+                for flight in self._node.flights.under_way()
+                if await self._may_see(flight.want.repository.name, principal)
+            ]
         }
 
     async def images(self, *, principal: str = "") -> Result:
         """The images that the caller may see."""
-        closures = await self._closures()
+        visible = await self._visible(principal)
+        closures = await self._closures(visible)
         shares = _shares(closures)
         shown = [
-            await self._image(name, shares[name.name], closures[name.name][1])
-            for name in await self._visible(principal)
+            await self._image(name, shares[name.name], closures[name.name][1]) for name in visible
         ]
         return {"images": shown}
 
@@ -74,16 +85,16 @@ class Holdings:
         return [name for name in names if await self._may_see(name.repository, principal)]
 
     async def _may_see(self, repository: str, principal: str) -> bool:
-        if not principal or repository.startswith(f"{LOCALHOST}/"):
-            return True
-        return await self._store.grants.covers(repository, (EVERYBODY, principal))
+        return await self._node.access.may_read(principal, repository)
 
-    async def _closures(self) -> dict[str, Closure]:
-        """By name of an image: its digest, and all that it needs and has, with sizes in bytes."""
+    async def _closures(self, names: Sequence[Name]) -> dict[str, Closure]:
+        """By name of an image: its digest, and all that it needs and has, with sizes in bytes.
+
+        Of those that the caller may see: what they share with others is not theirs to know.
+        """
         return {
             name.name: (name.descriptor.digest, await self._store.closure(name.descriptor.digest))
-            for name in await self._store.names()
-            if name.complete
+            for name in names
         }
 
     async def _image(self, name: Name, share: tuple[int, int], closure: Sizes) -> Result:
@@ -127,7 +138,8 @@ class Holdings:
 
     async def df(self, *, principal: str = "") -> Result:
         """Where the room goes."""
-        closures = await self._closures()
+        visible = await self._visible(principal)
+        closures = await self._closures(visible)
         shares = _shares(closures)
         images = [
             {
@@ -136,7 +148,7 @@ class Holdings:
                 "own_size": shares[name.name][1],
                 "shared_size": shares[name.name][0] - shares[name.name][1],
             }
-            for name in await self._visible(principal)
+            for name in visible
         ]
         unreferenced = sum((await self._store.unreferenced()).values())
         own = {digest: shares[name][1] for name, (digest, _) in closures.items()}
@@ -149,6 +161,21 @@ class Holdings:
             "unreferenced": unreferenced,
             **await self._store.usage(),
         }
+
+
+def _flight(flight: Flight, ingest: Ingest | None) -> Result:
+    """A fetch under way: ``offset`` bytes are here, ``received`` of them came in ``seconds``."""
+    want, size = flight.want, None if ingest is None else ingest.size
+    return {
+        "digest": str(want.digest),
+        "repository": want.repository.name,
+        "source": flight.source,
+        "offset": flight.received if ingest is None else ingest.held.total,
+        "total": want.size if size is None else size,
+        "received": flight.received,
+        "seconds": round(asyncio.get_running_loop().time() - flight.began, 3),
+        "waiters": 0 if ingest is None else ingest.followers,
+    }
 
 
 def _shares(closures: Mapping[str, Closure]) -> dict[str, tuple[int, int]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cache.store import BlobStore
 from registryd.access import Access
+from registryd.counts import Counts
 from registryd.oci.platform import Platform
 from registryd.ports import Remotes
 from registryd.transfer.flight import Flights
@@ -31,3 +32,4 @@ class Node:
     pid: int
     started: float
     listeners: Sequence[str] = ()
+    counts: Counts = field(default_factory=Counts)

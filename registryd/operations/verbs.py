@@ -20,6 +20,7 @@ from registryd.oci.image_config import CONFIG_LIMIT
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
+from registryd.operations.grants import Granted
 from registryd.operations.holdings import Holdings
 from registryd.operations.node import Raw, Result
 from registryd.ports import Remote, Sink
@@ -33,7 +34,7 @@ from registryd.transfer.pull import Request, pull
 from registryd.transfer.report import Report
 
 
-class Operations(Holdings):
+class Operations(Holdings, Granted):
     """The verbs. Every method raises Faults only."""
 
     # moving images
@@ -156,16 +157,19 @@ class Operations(Holdings):
     async def digest(
         self, reference: str, *, login: Login | None = None, principal: str = ""
     ) -> Result:
-        """What a reference means now."""
+        """What a reference means now; ``warning`` is there where its registry did not say so."""
         name = Reference.parse(reference)
         remote = await self._admit(name, login, principal)
-        found = await self._node.library.resolve(remote, name)
-        return {
+        meaning = await self._node.library.tags.resolve(remote, name)
+        result: Result = {
             "reference": str(name),
-            "digest": str(found.digest),
-            "media_type": found.media_type,
-            "size": found.size,
+            "digest": str(meaning.descriptor.digest),
+            "media_type": meaning.descriptor.media_type,
+            "size": meaning.descriptor.size,
         }
+        if meaning.stale is not None:
+            result |= {"stale": meaning.stale.cause, "warning": str(meaning.stale)}
+        return result
 
     async def manifest(
         self,
@@ -174,11 +178,15 @@ class Operations(Holdings):
         platform: str | None = None,
         login: Login | None = None,
         principal: str = "",
+        report: Report = events.silent,
     ) -> Raw:
         """A manifest's own bytes; with a platform, those of the manifest an index has for it."""
         name = Reference.parse(reference)
         remote = await self._admit(name, login, principal)
-        document = await self._node.library.document(remote, name)
+        found = await self._node.library.find(remote, name)
+        if found.stale is not None:
+            report(events.warning(found.stale))
+        document = found.document
         if platform:
             document = await self._select(remote, name, document, Platform.parse(platform))
         return document.raw, document.media_type, str(document.digest), str(document.digest)
@@ -220,7 +228,7 @@ class Operations(Holdings):
         """All tags of a repository, as its registry lists them."""
         name = Reference.parse(repository, default_tag=None).bare()
         remote = await self._node.access.admit(
-            Caller(principal, login), name, lambda remote: remote.tags(name)
+            Caller(principal, login), name, lambda remote: remote.tags(name), proves=False
         )
         if remote is not None:
             return {"name": name.name, "tags": await remote.tags(name)}
@@ -232,4 +240,5 @@ class Operations(Holdings):
         self, reference: Reference, login: Login | None, principal: str
     ) -> Remote | None:
         caller = Caller(principal, login) if principal or login else OWNER
-        return await self._node.access.admit(caller, reference)
+        tags = self._node.library.tags
+        return await self._node.access.admit(caller, reference, lambda r: tags.prove(r, reference))

@@ -25,7 +25,8 @@ async def head_blob(
 ) -> BlobHead:
     """Ask whether a blob is there. Raises BlobUnknown, and as ``Exchange.send`` does."""
     name = repository.repository
-    what = f"cannot find blob {digest} of {repository.name}"
+    blob = f"blob {digest} of {repository.name}"
+    what = f"cannot ask for {blob}"
     call = Call("HEAD", BlobRoute(name, digest).path(), what, name, (scope(name, actions),))
     async with exchange.send(call) as answer:
         if answer.status == 200 and essence(answer.content_type) == "text/html":
@@ -33,7 +34,7 @@ async def head_blob(
         if answer.status == 200:
             return BlobHead(True, answer.length)
         if answer.status == 404:
-            raise await exchange.refusal(answer, what, BlobUnknown)
+            raise await exchange.refusal(answer, f"cannot find {blob}", BlobUnknown)
         # No HEAD here, or none at the host of the presigned URL: that says nothing of the blob.
         if answer.status == 405 or (answer.strayed and 400 <= answer.status < 500):
             return BlobHead(False)

@@ -69,7 +69,7 @@ class RegistryClient:
         call = self._manifest_call("HEAD", reference)
         async with self._exchange.send(call) as answer:
             if answer.status in HEAD_IS_FINAL:
-                raise await self._exchange.refusal(answer, call.what)
+                raise await self._exchange.refusal(answer, _refused_words(answer, reference))
             descriptor = _described(answer) if answer.status == 200 else None
         if descriptor is None or reference.digest not in (None, descriptor.digest):
             return (await self.fetch_manifest(reference)).descriptor
@@ -83,7 +83,7 @@ class RegistryClient:
         call = self._manifest_call("GET", reference)
         async with self._exchange.send(call) as answer:
             if answer.status != 200:
-                raise await self._exchange.refusal(answer, call.what)
+                raise await self._exchange.refusal(answer, _refused_words(answer, reference))
             raw = await answer.read(MANIFEST_LIMIT)
             _check_not_page(answer, raw)
             try:
@@ -191,6 +191,10 @@ class RegistryClient:
         """
         return await list_tags(self._exchange, repository)
 
+    async def ask_push(self, repository: Reference) -> None:
+        """Prove that we may push to a repository. Raises as ``push_blob`` does, and NameUnknown."""
+        await self._uploader.ask_push(repository)
+
     async def has_blob(self, repository: Reference, digest: Digest) -> bool:
         """Whether the repository has this blob already. Raises as ``push_blob`` does."""
         return await self._uploader.has_blob(repository, digest)
@@ -208,13 +212,14 @@ class RegistryClient:
         """
         await self._uploader.push_blob(repository, descriptor, open_body)
 
-    async def push_manifest(self, reference: Reference, document: Document) -> None:
+    async def push_manifest(self, reference: Reference, document: Document) -> bool:
         """Put a manifest under the reference's tag, or under its digest where there is no tag.
 
+        Whether the registry says that it lists it with the referrers of its subject.
         Raises Unauthorized, Denied, RateLimited, ManifestInvalid, ManifestBlobUnknown,
         RegistryError, TransportError.
         """
-        await self._uploader.push_manifest(reference, document)
+        return await self._uploader.push_manifest(reference, document)
 
 
 def _described(answer: Answer) -> Descriptor | None:
@@ -258,6 +263,11 @@ def _content_range(answer: Answer) -> ContentRange | None:
 def _total(answer: Answer) -> int | None:
     sent = _content_range(answer)
     return None if sent is None else sent.total
+
+
+def _refused_words(answer: Answer, reference: Reference) -> str:
+    """How the line about a manifest begins that we did not get: 404 alone says it is not there."""
+    return f"cannot {'find' if answer.status == 404 else 'resolve'} {reference}"
 
 
 def _blob_words(repository: Reference, digest: Digest) -> str:

@@ -145,6 +145,7 @@ class Exchange:
             login=grant.header if grant is not None and ours else None,
             body=call.body,
             repeatable=call.repeatable,
+            registry=self.registry,
         )
 
     @staticmethod

@@ -1,7 +1,7 @@
 """The registries that this process may talk to, each with its connections, tokens and logins.
 
 Invariants:
-- a registry that the configuration does not allow is never dialled;
+- a registry that the configuration does not allow, or calls offline, is never dialled;
 - registries that agree on TLS and limits share a session; tokens and waits are shared by all;
 - the number of clients that are kept is bounded: they own nothing.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from registryd.config import RegistryConfig, TransferConfig
 from registryd.oci.errors import Denied
+from registryd.ports import Answered, Remote
 from registryd.remote.authority import Authority
 from registryd.remote.client import RegistryClient
 from registryd.remote.clock import Clock
@@ -23,6 +24,7 @@ from registryd.remote.credentials import CredentialFiles
 from registryd.remote.exchange import Exchange
 from registryd.remote.hosts import Endpoint, find_endpoint
 from registryd.remote.logins import Logins
+from registryd.remote.offline import SilentRegistry
 from registryd.remote.pacing import Pacing
 from registryd.remote.realm import Lookup, look_up
 from registryd.remote.retry import RetryPolicy
@@ -52,6 +54,7 @@ class RegistryRemotes:
         proxies: Mapping[str, str],
         clock: Clock,
         lookup: Lookup,
+        answered: Answered,
     ) -> None:
         self._registries = registries
         self._timeouts = Timeouts(transfer.connect_timeout, transfer.stall_timeout)
@@ -60,11 +63,12 @@ class RegistryRemotes:
         self._proxies = proxies
         self._clock = clock
         self._lookup = lookup
+        self._answered = answered
         self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock)
         self._tokens = TokenCache(clock)
         self._endpoints: dict[str, Endpoint] = {}
         self._transports: dict[_Session, Transport] = {}
-        self._clients: OrderedDict[tuple[str, Login | None], RegistryClient] = OrderedDict()
+        self._clients: OrderedDict[tuple[str, Login | None], Remote] = OrderedDict()
 
     @classmethod
     @asynccontextmanager
@@ -78,10 +82,12 @@ class RegistryRemotes:
         proxies: Mapping[str, str],
         clock: Clock = Clock(),  # noqa: B008 - frozen
         lookup: Lookup = look_up,
+        answered: Answered = lambda registry, status: None,
     ) -> AsyncIterator[RegistryRemotes]:
         """The remotes, whose connections end with the context.
 
-        ``proxies`` has lower-case schemes as keys, and exceptions under ``no``.
+        ``proxies`` has lower-case schemes as keys, and exceptions under ``no``; ``answered`` is
+        told how each request has ended.
         """
         remotes = cls(
             registries=registries,
@@ -91,14 +97,20 @@ class RegistryRemotes:
             proxies=proxies,
             clock=clock,
             lookup=lookup,
+            answered=answered,
         )
         try:
             yield remotes
         finally:
             await asyncio.shield(remotes._close())
 
-    def remote(self, registry: str, login: Login | None = None) -> RegistryClient:
-        """The client for a registry by its name in references.
+    def take_over(self, registries: Mapping[str, RegistryConfig], allow: Sequence[str]) -> None:
+        """Go on with these; of a registry that is known, only ``offline`` may have changed."""
+        self._registries, self._allow = registries, tuple(allow)
+        self._clients.clear()
+
+    def remote(self, registry: str, login: Login | None = None) -> Remote:
+        """The client for a registry by its name in references; one that is offline sends nothing.
 
         Raises Denied for one that is not allowed, and for the node's own registry (unless it is
         configured where that is: a client reaches it through the daemon's socket).
@@ -122,8 +134,10 @@ class RegistryRemotes:
             self._clients.popitem(last=False)
         return client
 
-    def _make(self, registry: str, login: Login | None) -> RegistryClient:
+    def _make(self, registry: str, login: Login | None) -> Remote:
         config = self._registries.get(registry, RegistryConfig())
+        if config.offline:
+            return SilentRegistry.configured(registry)
         endpoint = self._endpoints.get(registry)
         if endpoint is None:
             endpoint = self._endpoints[registry] = find_endpoint(registry, config)
@@ -145,6 +159,7 @@ class RegistryRemotes:
                 proxies=self._proxies,
                 timeouts=self._timeouts,
                 max_connections=config.max_connections,
+                answered=self._answered,
             )
         return self._transports[key]
 

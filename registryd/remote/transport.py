@@ -21,7 +21,7 @@ from yarl import URL
 
 from registryd import __version__
 from registryd.oci.errors import BadAnswer
-from registryd.ports import TransportError
+from registryd.ports import Answered, TransportError
 from registryd.remote.answer import Answer
 from registryd.remote.failures import FOREIGN, NotPassing, TlsRefused, Untrusted, explain
 from registryd.remote.hosts import SOCKET_BASE, may_carry_login, resolve_location, same_origin
@@ -52,7 +52,8 @@ KEEP_ALIVE = 30.0
 class Request:
     """One request. ``login`` is the Authorization header's value, for the first origin only.
 
-    ``repeatable``: sending it twice does no more than sending it once.
+    ``repeatable``: sending it twice does no more than sending it once. ``registry``: whose answer
+    it is counted as, "" for nobody's.
     """
 
     method: str
@@ -62,6 +63,7 @@ class Request:
     body: bytes | Upload | None = field(default=None, repr=False)
     follow: bool = True
     repeatable: bool = True
+    registry: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,10 @@ class Transport:
         proxies: Mapping[str, str] | None = None,
         timeouts: Timeouts = Timeouts(),
         max_connections: int = 16,
+        answered: Answered = lambda registry, status: None,
     ) -> None:
         self.pacing = pacing
+        self._answered = answered
         self._tls = tls
         self._socket = socket
         self._proxies = dict(proxies or {})
@@ -118,7 +122,7 @@ class Transport:
         while True:
             status, retry_after, host = None, None, _host(request.url)
             try:
-                answer = await self._follow(request)
+                answer = await self._counted(request)
             except (TlsRefused, Untrusted, NotPassing):
                 raise
             except TransportError:
@@ -134,6 +138,18 @@ class Transport:
                     return answer
                 await answer.drain()
             tries = next_try
+
+    async def _counted(self, request: Request) -> Answer:
+        """One try, whose end is told."""
+        try:
+            answer = await self._follow(request)
+        except TransportError:
+            if request.registry:
+                self._answered(request.registry, None)
+            raise
+        if request.registry:
+            self._answered(request.registry, answer.status)
+        return answer
 
     async def _again(
         self,

@@ -56,6 +56,8 @@ NO_CHUNK_REGISTRIES = ("gcr.io", ".gcr.io", "-docker.pkg.dev")
 REFUSES_WHOLE = frozenset({405, 411, 413, 501})
 #: Broken connections after which a blob is tried in chunks: a proxy may cut what it finds too long.
 BREAKS_BEFORE_CHUNKS = 2
+#: Sessions kept that refused mounts have begun: the upload that was to follow may never come.
+KEPT_SESSIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,20 @@ class Uploader:
         self._in_chunks = False
         #: Sessions that a refused mount has begun, for the upload that follows it.
         self._begun: dict[tuple[str, Digest], Session] = {}
+
+    async def ask_push(self, repository: Reference) -> None:
+        """Open a session, which wants the right to push, and give it back at once.
+
+        A HEAD would not tell: some registries answer one to whoever may read.
+        """
+        name = repository.repository
+        what = f"cannot push to {repository.name}"
+        call = Call("POST", UploadsRoute(name).path(), what, name, (scope(name, PUSH),), body=b"")
+        async with self._exchange.send(call) as answer:
+            if answer.status not in (200, 202):
+                raise await self._exchange.refusal(answer, what, NameUnknown)
+            session = self._session(answer)
+        await self._give_back(repository, session.url)
 
     async def has_blob(self, repository: Reference, digest: Digest) -> bool:
         """Whether the repository has this blob for sure."""
@@ -107,9 +123,14 @@ class Uploader:
         with suppress(Unauthorized, Denied, NameUnknown):
             async with self._exchange.send(call) as answer:
                 if answer.status == 202:
-                    self._begun[name, digest] = self._session(answer)
+                    self._keep_begun((name, digest), self._session(answer))
                 return answer.status == 201
         return False
+
+    def _keep_begun(self, key: tuple[str, Digest], session: Session) -> None:
+        if len(self._begun) >= KEPT_SESSIONS:
+            del self._begun[next(iter(self._begun))]
+        self._begun[key] = session
 
     async def push_blob(
         self, repository: Reference, descriptor: Descriptor, open_body: BodyOpener
@@ -260,8 +281,11 @@ class Uploader:
             async with self._exchange.send(call):
                 pass
 
-    async def push_manifest(self, reference: Reference, document: Document) -> None:
-        """Put a manifest under the reference's tag, or under its digest where there is no tag."""
+    async def push_manifest(self, reference: Reference, document: Document) -> bool:
+        """Put a manifest under the reference's tag, or under its digest where there is no tag.
+
+        Whether the registry has taken note of its subject (OCI-Subject).
+        """
         name = reference.repository
         target = reference.tag or str(document.digest)
         call = Call(
@@ -276,6 +300,7 @@ class Uploader:
         async with self._exchange.send(call) as answer:
             if answer.status not in (200, 201, 202, 204):
                 raise await self._exchange.refusal(answer, call.what, NameUnknown)
+            return "OCI-Subject" in answer.headers
 
     def _call(
         self,

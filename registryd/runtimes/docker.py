@@ -62,5 +62,5 @@ def read(seen: Seen, known: frozenset[str]) -> Reading | None:
     for mirror in _mirrors(seen):
         address = mirror.partition("://")[2]
         if address in known or seen.marked(PATH):
-            return Reading(address, (HUB,), PATH)
+            return Reading(address, (HUB,), PATH, mirror)
     return None

@@ -115,7 +115,8 @@ class Decision:
 class Reading:
     """What the installed files make a runtime do: where it asks first, for which registries.
 
-    ``trial`` is a configuration that does for a made-up registry what ``path`` does for these.
+    ``trial`` is a configuration that does for a made-up registry what ``path`` does for these; for
+    docker, which has no made-up ones, the mirror as ``path`` names it.
     """
 
     address: str

@@ -1,7 +1,8 @@
 """A real program pulls the sentinel, into a folder that is thrown away.
 
 Invariants:
-- home, storage, configuration and policy are the trial's own: nothing of the machine is changed;
+- home, storage, configuration and policy are the trial's own: nothing of the machine is changed
+  (but by dockerd, which pulls the image into its own storage and has it taken away again);
 - the image is named so that only the mirror of the configuration under trial can answer;
 - every process that was started has ended.
 """
@@ -18,6 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from registryd.runtimes.docker_socket import DockerdSilent, DockerdSocket
 from registryd.runtimes.podman import MADE_UP, NODE
 from registryd.runtimes.sentinel import Sentinel
 
@@ -29,15 +31,27 @@ WORDS = 300
 ROOM = "/tmp"  # noqa: S108 (a folder of its own is made there, for this user alone)
 #: podman's locks are in memory that the whole machine shares, unless it is told otherwise.
 LOCKS = '[engine]\nlock_type = "file"\n'
-KEPT = ("PATH", "LD_LIBRARY_PATH")
+KEPT = ("PATH", "LD_LIBRARY_PATH", "DOCKER_HOST")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a program tries: whether it takes root, and the act. The act gives "" or what failed."""
+    """How a program tries. The act gives "" or what failed; ``fix`` is what may help then.
 
-    needs_root: bool
+    ``obstacle`` says why there can be no trial here, of files in this folder; "" when there can.
+    """
+
     act: Callable[[Path, dict[str, str], str, Sentinel], str]
+    obstacle: Callable[[Mapping[str, str], Path], str]
+    fix: str = ""
+
+
+def _always(environ: Mapping[str, str], prefix: Path) -> str:
+    return ""
+
+
+def _unless_root(environ: Mapping[str, str], prefix: Path) -> str:
+    return "" if os.geteuid() == 0 else "run doctor as root"
 
 
 def tried(program: str, environ: Mapping[str, str], configuration: str, image: Sentinel) -> str:
@@ -104,7 +118,7 @@ def _in_storage(program: str) -> Trial:
         listed = _run([*words, "images", "--digests", "--no-trunc"], own)[0]
         return "" if str(image.digest) in listed else "it does not list the image"
 
-    return Trial(True, act)
+    return Trial(act, _unless_root)
 
 
 def _containerd(folder: Path, environ: dict[str, str], configuration: str, image: Sentinel) -> str:
@@ -167,14 +181,40 @@ def _ready(process: subprocess.Popen[bytes], news: socket.socket) -> bool:
         os.close(ended)
 
 
+def _dockerd(folder: Path, environ: dict[str, str], configuration: str, image: Sentinel) -> str:
+    try:
+        dockerd = DockerdSocket.named(environ)
+        if configuration not in dockerd.mirrors():
+            return f"the dockerd that runs knows no mirror {configuration}"
+        return dockerd.pull(image)
+    except DockerdSilent as error:
+        return str(error)
+
+
+def _unless_dockerd(environ: Mapping[str, str], prefix: Path) -> str:
+    """It reads the files below / alone, unless somebody says that another one reads these."""
+    if prefix != Path("/") and not environ.get("DOCKER_HOST"):
+        return "DOCKER_HOST names none that reads it"
+    try:
+        return DockerdSocket.named(environ).obstacle()
+    except DockerdSilent as error:
+        return str(error)
+
+
 def _written(path: Path, text: str) -> str:
     path.write_text(text)
     return str(path)
 
 
 TRIALS = {
-    "containerd": Trial(True, _containerd),
+    "containerd": Trial(_containerd, _unless_root),
     "podman": _in_storage("podman"),
     "buildah": _in_storage("buildah"),
-    "skopeo": Trial(False, _skopeo),
+    "skopeo": Trial(_skopeo, _always),
+    "dockerd": Trial(
+        _dockerd,
+        _unless_dockerd,
+        "systemctl reload docker (and a dockerd with a network of its own does not reach this one's"
+        " loopback)",
+    ),
 }

@@ -32,15 +32,28 @@ from registryd.oci.routes import (
 )
 from registryd.oci.wire_errors import format_errors
 from registryd.secrets import redact_url
-from registryd.server import blobs, catalog, control, manifests, referrers, uploads
+from registryd.server import (
+    blobs,
+    catalog,
+    control,
+    manifest_pushes,
+    manifests,
+    realm,
+    referrers,
+    uploads,
+)
+from registryd.server.account import ACCOUNT, Account
 from registryd.server.context import CAUSE, CONTEXT, Context, context_of
 from registryd.server.errors import refusal_response
+from registryd.server.logline import logfmt
+from registryd.server.ready import Readiness
 
 Answer = Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger(__name__)
 ROUTE: web.RequestKey[str] = web.RequestKey("route", str)
+READINESS = web.AppKey("readiness", Readiness)
 
 METHODS: dict[type[Any], dict[str, Answer]] = {
     BlobRoute: {
@@ -48,7 +61,7 @@ METHODS: dict[type[Any], dict[str, Answer]] = {
     },
     ManifestRoute: {
         "GET": manifests.serve_manifest, "HEAD": manifests.serve_manifest,
-        "PUT": manifests.put_manifest, "DELETE": manifests.delete_manifest,
+        "PUT": manifest_pushes.put_manifest, "DELETE": manifest_pushes.delete_manifest,
     },
     TagsRoute: {"GET": manifests.list_tags, "HEAD": manifests.list_tags},
     ReferrersRoute: {"GET": referrers.list_referrers, "HEAD": referrers.list_referrers},
@@ -67,10 +80,13 @@ def make_app(context: Context, sessions: uploads.Uploads) -> web.Application:
     app = web.Application(middlewares=[observe])
     app[CONTEXT] = context
     app[uploads.UPLOADS] = sessions
+    app[READINESS] = Readiness(context.node)
+    app.on_shutdown.append(_drain)
     app.router.add_get("/healthz", _alive)
-    app.router.add_get("/readyz", _alive)
+    app.router.add_get("/readyz", _ready)
     app.router.add_get("/metrics", _metrics)
     control.add_routes(app)
+    realm.add_routes(app)
     app.router.add_route("*", "/v2", _registry)
     app.router.add_route("*", "/v2/{path:.*}", _registry)
     return app
@@ -80,7 +96,7 @@ async def _registry(request: web.Request) -> web.StreamResponse:
     route: Route = parse(request.path)
     request[ROUTE] = type(route).__name__.removesuffix("Route").lower()
     if isinstance(route, Ping):
-        return web.Response(body=b"{}", content_type="application/json")
+        return realm.ping(request)
     methods = METHODS.get(type(route), {})
     answer = methods.get(request.method)
     if answer is None:
@@ -89,13 +105,24 @@ async def _registry(request: web.Request) -> web.StreamResponse:
     return await answer(request, route)
 
 
+async def _drain(app: web.Application) -> None:
+    app[READINESS].drain()
+
+
 async def _alive(request: web.Request) -> web.StreamResponse:
     return web.Response(text="ok\n")
 
 
+async def _ready(request: web.Request) -> web.StreamResponse:
+    checks = await request.app[READINESS].checks()
+    well = all(check.well for check in checks)
+    lines = "".join(f"{check.line}\n" for check in checks)
+    return web.Response(status=200 if well else 503, text=lines)
+
+
 async def _metrics(request: web.Request) -> web.StreamResponse:
     return web.Response(
-        body=context_of(request).metrics.text(),
+        body=await context_of(request).metrics.text(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )
 
@@ -104,12 +131,16 @@ async def _metrics(request: web.Request) -> web.StreamResponse:
 async def observe(request: web.Request, handler: Next) -> web.StreamResponse:
     """Answer errors, count, and log."""
     began = time.monotonic()
+    account = request[ACCOUNT] = Account()
     status, cause = 499, ""
     try:
         response = await _answered(request, handler)
         status, cause = response.status, response.headers.pop(CAUSE, "")
         response.headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
         return response
+    except web.HTTPException as answer:
+        status = answer.status
+        raise
     except ConnectionError as gone:
         # Who asked has left in the middle of the answer: nobody is to be told, and no one to blame.
         cause = str(gone)
@@ -117,21 +148,36 @@ async def observe(request: web.Request, handler: Next) -> web.StreamResponse:
             request.transport.abort()
         return web.Response(status=status)
     finally:
-        seconds = time.monotonic() - began
-        route = _label(request)
+        ended = time.monotonic()
         metrics = context_of(request).metrics
-        metrics.requests.labels(request.method, route, str(status)).inc()
-        metrics.seconds.labels(route).observe(seconds)
+        metrics.count(request.method, _label(request), status, account, began, ended)
         level = logging.INFO if status < 400 and not cause else logging.WARNING
-        _log.log(
-            level,
-            "request: method=%s path=%s status=%d seconds=%.3f cause=%s",
-            request.method,
-            redact_url(request.path_qs),
-            status,
-            seconds,
-            cause or "-",
-        )
+        if _log.isEnabledFor(level):
+            _log.log(level, _line(request, status, account, began, ended, cause))
+
+
+def _line(
+    request: web.Request, status: int, account: Account, began: float, ended: float, cause: str
+) -> str:
+    """The log line of a request."""
+    first, path = account.first_byte, request.path_qs
+    return logfmt(
+        "request:",
+        method=request.method,
+        path=redact_url(path) if "?" in path else path,
+        status=status,
+        seconds=ended - began,
+        first_byte_seconds=None if first is None else first - began,
+        bytes=account.sent,
+        source=account.source,
+        ref=account.reference,
+        digest=account.digest,
+        user=account.user,
+        listener=context_of(request).listener,
+        peer=request.remote,
+        stale=account.stale,
+        cause=cause,
+    )
 
 
 def _label(request: web.Request) -> str:

@@ -4,63 +4,68 @@ Distribution specification 1.1, "Pulling blobs"; RFC 9110, 14 "Range Requests". 
 - the status is decided before the first header: a client that may ask elsewhere gets a 404 or 503
   within ``BUDGET``, never a body that cannot be finished for a reason known by then;
 - an arriving blob's last bytes are given only after its digest was proven; a wrong blob cuts the
-  connection;
+  connection. A bounded part, which nobody can take for the blob, is given as it comes from the
+  registry that is asked, its last bytes too;
+- of a blob that is not here a bounded part costs upstream that part, and not the whole;
 - no Content-Encoding, ever: clients hash what they get.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from contextlib import ExitStack
 
 from aiohttp import web
 
 from cache.content import Digest
 from cache.errors import CacheError, Fault, SizeMismatch
 from cache.ingest import Follower, Ingest
-from registryd.oci.ranges import ContentRange, parse_range
+from registryd.oci.errors import RegistryError
+from registryd.oci.ranges import ContentRange
 from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute
-from registryd.ports import Remote, TransportError
+from registryd.ports import Remote, TransportError, transient
+from registryd.server.account import account_of
 from registryd.server.context import CAUSE, admitted, context_of, located
+from registryd.server.cutting import cut
 from registryd.server.kernel import open_sender
+from registryd.server.parts import Part, may_be_bounded, part_of
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets its first byte or a no.
 BUDGET = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The bytes ``[start, stop)`` to give; ``ranged`` when the client asked for just these."""
-
-    start: int
-    stop: int
-    ranged: bool
-
-    @property
-    def length(self) -> int:
-        """How many bytes it has; the whole of an empty blob has none."""
-        return self.stop - self.start
-
-
 async def serve_blob(request: web.Request, route: BlobRoute) -> web.StreamResponse:
     """The blob, or the range asked for. Raises BlobUnknown and what upstream says."""
+    with ExitStack() as reading:
+        return await _serve(request, route, reading)
+
+
+async def _serve(request: web.Request, route: BlobRoute, reading: ExitStack) -> web.StreamResponse:
     reference, digest = located(request, route.repository), route.digest
+    account_of(request).digest = digest
     try:
-        async with asyncio.timeout(BUDGET if "ns" in request.query else None):
-            remote = await admitted(request, reference, lambda r: r.blob_size(reference, digest))
-            if request.method == "HEAD":
-                return await _head(request, remote, reference, digest)
-            arriving = await _arriving(request, remote, reference, digest)
-    except TimeoutError:
-        raise TransportError(
-            f"{reference.registry} gave nothing of {digest} for {BUDGET:g} seconds"
-        ) from None
+        return await _answer(request, reference, digest, reading)
+    except (TransportError, RegistryError, CacheError) as error:
+        if isinstance(error, CacheError) or transient(error):
+            context_of(request).budgets.broken.note(reference.name, digest)
+        raise
+
+
+async def _answer(
+    request: web.Request, reference: Reference, digest: Digest, reading: ExitStack
+) -> web.StreamResponse:
+    async with context_of(request).budgets.wait(request, reference, BUDGET) as wait:
+        remote = await admitted(request, reference, lambda r: r.blob_size(reference, digest))
+        if request.method == "HEAD":
+            return await _head(request, remote, reference, digest)
+        arriving = await _arriving(request, remote, reference, digest, reading)
+        wait.answered = account_of(request).source == "upstream"
     if arriving is None:
+        context_of(request).budgets.broken.forget(reference.name, digest)
         return await _serve_held(request, digest)
-    return await _serve_arriving(request, arriving, digest)
+    return await _serve_arriving(request, arriving, reference, digest)
 
 
 async def _head(
@@ -70,8 +75,10 @@ async def _head(
     blob = node.store.find(digest)
     if blob and await node.store.is_member(reference.name, digest):
         size: int | None = blob.size
+        account_of(request).found("blob", "hit")
     elif remote is not None:
         size = await remote.blob_size(reference, digest)
+        account_of(request).found("blob", "miss")
     else:
         await node.library.blob(None, reference, digest)  # says why not
         size = None
@@ -92,17 +99,38 @@ def _headers(digest: Digest) -> dict[str, str]:
 
 
 async def _arriving(
-    request: web.Request, remote: Remote | None, reference: Reference, digest: Digest
+    request: web.Request,
+    remote: Remote | None,
+    reference: Reference,
+    digest: Digest,
+    reading: ExitStack,
 ) -> Ingest | None:
-    """The ingest to follow, once there is something to give; None when the blob is held."""
-    flight = await context_of(request).node.library.blob(remote, reference, digest)
-    ingest = await flight.ingest() if flight else None
-    if flight is None or ingest is None:
+    """The ingest to follow, once there is something to give; None when the blob is held.
+
+    What is fetched for this request alone is fetched until ``reading`` is left.
+    """
+    whole = not may_be_bounded(request.headers.get("Range"))
+    flight = await context_of(request).node.library.blob(remote, reference, digest, whole=whole)
+    account = account_of(request)
+    account.found("blob", "hit")
+    if flight is None:
         return None
+    way = "miss" if flight.joined == 1 else "wait"
+    reading.enter_context(flight.reading())
+    ingest = await flight.ingest()
+    if ingest is None:
+        return None
+    account.found("blob", way)
     try:
-        start = _wanted(request, await ingest.known_size()).start
-        while not ingest.committed and ingest.available(start) == start:
-            await ingest.changed()
+        wanted = _wanted(request, await ingest.known_size())
+        if not wanted.bounded:
+            flight.bring_whole()
+        elif not flight.is_of(reference.registry):
+            await flight.landed()
+            return None
+        if wanted.ranged:
+            reading.enter_context(flight.demand(wanted.start, wanted.stop))
+        await _first_byte(ingest, wanted)
     except CacheError:
         # The flight knows the cause, or has begun anew and brings the blob after all.
         await flight.landed()
@@ -110,13 +138,15 @@ async def _arriving(
     return None if ingest.committed else ingest
 
 
+async def _first_byte(ingest: Ingest, wanted: Part) -> None:
+    """Wait until there is something to give. Raises IngestAborted."""
+    at, proven = wanted.start, not wanted.bounded
+    while not ingest.committed and ingest.available(at, proven=proven) == at:
+        await ingest.changed()
+
+
 def _wanted(request: web.Request, size: int) -> Part:
-    """The bytes to give: the range asked for, or everything. Raises RangeInvalid."""
-    ranges = parse_range(request.headers.get("Range"), size)
-    # Several ranges may be answered by the whole (RFC 9110, 14.2); clients that send them cope.
-    if ranges and len(ranges) == 1:
-        return Part(ranges[0].start, ranges[0].stop, ranged=True)
-    return Part(0, size, ranged=False)
+    return part_of(request.headers.get("Range"), size)
 
 
 async def _prepare(
@@ -127,14 +157,15 @@ async def _prepare(
         headers["Content-Range"] = str(ContentRange(wanted.start, wanted.stop, size))
     response = web.StreamResponse(status=206 if wanted.ranged else 200, headers=headers)
     response.content_length = wanted.length
+    account_of(request).begins()
     await response.prepare(request)
     return response
 
 
 async def _whole_or_cut(
     request: web.Request, response: web.StreamResponse, sending: Awaitable[None]
-) -> bool:
-    """Whether the body was sent; where it cannot be finished, the connection is cut.
+) -> Exception | None:
+    """Send the body; where it cannot be finished, the connection is cut, and this says why.
 
     It is too late for a status, and only this says "do not keep what you have".
     """
@@ -142,11 +173,10 @@ async def _whole_or_cut(
         await sending
         await response.write_eof()
     except (Fault, OSError, EOFError) as error:
-        if request.transport is not None:
-            request.transport.abort()
+        cut(request)
         response.headers[CAUSE] = f"cut: {error}"
-        return False
-    return True
+        return error
+    return None
 
 
 async def _serve_held(request: web.Request, digest: Digest) -> web.StreamResponse:
@@ -161,34 +191,49 @@ async def _serve_held(request: web.Request, digest: Digest) -> web.StreamRespons
             )
         wanted = _wanted(request, size)
         response = await _prepare(request, digest, wanted, size)
-        sending = _send_held(request, fd, wanted)
-        if await _whole_or_cut(request, response, sending):
-            context.metrics.served.labels("cache").inc(wanted.length)
+        await _whole_or_cut(request, response, _send_held(request, response, fd, wanted))
     return response
 
 
-async def _send_held(request: web.Request, fd: int, wanted: Part) -> None:
+async def _send_held(
+    request: web.Request, response: web.StreamResponse, fd: int, wanted: Part
+) -> None:
+    senders = context_of(request).senders
     if request.transport is not None and wanted.length:
-        async with open_sender(request.transport, context_of(request).senders) as sender:
-            await sender.send(fd, wanted.start, wanted.length)
+        async with open_sender(request.transport, response, senders) as sender:
+            try:
+                await sender.send(fd, wanted.start, wanted.length)
+            finally:
+                account_of(request).sent = sender.sent
 
 
 async def _serve_arriving(
-    request: web.Request, ingest: Ingest, digest: Digest
+    request: web.Request, ingest: Ingest, reference: Reference, digest: Digest
 ) -> web.StreamResponse:
-    context = context_of(request)
+    broken = context_of(request).budgets.broken
     size = ingest.size or 0
     wanted = _wanted(request, size)
-    async with ingest.follow(wanted.start, wanted.stop) as follower:
+    proven = not wanted.bounded
+    async with ingest.follow(wanted.start, wanted.stop, proven=proven) as follower:
         response = await _prepare(request, digest, wanted, size)
-        sending = _send_arriving(request, follower)
-        if await _whole_or_cut(request, response, sending):
-            context.metrics.served.labels("upstream").inc(wanted.length)
+        failure = await _whole_or_cut(
+            request, response, _send_arriving(request, response, follower)
+        )
+    if failure is None:
+        broken.forget(reference.name, digest)
+    elif isinstance(failure, Fault):  # else it is the client who has gone
+        broken.note(reference.name, digest)
     return response
 
 
-async def _send_arriving(request: web.Request, follower: Follower) -> None:
+async def _send_arriving(
+    request: web.Request, response: web.StreamResponse, follower: Follower
+) -> None:
+    senders = context_of(request).senders
     if request.transport is not None:
-        async with open_sender(request.transport, context_of(request).senders) as sender:
-            async for offset, count in follower:
-                await sender.send(follower.fd, offset, count)
+        async with open_sender(request.transport, response, senders) as sender:
+            try:
+                async for offset, count in follower:
+                    await sender.send(follower.fd, offset, count)
+            finally:
+                account_of(request).sent = sender.sent

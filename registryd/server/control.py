@@ -20,7 +20,9 @@ from aiohttp import web
 from cache.errors import Fault
 from registryd.oci.errors import UsageError
 from registryd.operations import Operations
+from registryd.server.account import account_of
 from registryd.server.context import caller_of, context_of
+from registryd.server.warnings import warning_header
 from registryd.transfer import report as events
 from registryd.transfer.groups import task_group
 from registryd.transfer.report import Event, Report
@@ -41,11 +43,14 @@ def add_routes(app: web.Application) -> None:
     get, post = app.router.add_get, app.router.add_post
     get("/api/v1/status", _json(lambda o, a: o.status(principal=a["principal"])))
     get("/api/v1/images", _json(lambda o, a: o.images(principal=a["principal"])))
+    get("/api/v1/cache/active", _json(lambda o, a: o.active(principal=a["principal"])))
     get("/api/v1/cache/df", _json(lambda o, a: o.df(principal=a["principal"])))
     get("/api/v1/digest", _json(lambda o, a: o.digest(a.pop("reference"), **a), "reference"))
     get("/api/v1/tags", _json(lambda o, a: o.tags(a.pop("repository"), **a), "repository"))
-    get("/api/v1/manifest", _raw(lambda o, a: o.manifest(a.pop("reference"), **a)))
-    get("/api/v1/config", _raw(lambda o, a: o.config(a.pop("reference"), **a)))
+    get("/api/v1/manifest", _raw(lambda o, a, r: o.manifest(a.pop("reference"), **a, report=r)))
+    get("/api/v1/config", _raw(lambda o, a, r: o.config(a.pop("reference"), **a)))
+    get("/api/v1/access", _json(lambda o, a: o.grants(principal=a["principal"])))
+    post("/api/v1/access/revoke", _json(lambda o, a: o.revoke(**_own(a))))
     post("/api/v1/tag", _json(lambda o, a: o.tag(**_own(a)), "source", "target"))
     post("/api/v1/rmi", _json(lambda o, a: o.rmi(**_own(a)), "reference"))
     post("/api/v1/pull", _stream(lambda o, a, r: o.pull(**a, report=r), "reference"))
@@ -57,6 +62,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "pull": {"platforms": (), "all_platforms": False},
     "manifest": {"platform": None},
     "config": {"platform": None},
+    "revoke": {"repository": None, "whose": None, "everything": False},
 }
 
 
@@ -80,6 +86,9 @@ async def _arguments(request: web.Request, *required: str) -> Arguments:
     for key, default in optional.items():
         if key in given and not _fits(given[key], default):
             raise UsageError(f"{request.path}: {key!r} must be {_KINDS[type(default)]}")
+    account = account_of(request)
+    named = (given.get(key) for key in ("reference", "repository", "source"))
+    account.reference = next((text for text in named if isinstance(text, str)), "")
     caller = caller_of(request)
     return {**optional, **given, "login": caller.login, "principal": caller.principal}
 
@@ -114,22 +123,27 @@ def _json(
     async def answer(request: web.Request) -> web.StreamResponse:
         arguments = await _arguments(request, *required)
         result = await act(context_of(request).operations, arguments)
+        account_of(request).stale = str(result.get("stale", ""))
         return web.Response(body=json.dumps(result).encode(), content_type="application/json")
 
     return answer
 
 
 def _raw(
-    act: Callable[[Operations, Arguments], Awaitable[tuple[bytes, str, str, str]]],
+    act: Callable[[Operations, Arguments, Report], Awaitable[tuple[bytes, str, str, str]]],
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(request: web.Request) -> web.StreamResponse:
         arguments = await _arguments(request, "reference")
-        content, media_type, digest, manifest = await act(context_of(request).operations, arguments)
+        operations, told = context_of(request).operations, list[Event]()
+        content, media_type, digest, manifest = await act(operations, arguments, told.append)
         headers = {
             "Content-Type": media_type,
             "Docker-Content-Digest": digest,
             "X-Registryd-Manifest-Digest": manifest,
         }
+        for event in told:
+            account_of(request).stale = str(event["cause"])
+            headers["Warning"] = warning_header(str(event["message"]))
         return web.Response(body=content, headers=headers)
 
     return answer
@@ -145,6 +159,8 @@ def _stream(act: Stream, *required: str) -> Callable[[web.Request], Awaitable[we
         async with task_group() as group:  # a client that hangs up ends it by ConnectionError
             group.create_task(_tell(lambda r: act(operations, arguments, r), lines))
             while (event := await _next(request, lines)) is not None:
+                if event["event"] == "warning":
+                    account_of(request).stale = str(event["cause"])
                 await response.write(json.dumps(event).encode() + b"\n")
         with suppress(ConnectionError):  # who has read the last event may have gone by now
             await response.write_eof()

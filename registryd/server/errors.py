@@ -1,7 +1,8 @@
 """The one table from an error's code to an HTTP status, and the bodies that say it.
 
 Distribution specification 1.1, "Error Codes". To a runtime that uses this daemon as a mirror, only
-404 and 503 mean "ask elsewhere" without harm: 429 and 401 make some of them retry or give up.
+404 and 503 mean "ask elsewhere" without harm: 429 makes some of them retry or give up. 401 is said
+only where a token is wanted, which every client can have; without one it means 403.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import json
 from aiohttp import web
 
 from cache.errors import Fault
-from registryd.oci.errors import ErrorEntry, RangeInvalid
+from registryd.oci.errors import BlobUnknown, ErrorEntry, RangeInvalid, RegistryError
 from registryd.oci.ranges import ContentRange
+from registryd.oci.routes import BlobRoute, parse
 from registryd.oci.wire_errors import format_errors
+from registryd.ports import TransportError
+from registryd.server.challenges import LoginWanted, challenge
 
 STATUS = {
     "BLOB_UNKNOWN": 404,
@@ -44,6 +48,8 @@ def status_of(fault: Fault, request: web.Request) -> int:
     """The status that this fault has on this request."""
     if fault.exit_code == 64:
         return 400
+    if isinstance(fault, LoginWanted):
+        return 401
     if request.path.startswith("/api/"):
         return API_STATUS.get(fault.code, STATUS[fault.code])
     if request.method in ("GET", "HEAD"):
@@ -56,7 +62,9 @@ def refusal_response(fault: Fault, request: web.Request) -> web.Response:
     headers = {}
     if isinstance(fault, RangeInvalid) and fault.size is not None:
         headers["Content-Range"] = str(ContentRange.unsatisfied(fault.size))
-    body = format_errors([ErrorEntry(fault.code, str(fault))])
+    if isinstance(fault, LoginWanted) and (wanted := challenge(request, fault)):
+        headers["WWW-Authenticate"] = wanted
+    body = format_errors([ErrorEntry(fault.code, _said(fault, request))])
     if request.path.startswith("/api/"):
         body = json.dumps({**json.loads(body), "exit_code": fault.exit_code}).encode()
     return web.Response(
@@ -65,3 +73,24 @@ def refusal_response(fault: Fault, request: web.Request) -> web.Response:
         body=body,
         content_type="application/json",
     )
+
+
+def _said(fault: Fault, request: web.Request) -> str:
+    """What the client is told of a fault; the log has all of it.
+
+    A registry is asked in another way for a blob that is here through another repository than for
+    one that is not: its own words would tell which, and so what others have cached.
+    """
+    upstream = isinstance(fault, RegistryError | TransportError)
+    if not upstream or isinstance(fault, RangeInvalid) or not _is_of_blob(request):
+        return str(fault)
+    if isinstance(fault, BlobUnknown):
+        return "this repository has no such blob"
+    return "the registry did not give this blob; the daemon's log says why"
+
+
+def _is_of_blob(request: web.Request) -> bool:
+    try:
+        return request.method in ("GET", "HEAD") and isinstance(parse(request.path), BlobRoute)
+    except Fault:
+        return False

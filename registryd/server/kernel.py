@@ -1,11 +1,12 @@
-"""Sending file ranges to a socket from the kernel: no byte of a cached blob passes through Python.
+"""Sending file ranges to a client: by the kernel where the connection is plain, else in pieces.
 
-A thread sends while the client takes (``os.sendfile`` lets go of the interpreter, so several
+Plain: a thread sends while the client takes (``os.sendfile`` lets go of the interpreter, so several
 clients use several cores); when the client's buffer stays full the thread goes home, and the event
-loop waits for it to drain. Invariants:
+loop waits for it to drain. No byte of a cached blob passes through Python. Over TLS a thread reads
+and the connection encrypts. Invariants:
 - the loop never waits for the disk, and no thread waits long for a client;
 - a client that takes nothing for ``STALL`` seconds is given up;
-- the transport's own buffer is empty before the first byte is sent past it;
+- nothing is sent past a transport that encrypts, and elsewhere only after all that it had to send;
 - a descriptor is closed only after the thread that uses it has returned.
 
 aiohttp's FileResponse is not used for this: uvloop has no ``loop.sendfile``, so it copies.
@@ -20,6 +21,9 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
+
+from aiohttp import web
 
 #: Threads that send. Each serves one client for at most ``SLICE``, so more clients take turns.
 SEND_THREADS = 16
@@ -30,32 +34,42 @@ PATIENCE = 10
 STALL = 300.0
 #: What one call asks of the kernel at most (Linux itself stops at 2 GiB - 4 KiB).
 CALL = 1 << 30
+#: What is read at once where bytes go through the transport (bytes).
+PIECE = 1 << 19
+#: Said when a file ends too early.
+SHORTER = "the file is shorter than it was announced"
+
+_T = TypeVar("_T")
 
 
-class Sender:
-    """The raw way to one client's socket; made by ``open_sender``."""
+class Sender(Protocol):
+    """A way to one client; made by ``open_sender``. ``sent`` counts bytes."""
+
+    sent: int
+
+    async def send(self, fd: int, offset: int, count: int) -> None:
+        """Send ``count`` bytes of ``fd`` from ``offset``. Raises ConnectionError, EOFError."""
+
+
+class _KernelSender:
+    """Past the transport, to the socket itself."""
 
     def __init__(self, out: int, workers: Executor) -> None:
+        self.sent = 0
         self._out = out
         self._workers = workers
         self._loop = asyncio.get_running_loop()
 
     async def send(self, fd: int, offset: int, count: int) -> None:
-        """Send ``count`` bytes of ``fd`` from ``offset``. Raises ConnectionError, EOFError."""
         stop = offset + count
         while True:
-            offset = await self._hop(fd, offset, stop)
+            hop = self._loop.run_in_executor(self._workers, _push, self._out, fd, offset, stop)
+            reached = await _returned(hop)
+            self.sent += reached - offset
+            offset = reached
             if offset == stop:
                 return
             await self._writable()
-
-    async def _hop(self, fd: int, offset: int, stop: int) -> int:
-        hop = self._loop.run_in_executor(self._workers, _push, self._out, fd, offset, stop)
-        try:
-            return await asyncio.shield(hop)
-        except asyncio.CancelledError:
-            await asyncio.wait([hop])
-            raise
 
     async def _writable(self) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
@@ -69,9 +83,44 @@ class Sender:
             self._loop.remove_writer(self._out)
 
 
+class _PieceSender:
+    """Through the transport, which encrypts."""
+
+    def __init__(self, response: web.StreamResponse, workers: Executor) -> None:
+        self.sent = 0
+        self._response = response
+        self._workers = workers
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, fd: int, offset: int, count: int) -> None:
+        stop = offset + count
+        while offset < stop:
+            want = min(stop - offset, PIECE)
+            piece = await _returned(
+                self._loop.run_in_executor(self._workers, os.pread, fd, want, offset)
+            )
+            if not piece:
+                raise EOFError(SHORTER)
+            try:
+                async with asyncio.timeout(STALL):
+                    await self._response.write(piece)
+            except TimeoutError:
+                raise ConnectionResetError("the client stopped reading") from None
+            offset += len(piece)
+            self.sent += len(piece)
+
+
 @asynccontextmanager
-async def open_sender(transport: asyncio.Transport, workers: Executor) -> AsyncIterator[Sender]:
-    """A Sender past this transport, once everything written to it before has left."""
+async def open_sender(
+    transport: asyncio.Transport, response: web.StreamResponse, workers: Executor
+) -> AsyncIterator[Sender]:
+    """A Sender of this response's body, once everything written before has left.
+
+    Raises ConnectionError.
+    """
+    if transport.get_extra_info("sslcontext") is not None:
+        yield _PieceSender(response, workers)
+        return
     tries = 0
     while transport.get_write_buffer_size():
         tries += 1
@@ -81,9 +130,18 @@ async def open_sender(transport: asyncio.Transport, workers: Executor) -> AsyncI
     # Of its own, for the event loop refuses to watch a descriptor that a transport owns.
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
-        yield Sender(out, workers)
+        yield _KernelSender(out, workers)
     finally:
         os.close(out)
+
+
+async def _returned(hop: asyncio.Future[_T]) -> _T:
+    """What a thread gives; when cancelled, not before it has returned (it uses a descriptor)."""
+    try:
+        return await asyncio.shield(hop)
+    except asyncio.CancelledError:
+        await asyncio.wait([hop])
+        raise
 
 
 def _resolve(ready: asyncio.Future[None]) -> None:
@@ -104,6 +162,6 @@ def _push(out: int, fd: int, offset: int, stop: int) -> int:
                 break
             continue
         if sent == 0:
-            raise EOFError("the file is shorter than it was announced")
+            raise EOFError(SHORTER)
         offset += sent
     return offset

@@ -2,17 +2,22 @@
 
 Invariants:
 - a socket file that nobody answers on is replaced; one that somebody answers on is not touched;
-- a socket that systemd handed over is used as it is, and its file is left alone at the end.
+- a socket that systemd handed over is used as it is, and its file is left alone at the end;
+- a socket that other machines can reach is served by what the configuration says of it, or not;
+- a listening socket stays open while its server is replaced: clients wait in line.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import os
 import socket
+import ssl
 import stat
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,49 +25,88 @@ from aiohttp import web
 
 from registryd.config import DaemonConfig, Listen
 from registryd.oci.errors import ConfigInvalid
+from registryd.server.connections import Connection, Crowd, Limits, watched
+from registryd.server.tls import make_contexts
 
 BACKLOG = 1024
-#: Read buffer of a connection: pushed layers come in large pieces (bytes).
-READ_BUFFER = 1 << 20
+#: How long (seconds) the two sides may take to agree on TLS.
+HANDSHAKE = 15.0
 #: The shortest drain (seconds): aiohttp takes 0 to mean for ever.
 SHORTEST_DRAIN = 0.01
 #: systemd hands over descriptors from this one on (sd_listen_fds(3)).
 FIRST_FD = 3
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A listening socket, what it is called for people, and which registry it stands for."""
+    """A listening socket, what it is called for people, and which registry it stands for.
+
+    ``entry`` is the place of its table in ``daemon.listen``, ``tls`` what that says of TLS.
+    """
 
     sock: socket.socket
     name: str
     default_registry: str = "docker.io"
     file: Path | None = None
+    entry: int | None = None
+    tls: ssl.SSLContext | None = None
 
 
 def inherited(count: int, listen: Sequence[Listen]) -> list[Door]:
-    """The sockets that systemd handed over; a TCP one stands for what the configuration says."""
-    doors = []
-    by_address = {entry.address: entry.default_registry for entry in listen}
+    """The sockets that systemd handed over; a TCP one is served as the configuration says.
+
+    Raises ConfigInvalid.
+    """
+    doors: list[Door] = []
+    contexts = make_contexts(listen)
+    entries = {_plain_name(each.address): at for at, each in enumerate(listen)}
     for fd in range(FIRST_FD, FIRST_FD + count):
         os.set_inheritable(fd, False)
         sock = socket.socket(fileno=fd)
         sock.setblocking(False)
         if sock.family == socket.AF_UNIX:
             doors.append(Door(sock, f"unix:{sock.getsockname()}"))
+            continue
+        name = _address(sock)
+        entry = entries.get(name)
+        if entry is not None:
+            default = listen[entry].default_registry
+            doors.append(Door(sock, name, default, entry=entry, tls=contexts[entry]))
+        elif _is_local(sock):
+            doors.append(Door(sock, name))
         else:
-            name = _address(sock)
-            doors.append(Door(sock, name, by_address.get(name, "docker.io")))
+            raise ConfigInvalid(
+                f"daemon.listen: the socket {name} that was handed over can be reached from other"
+                " machines; give it a table with this address, tls_cert, tls_key and client_ca"
+            )
+    for at, each in enumerate(listen if count else ()):
+        if contexts[at] is not None and at not in [door.entry for door in doors]:
+            _log.warning("daemon.listen[%d]: no socket for %s was handed over", at, each.address)
     return doors
+
+
+def _plain_name(address: str) -> str:
+    """An address of the configuration as sockets say it."""
+    return address.replace("localhost:", "127.0.0.1:", 1)
+
+
+def _is_local(sock: socket.socket) -> bool:
+    return ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def make_doors(config: DaemonConfig) -> list[Door]:
     """Open every socket that the configuration names. Raises ConfigInvalid."""
     doors: list[Door] = []
+    contexts = make_contexts(config.listen)
     try:
         if config.socket is not None:
             doors.append(_unix_door(config.socket, config.socket_mode))
-        doors.extend(_tcp_door(entry) for entry in config.listen)
+        for at, entry in enumerate(config.listen):
+            sock = _tcp_socket(entry)
+            name = _address(sock)
+            doors.append(Door(sock, name, entry.default_registry, entry=at, tls=contexts[at]))
     except BaseException:
         withdraw(doors)
         raise
@@ -112,7 +156,7 @@ def _clear(path: Path) -> None:
         probe.close()
 
 
-def _tcp_door(entry: Listen) -> Door:
+def _tcp_socket(entry: Listen) -> socket.socket:
     host, _, port = entry.address.rpartition(":")
     host = host.strip("[]")
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -126,7 +170,7 @@ def _tcp_door(entry: Listen) -> Door:
         raise ConfigInvalid(
             f"daemon.listen: cannot listen on {entry.address}: {error.strerror}"
         ) from error
-    return Door(sock, _address(sock), entry.default_registry)
+    return sock
 
 
 def _address(sock: socket.socket) -> str:
@@ -134,30 +178,79 @@ def _address(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+class Listeners:
+    """The servers on the doors of one daemon; made by ``serving``."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self._rooms: list[tuple[Door, web.Server]] = []
+        self._servers: list[asyncio.AbstractServer] = []
+
+    async def open(self, door: Door, server: web.Server) -> None:
+        """Serve on this door."""
+        self._rooms.append((door, server))
+        self._servers.append(await self._listen(door, server, door.tls))
+
+    async def renew(self, contexts: Sequence[ssl.SSLContext | None]) -> None:
+        """Serve new connections with these contexts, by place in ``daemon.listen``."""
+        for at, (door, server) in enumerate(self._rooms):
+            if door.entry is not None:
+                self._servers[at].close()
+                self._servers[at] = await self._listen(door, server, contexts[door.entry])
+
+    def close(self) -> None:
+        """Accept nobody any more; with a socket of the service manager, clients wait in line."""
+        for server in self._servers:
+            server.close()
+        for door, _ in self._rooms:
+            door.sock.close()
+
+    async def _listen(
+        self, door: Door, server: web.Server, tls: ssl.SSLContext | None
+    ) -> asyncio.AbstractServer:
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(server, self._crowd),
+            sock=door.sock.dup(),  # the server closes what it is given
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else HANDSHAKE,
+            backlog=BACKLOG,
+        )
+
+
 @asynccontextmanager
 async def serving(
-    apps: Sequence[tuple[Door, web.Application]], *, drain: float
-) -> AsyncIterator[None]:
+    apps: Sequence[tuple[Door, web.Application]],
+    *,
+    drain: float,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> AsyncIterator[Listeners]:
     """Serve each application on its door; at the end stop accepting, then drain for so long."""
-    runners = []
-    try:
-        for door, app in apps:
-            runner = web.AppRunner(
-                app,
-                access_log=None,
-                shutdown_timeout=max(drain / 2, SHORTEST_DRAIN),  # aiohttp waits twice
-                read_bufsize=READ_BUFFER,
-            )
-            await runner.setup()
-            runners.append(runner)
-            await web.SockSite(runner, door.sock, backlog=BACKLOG).start()
-        yield
-    finally:
-        async with asyncio.TaskGroup() as group:
-            for runner in runners:
-                group.create_task(runner.cleanup())
+    crowd = Crowd(limits)
+    listeners = Listeners(crowd)
+    runners: list[web.AppRunner] = []
+    async with AsyncExitStack() as stack:
         for door, _ in apps:
-            door.sock.close()
-            if door.file is not None:
-                with suppress(FileNotFoundError):
-                    await asyncio.to_thread(door.file.unlink)
+            stack.push_async_callback(_shut, door)
+        stack.callback(listeners.close)
+        for door, app in apps:
+            app.on_response_prepare.append(crowd.part)
+            runner = web.AppRunner(app, shutdown_timeout=SHORTEST_DRAIN)
+            stack.push_async_callback(runner.cleanup)
+            runners.append(runner)
+            await runner.setup()
+            assert runner.server is not None  # noqa: S101 (setup has made it)
+            await listeners.open(door, watched(runner.server))
+        try:
+            yield listeners
+        finally:
+            listeners.close()
+            for runner in runners:
+                await runner.shutdown()  # applications are told now, and not when all is over
+            await crowd.end(drain)
+
+
+async def _shut(door: Door) -> None:
+    door.sock.close()
+    if door.file is not None:
+        with suppress(FileNotFoundError):
+            await asyncio.to_thread(door.file.unlink)

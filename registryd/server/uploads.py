@@ -1,10 +1,14 @@
-"""Blob uploads into the node's own registry, whole, in chunks, or by mount.
+"""Blob uploads, whole, in chunks, or by mount: into the node's own registry, or through to others.
 
 Distribution specification 1.1, "Pushing blobs". Invariants:
 - a session belongs to one repository and to whoever opened it, and ends by itself in the end;
 - chunks come in order; one that does not is refused with 416 and nothing of it is kept;
 - a blob becomes a member of the repository only after its digest was proven, or when the pusher
-  could have read it where it is mounted from.
+  could have read it where it is mounted from;
+- what goes through to another registry goes there with the caller's own login, and is answered
+  when that registry has it; one that does not let the caller push is asked before there are bytes;
+- a client that leaves while its bytes come can go on with its session, as long as that lives; one
+  that leaves after the last byte changes nothing: what was begun is ended, for the next push.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from cache.ingest import Ingest
 from registryd.oci.errors import (
     BlobUnknown,
     RangeInvalid,
+    RateLimited,
+    RegistryError,
     Unsupported,
     UploadInvalid,
     UploadUnknown,
@@ -30,13 +36,22 @@ from registryd.oci.errors import (
 from registryd.oci.ranges import format_upload_range, parse_upload_range
 from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute, UploadRoute, UploadsRoute
-from registryd.server.context import CAUSE, caller_of, context_of, located
+from registryd.ports import Remote
+from registryd.server.account import account_of
+from registryd.server.context import CAUSE, caller_of, challenged, context_of, located
 from registryd.server.errors import refusal_response
 from registryd.transfer.intake import HOP
 from registryd.transfer.library import LOCALHOST
+from registryd.transfer.push_through import PushRights, push_blob
 
 #: A session that nothing came to for so long (seconds) is given up.
 IDLE = 3600.0
+#: Sessions at once, of one caller and in all: each holds a file. Clients push a handful of layers
+#: at a time.
+PER_CALLER = 128
+AT_ONCE = 512
+#: What a token is to be for when it is asked for by a push.
+PUSH = "pull,push"
 
 
 @dataclass(slots=True)
@@ -51,11 +66,26 @@ class Session:
     busy: bool = False
 
 
+class UploadsFull(RateLimited):
+    """Raised when a caller would have more uploads under way than one may have."""
+
+
 class Uploads:
-    """The sessions of one daemon."""
+    """The sessions of one daemon, and who was lately let push to other registries."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self.rights = PushRights()
+
+    def make_room(self, principal: str) -> None:
+        """Raise UploadsFull when a caller, or all together, have too many sessions."""
+        own = sum(session.principal == principal for session in self._sessions.values())
+        if own >= PER_CALLER or len(self._sessions) >= AT_ONCE:
+            raise UploadsFull(
+                f"too many uploads are under way ({own} of this caller, {len(self._sessions)} in"
+                " all): finish or cancel some, or try again later",
+                status=429,
+            )
 
     def add(self, session: Session) -> str:
         """Keep a session; its id cannot be guessed."""
@@ -88,32 +118,56 @@ class Uploads:
 UPLOADS = web.AppKey("uploads", Uploads)
 
 
-def refuse_push_elsewhere(reference: Reference) -> None:
+def pushed_to(request: web.Request, repository: Reference) -> Remote | None:
+    """Where a push goes through to, with the caller's own login; None: it stays on this node.
+
+    Raises Denied for a registry that is not allowed, or not to be written to by way of us.
+    """
+    return context_of(request).node.access.pusher(caller_of(request), repository)
+
+
+def refuse_delete_elsewhere(reference: Reference) -> None:
     """Raise Unsupported for a repository that is not the node's own."""
     if reference.registry != LOCALHOST:
         raise Unsupported(
-            f"{reference.name} is not a repository of this node: push to localhost/NAME here,"
-            f" or to {reference.registry} itself"
+            f"{reference.name} is not a repository of this node, so nothing is deleted in it here:"
+            f" ask {reference.registry} itself"
         )
 
 
 async def open_upload(request: web.Request, route: UploadsRoute) -> web.StreamResponse:
-    """Begin an upload, mount a blob, or take a whole blob in one request."""
+    """Begin an upload, mount a blob, or take a whole blob in one request.
+
+    Raises what a registry says that does not let the caller push to it.
+    """
     repository = located(request, route.repository)
-    refuse_push_elsewhere(repository)
+    account_of(request).reference = repository
     await _give_up_idle(request)
     algorithm = request.query.get("digest-algorithm", "sha256")
     if algorithm not in ALGORITHMS:
         raise UploadInvalid(f"digest-algorithm={algorithm[:20]}: use {' or '.join(ALGORITHMS)}")
-    if "mount" in request.query and await _mount(request, repository):
-        return _created(route.repository, Digest.parse(request.query["mount"]))
+    mounted = Digest.parse(request.query["mount"]) if "mount" in request.query else None
     if "digest" in request.query:
         Digest.parse(request.query["digest"])  # before there is a session that nobody would end
+    remote = pushed_to(request, repository)
+    if remote is not None:
+        with challenged(request, repository, PUSH):
+            await request.app[UPLOADS].rights.prove(remote, repository)
+    if mounted is not None and await _mount(request, repository, remote, mounted):
+        return _created(route.repository, mounted)
     store = context_of(request).node.store
-    session = Session(await store.upload(), repository, caller_of(request).principal)
+    principal = caller_of(request).principal
+    request.app[UPLOADS].make_room(principal)
+    session = Session(await store.upload(), repository, principal)
     key = request.app[UPLOADS].add(session)
     if "digest" in request.query:
-        return await _finish(request, route.repository, key, session)
+        try:
+            return await _finish(request, route.repository, key, session)
+        except BaseException as error:
+            # Nobody was told of the session, so nobody would come back to it.
+            request.app[UPLOADS].drop(key)
+            await _abort(request, session, error)
+            raise
     return _accepted(route.repository, key, session)
 
 
@@ -123,26 +177,38 @@ async def _give_up_idle(request: web.Request) -> None:
         await _abort(request, session, UploadUnknown("the upload was idle for too long"))
 
 
-async def _mount(request: web.Request, repository: Reference) -> bool:
-    """Whether the blob could be taken from ``from``, where the caller may read it.
-
-    Without ``from`` it may be in any of the node's own repositories: everybody may read those.
-    """
-    store = context_of(request).node.store
-    digest, source = Digest.parse(request.query["mount"]), request.query.get("from", "")
-    if store.find(digest) is None:
-        return False
-    if not source:
-        readable = await store.repositories.is_member_below(f"{LOCALHOST}/", digest)
-    else:
+async def _mount(
+    request: web.Request, repository: Reference, remote: Remote | None, digest: Digest
+) -> bool:
+    """Whether the blob could be taken from ``from``, in the same registry."""
+    origin = None
+    if request.query.get("from"):
         try:
-            origin = located(request, source)
+            origin = located(request, request.query["from"])
         except Fault:
             return False
-        readable = origin.registry == LOCALHOST and await store.is_member(origin.name, digest)
-    if readable:
-        await store.add_member(repository.name, digest)
-    return readable
+        if origin.registry != repository.registry:
+            return False
+    if remote is None:
+        return await _mount_here(request, repository, digest, origin)
+    # Nothing becomes a member here: that its registry says so does not prove what we hold.
+    return origin is not None and await remote.mount_blob(repository, digest, origin.repository)
+
+
+async def _mount_here(
+    request: web.Request, repository: Reference, digest: Digest, origin: Reference | None
+) -> bool:
+    """Whether one of the node's own repositories (``origin``) has it: everybody may read those."""
+    store = context_of(request).node.store
+    if origin is None:
+        readable = await store.repositories.is_member_below(f"{LOCALHOST}/", digest)
+    else:
+        readable = await store.is_member(origin.name, digest)
+    # Looked at only now: what is here for others may not make the answer quicker or slower.
+    if not readable or store.find(digest) is None:
+        return False
+    await store.add_member(repository.name, digest)
+    return True
 
 
 async def patch_upload(request: web.Request, route: UploadRoute) -> web.StreamResponse:
@@ -181,7 +247,7 @@ async def cancel_upload(request: web.Request, route: UploadRoute) -> web.StreamR
 async def delete_blob(request: web.Request, route: BlobRoute) -> web.StreamResponse:
     """Take a blob out of a repository; it goes from the disk when nothing else needs it."""
     repository = located(request, route.repository)
-    refuse_push_elsewhere(repository)
+    refuse_delete_elsewhere(repository)
     store = context_of(request).node.store
     if not await store.drop_member(repository.name, route.digest):
         raise BlobUnknown(f"{repository.name} has no blob {route.digest}", status=404)
@@ -201,6 +267,7 @@ def _out_of_order(
 
 def _session(request: web.Request, route: UploadRoute) -> Session:
     repository = located(request, route.repository)
+    account_of(request).reference = repository
     session = request.app[UPLOADS].get(route.session, repository, caller_of(request).principal)
     if session.busy:
         raise UploadInvalid("another request is writing to this upload")
@@ -254,14 +321,31 @@ async def _finish(
     if text is None:
         raise UploadInvalid("the last request of an upload must say its digest (?digest=...)")
     digest = Digest.parse(text)
+    account_of(request).digest = digest
+    remote = pushed_to(request, session.repository)
     await _receive(request, key, session)
-    store = context_of(request).node.store
     request.app[UPLOADS].drop(key)
-    await store.commit(session.ingest, digest, repository=session.repository.name)
+    await _keep(request, remote, session, digest)
     return _created(name, digest)
 
 
-async def _abort(request: web.Request, session: Session, cause: Fault) -> None:
+async def _keep(
+    request: web.Request, remote: Remote | None, session: Session, digest: Digest
+) -> None:
+    """Prove what came, and give it to the registry that it is meant for."""
+    store, repository = context_of(request).node.store, session.repository
+    if remote is None:
+        await store.commit(session.ingest, digest, repository=repository.name)
+        return
+    try:
+        with challenged(request, repository, PUSH):
+            await push_blob(store, remote, repository, session.ingest, digest)
+    except RegistryError:
+        request.app[UPLOADS].rights.forget(remote, repository)
+        raise
+
+
+async def _abort(request: web.Request, session: Session, cause: BaseException) -> None:
     store = context_of(request).node.store
     await asyncio.shield(store.abort(session.ingest, cause, discard=True))
 

@@ -56,16 +56,24 @@ class CachedSource:
         flight = await self._library.blob(self._remote, self._reference, digest, descriptor.size)
         if flight is not None:
             await flight.landed()
-        blob = self._store.find(digest)
-        if blob is None:
-            raise BlobNotFound(f"{digest} is not in the cache")
-        async with AsyncExitStack() as opened:
-            try:
-                file = await opened.enter_async_context(aiofiles.open(blob.path, "rb"))
-            except FileNotFoundError:
-                raise BlobNotFound(f"{digest} has just left the cache") from None
-            await self._store.touch(digest)
-            yield FileBody(file, descriptor)
+        async with open_held(self._store, descriptor) as body:
+            yield body
+
+
+@asynccontextmanager
+async def open_held(store: BlobStore, descriptor: Descriptor) -> AsyncIterator[Body]:
+    """A held blob's file as a body; counts as a use. Raises BlobNotFound."""
+    digest = descriptor.digest
+    blob = store.find(digest)
+    if blob is None:
+        raise BlobNotFound(f"{digest} is not in the cache")
+    async with AsyncExitStack() as opened:
+        try:
+            file = await opened.enter_async_context(aiofiles.open(blob.path, "rb"))
+        except FileNotFoundError:
+            raise BlobNotFound(f"{digest} has just left the cache") from None
+        await store.touch(digest)
+        yield FileBody(file, descriptor)
 
 
 class FileBody:

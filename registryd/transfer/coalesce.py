@@ -20,6 +20,10 @@ class Coalesce(Generic[T]):
     def __init__(self) -> None:
         self._running: dict[Hashable, asyncio.Future[T]] = {}
 
+    def runs(self, key: Hashable) -> bool:
+        """Whether a call with this key is under way, to be shared by who asks now."""
+        return key in self._running
+
     async def once(self, key: Hashable, act: Callable[[], Awaitable[T]]) -> T:
         """The result of ``act``, or of the call with this key that is under way already."""
         while (running := self._running.get(key)) is not None:

@@ -2,7 +2,8 @@
 
 "Make this digest present" happens here and nowhere else. Invariants:
 - at most one flight a digest; joining and starting are one step without an await between;
-- a flight belongs to the daemon, not to whoever started it: it goes on when all have left;
+- a flight belongs to the daemon, not to whoever started it: it goes on when all have left. One of
+  which only parts are wanted ends with its last reader, and what came is kept;
 - a flight that fails tells everyone why and leaves what arrived for the next one to resume.
 """
 
@@ -10,17 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from cache.content import Digest
 from cache.errors import CacheError, DigestMismatch, Fault, IngestAborted, SizeMismatch
 from cache.ingest import Ingest
 from cache.store import BlobStore
 from registryd.config import TransferConfig
+from registryd.counts import Counts
 from registryd.ports import TransportError
 from registryd.transfer.groups import task_group
 from registryd.transfer.intake import Intake, Want
+from registryd.transfer.resuming import resume
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +32,18 @@ _log = logging.getLogger(__name__)
 class Flight:
     """One fetch under way."""
 
-    def __init__(self, want: Want) -> None:
+    def __init__(self, want: Want, *, whole: bool = True, after: Flight | None = None) -> None:
         self.want = want
         self.intake: Intake | None = None
+        #: Nobody wants it any more: it only ends, and who comes now gets another.
+        self.over = False
+        self._whole = whole
+        self._readers = 0
+        self._after = after
+        #: How many have asked for it; the first one has started it.
+        self.joined = 0
         loop = asyncio.get_running_loop()
+        self.began = loop.time()
         self._ingest: asyncio.Future[Ingest | None] = loop.create_future()
         self._landed: asyncio.Future[None] = loop.create_future()
 
@@ -45,6 +57,41 @@ class Flight:
         """Bytes that came from the source in this flight."""
         return self.intake.received if self.intake else 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether it brings the whole blob, or only what its readers demand."""
+        return self.intake.whole if self.intake else self._whole
+
+    def bring_whole(self) -> None:
+        """Let it bring the whole blob from now on."""
+        self._whole = True
+        if self.intake is not None:
+            self.intake.bring_whole()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within this block somebody reads; to be entered before the first await after joining."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if self.intake is not None and not (self._readers or self.whole):
+                self.intake.rest()
+
+    def _goes_on(self) -> bool:
+        # No is for good: who joins from now on begins another flight.
+        self.over = self.over or not (self._readers or self.whole)
+        return not self.over
+
+    @contextmanager
+    def demand(self, start: int, stop: int) -> Iterator[None]:
+        """Within this block these bytes come first; to be used once ``ingest`` has been given."""
+        if self.intake is None:
+            raise RuntimeError("nothing is arriving yet")
+        with self.intake.demand(start, stop):
+            yield
+
     async def ingest(self) -> Ingest | None:
         """The arriving blob, to be followed; None when it turned out to be here already.
 
@@ -52,9 +99,19 @@ class Flight:
         """
         return await asyncio.shield(self._ingest)
 
+    def is_of(self, registry: str) -> bool:
+        """Whether its bytes, as long as they are not proven, come on this registry's word."""
+        return self.want.repository.registry == registry
+
     async def landed(self) -> None:
         """Wait for the commit. Raises why there was none."""
         await asyncio.shield(self._landed)
+
+    async def _gone_before(self) -> None:
+        """Wait until the flight before this one has let go of the blob."""
+        if self._after is not None:
+            await asyncio.wait([self._after._landed])
+            self._after = None
 
     def _lift(self, ingest: Ingest, intake: Intake) -> None:
         self.intake = intake
@@ -83,53 +140,89 @@ def _explained(error: Exception, flight: Flight) -> Exception:
     return explained
 
 
+async def _learn_size(flight: Flight, ingest: Ingest) -> None:
+    """Ask for the size: parts cannot be given without it. Who does not say it gives the whole."""
+    want = flight.want
+    size = await want.fetcher.blob_size(want.repository, want.digest)
+    if not size:  # some say 0 where they mean nothing
+        flight.bring_whole()
+    elif ingest.size is None:
+        ingest.announce(size)
+
+
 class Flights:
     """All fetches of this process; made by ``open``."""
 
     def __init__(
-        self, store: BlobStore, settings: TransferConfig, group: asyncio.TaskGroup
+        self,
+        store: BlobStore,
+        settings: TransferConfig,
+        group: asyncio.TaskGroup,
+        counts: Counts,
     ) -> None:
         self._store = store
         self._settings = settings
         self._group = group
+        self._counts = counts
         self._flights: dict[Digest, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.fetched = 0
+        self._uncounted: set[Flight] = set()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, store: BlobStore, settings: TransferConfig) -> AsyncIterator[Flights]:
+    async def open(
+        cls, store: BlobStore, settings: TransferConfig, counts: Counts | None = None
+    ) -> AsyncIterator[Flights]:
         """Own the flights; those still in the air at the end are cancelled, to be resumed."""
         async with task_group() as group:
-            flights = cls(store, settings, group)
+            flights = cls(store, settings, group, counts or Counts())
             try:
                 yield flights
             finally:
                 for task in flights._tasks:
                     task.cancel()
 
-    def join(self, want: Want) -> Flight:
-        """The flight of this digest: the one under way, or a new one."""
-        flight = self._flights.get(want.digest)
+    def join(self, want: Want, *, whole: bool = True) -> Flight:
+        """The flight of this digest: the one under way, or a new one.
+
+        With ``whole`` False only what is demanded of it is fetched, as long as somebody is
+        ``reading``, unless somebody else wants the whole.
+        """
+        flight = self.find(want.digest)
         if flight is None:
-            flight = self._flights[want.digest] = Flight(want)
+            before = self._flights.get(want.digest)
+            flight = self._flights[want.digest] = Flight(want, whole=whole, after=before)
+            self._counts.flights_started += 1
+            self._uncounted.add(flight)
             task = self._group.create_task(self._fly(flight))
             self._tasks.add(task)
             task.add_done_callback(lambda task: self._ended(task, flight))
+        elif whole:
+            flight.bring_whole()
+        flight.joined += 1
         return flight
 
     def _ended(self, task: asyncio.Task[None], flight: Flight) -> None:
         self._tasks.discard(task)
+        self._uncounted.discard(flight)
         # For a task that was cancelled before its first step; any other has said so itself.
         flight._end(IngestAborted(f"{flight.want.digest}: the fetch was stopped"))
 
     def find(self, digest: Digest) -> Flight | None:
         """The flight of this digest, if one is under way."""
-        return self._flights.get(digest)
+        flight = self._flights.get(digest)
+        return None if flight is None or flight.over else flight
 
     def under_way(self) -> list[Flight]:
         """The flights now in the air."""
         return list(self._flights.values())
+
+    def fetched(self) -> Counter[str]:
+        """Bytes that came from upstream, by registry; those of flights in the air too."""
+        total = self._counts.fetched.copy()
+        for flight in self._uncounted:
+            total[self._counts.name(flight.want.repository.registry)] += flight.received
+        return total
 
     async def _fly(self, flight: Flight) -> None:
         error: BaseException | None = None
@@ -143,35 +236,51 @@ class Flights:
             error = IngestAborted(f"{flight.want.digest}: the fetch was stopped")
             raise
         finally:
-            self.fetched += flight.received
-            self._flights.pop(flight.want.digest, None)
+            self._account(flight, error)
+            if self._flights.get(flight.want.digest) is flight:
+                del self._flights[flight.want.digest]
             flight._end(error)
 
+    def _account(self, flight: Flight, error: BaseException | None) -> None:
+        """Count what a flight came to; no await between this and its end."""
+        registry = self._counts.name(flight.want.repository.registry)
+        self._counts.fetched[registry] += flight.received
+        self._uncounted.discard(flight)
+        if error is not None and not flight.over:
+            self._counts.flight_failed(error)
+
     async def _fetch(self, flight: Flight) -> None:
-        if self._store.find(flight.want.digest):
+        await flight._gone_before()
+        if not flight._goes_on() or self._store.find(flight.want.digest):
             return
-        ingest = await self._store.ingest(flight.want.digest)
-        resumed = ingest.held.total
+        in_parts, resumed = not flight.whole, True  # as long as it is not known
         try:
+            ingest = await resume(self._store, flight.want)
+            resumed = bool(ingest.held.ranges)
             await self._bring_in(flight, ingest)
-        except (DigestMismatch, SizeMismatch):
-            if not resumed:
+        except (DigestMismatch, SizeMismatch) as error:
+            # What an earlier flight left may be at fault, or the size that a HEAD told: then one
+            # try goes without it, and for the whole.
+            doubtful = (resumed and flight.whole) or (in_parts and isinstance(error, SizeMismatch))
+            if not doubtful or not flight._goes_on():
                 raise
-            # What an earlier process left may be at fault, so one try goes without it.
             _log.warning("resumed bytes were wrong, fetching anew: digest=%s", flight.want.digest)
-            await self._bring_in(flight, await self._store.ingest(flight.want.digest))
+            flight.bring_whole()
+            await self._bring_in(flight, await resume(self._store, flight.want))
 
     async def _bring_in(self, flight: Flight, ingest: Ingest) -> None:
         want = flight.want
         try:
-            if want.size is not None:
-                ingest.announce(want.size)
-            intake = Intake(want, ingest, self._settings)
+            if not flight.whole and ingest.size is None:
+                await _learn_size(flight, ingest)
+            intake = Intake(want, ingest, self._settings, whole=flight._whole)
             flight._lift(ingest, intake)
-            await intake.run()
+            await intake.run(flight._goes_on)
+            if flight.over and not intake.complete:
+                raise IngestAborted(f"{want.digest}: nobody reads it any more")
             await self._store.commit(ingest, repository=want.repository.name)
         except BaseException as error:
             # Wrong content is not worth keeping, and on a full disk the room is wanted.
-            spoilt = isinstance(error, CacheError)
+            spoilt = isinstance(error, CacheError) and not isinstance(error, IngestAborted)
             await asyncio.shield(self._store.abort(ingest, error, discard=spoilt))
             raise

@@ -5,14 +5,18 @@ Invariants:
 - tries are counted only while nothing comes: any progress begins the count anew;
 - receiving and writing overlap: one thread hop of about ``HOP`` bytes is under way while the next
   bytes come in, never more, so a blob in flight needs about two hops of memory a connection;
-- a source that ignores ranges is followed on one connection, from its first byte.
+- a source that ignores ranges is followed on one connection, from its first byte;
+- of a blob that is not wanted whole only what is demanded is asked for, and no byte beside; when
+  nobody reads any more, a chunk that has been given in part is brought to its end, and that is all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from cache.content import Digest
@@ -24,7 +28,7 @@ from registryd.oci.reference import Reference
 from registryd.ports import Body, Fetcher, TransportError, Wired
 from registryd.transfer.groups import task_group
 from registryd.transfer.lines import receive
-from registryd.transfer.stretches import Plan, Stretch, connections
+from registryd.transfer.stretches import CHUNK, Plan, Stretch, chunks, connections
 
 #: Bytes a thread hop takes: hashing and writing 1 MiB costs far more than the hop itself.
 HOP = 1 << 20
@@ -32,6 +36,9 @@ HOP = 1 << 20
 FLUSH = 0.005
 #: Waits (seconds) before the tries that follow a failure without progress; the last one repeats.
 PAUSES = (0.0, 0.25, 1.0, 3.0)
+
+#: Requests under way, and what each was given to bring.
+Connections = dict[asyncio.Task[None], Stretch]
 
 _log = logging.getLogger(__name__)
 
@@ -52,47 +59,106 @@ class Want:
 
 
 class Intake:
-    """Fetches one blob; ``run`` returns when every byte is in the ingest."""
+    """Fetches one blob, or the parts of it that are demanded, into an ingest."""
 
-    def __init__(self, want: Want, ingest: Ingest, settings: TransferConfig) -> None:
+    def __init__(
+        self, want: Want, ingest: Ingest, settings: TransferConfig, *, whole: bool = True
+    ) -> None:
         self.source = want.repository.registry
         self.received = 0
+        self.whole = ingest.keeps_up = whole
         self._want = want
         self._ingest = ingest
         self._settings = settings
         self._plan = Plan(settings.range_size)
-        self._group: asyncio.TaskGroup | None = None
+        self._news = asyncio.Event()
+        self._ordinary: Connections = {}
+        self._urgent: Connections = {}
         self._wanted = 1
+        self._served = True
         self._sole: Stretch | None = None
-
-    async def run(self) -> None:
-        """Fetch what is missing. Raises what the Fetcher raises, SizeMismatch and DiskFull."""
-        async with task_group() as self._group:
-            self._group.create_task(self._connection())
-
-    async def _connection(self) -> None:
-        while self._sole is None:
-            stretch = self._plan.take(self._ingest.held, self._size)
-            if stretch is None:
-                return
-            try:
-                await self._persist(stretch)
-            finally:
-                self._plan.give_back(stretch)
-            if stretch.stop is None:
-                return
+        self._end_seen = False
 
     @property
-    def _size(self) -> int | None:
-        """The size to plan by: the true one, as soon as the source has said it."""
-        return self._want.guess if self._ingest.size is None else self._ingest.size
+    def complete(self) -> bool:
+        """Whether every byte is here, as far as it is known how many there are."""
+        return self._ingest.held.total == self._ingest.size
+
+    async def run(self, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Fetch the whole, or what is demanded as long as that is ``wanted``.
+
+        Raises what the Fetcher raises, SizeMismatch and DiskFull.
+        """
+        async with task_group() as group:
+            while True:
+                self._news.clear()
+                self._connect(group)
+                idle = not (self._ordinary or self._urgent)
+                if idle and (self.whole or self.complete or not wanted()):
+                    return
+                await self._news.wait()
+
+    def rest(self) -> None:
+        """Say that nobody reads any more, for now."""
+        for task, stretch in {**self._ordinary, **self._urgent}.items():
+            start = self._ingest.held.reach(stretch.start)
+            if not self._served or stretch.stop is None or stretch.stop - start > CHUNK:
+                task.cancel()
+        self._news.set()
+
+    def bring_whole(self) -> None:
+        """Fetch everything from now on."""
+        self.whole = self._ingest.keeps_up = True
+        self._news.set()
+
+    @contextmanager
+    def demand(self, start: int, stop: int) -> Iterator[None]:
+        """Within this block these bytes are fetched before all others."""
+        demand = self._plan.demand(*((start, stop) if self.whole else chunks(start, stop)))
+        self._news.set()
+        try:
+            yield
+        finally:
+            self._plan.withdraw(demand)
+            self._served = not self._ingest.held.missing(start, stop)
+
+    def _connect(self, group: asyncio.TaskGroup) -> None:
+        held, size = self._ingest.held, self._ingest.size
+        while size is not None and len(self._urgent) < self._settings.ranges and self._divisible:
+            stretch = self._plan.urgent(held, size)
+            if stretch is None:
+                break
+            self._begin(group, stretch, self._urgent)
+        while self.whole and len(self._ordinary) < self._wanted and self._divisible:
+            stretch = self._plan.take(held, self._want.guess if size is None else size)
+            if stretch is None:
+                break
+            self._begin(group, stretch, self._ordinary)
+
+    @property
+    def _divisible(self) -> bool:
+        """Whether there may be more to ask for beside what is under way."""
+        return self._sole is None and not self._end_seen
+
+    def _begin(self, group: asyncio.TaskGroup, stretch: Stretch, among: Connections) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            del among[task]
+            self._plan.give_back(stretch)
+            self._news.set()
+
+        task = group.create_task(self._persist(stretch))
+        among[task] = stretch
+        task.add_done_callback(ended)
 
     async def _persist(self, stretch: Stretch) -> None:
         tries = 0
         while True:
             before = self.received
             try:
-                return await self._stretch(stretch)
+                await self._stretch(stretch)
+                if self._sole is not stretch or self._end_seen or self.complete:
+                    return
+                continue  # what is here of it has ended its line: the rest comes by pieces
             except TransportError as error:
                 tries = 1 if self.received > before else tries + 1
                 if tries >= self._settings.attempts:
@@ -103,9 +169,10 @@ class Intake:
             await asyncio.sleep(PAUSES[min(tries, len(PAUSES)) - 1])
 
     async def _stretch(self, stretch: Stretch) -> None:
-        stop = None if self._sole is stretch else stretch.stop
+        alone = self._sole is stretch
+        stop = None if alone else stretch.stop
+        start = await self._first_missing(0 if alone else stretch.start)
         end = self._ingest.size if stop is None else stop
-        start = self._ingest.held.reach(stretch.start)
         if end is not None and start >= end:
             return
         try:
@@ -116,20 +183,64 @@ class Intake:
                 if body.total is not None:
                     self._ingest.announce(body.total)
                 if body.start == start or self._stays_alone(stretch):
-                    await self._take(body, body.start)
+                    await self._take(body, stretch, stop)
         except RangeInvalid as error:
             # Nothing lies beyond what is here: the size was not known, and now it is.
             if error.size != start:
                 raise
             self._ingest.announce(start)
 
+    async def _first_missing(self, start: int) -> int:
+        """Where to begin: not at a byte that another connection is just writing."""
+        while True:
+            start = self._ingest.held.reach(start)
+            if self._ingest.room(start, start + 1) > start or self._ingest.ended:
+                return start
+            await self._ingest.changed()
+
     def _stays_alone(self, stretch: Stretch) -> bool:
         # The source sends everything whatever is asked: the first to learn it stays.
         if self._sole is None:
             self._sole = stretch
+            self.bring_whole()
         return self._sole is stretch
 
-    async def _take(self, body: Body, at: int) -> None:
+    async def _take(self, body: Body, stretch: Stretch, asked: int | None) -> None:
+        # A source that sends what is here already goes by pieces: those that are new are picked.
+        line = body.take_line() if isinstance(body, Wired) and self._sole is None else None
+        if line is None:
+            await self._take_pieces(body, stretch, asked)
+            return
+        end = body.start + len(line.head) + line.count
+        if asked is not None and end > asked and not self._stays_alone(stretch):
+            os.close(line.fd)
+            return
+        await receive(
+            self._ingest,
+            line,
+            body.start,
+            source=body.source,
+            stall=self._settings.stall_timeout,
+            came=self._counter(),
+            until=lambda: None if self._sole is stretch else stretch.stop,
+        )
+
+    async def _take_pieces(self, body: Body, stretch: Stretch, asked: int | None) -> None:
+        batch, came, at = _Batch(self._ingest, body.start), self._counter(), body.start
+        try:
+            async for piece in body:
+                await batch.add(piece)
+                came(len(piece))
+                at += len(piece)
+                if asked is not None and at > asked and not self._stays_alone(stretch):
+                    return
+                if self._sole is not stretch and _is_cut(stretch, asked, at):
+                    return
+            self._end_seen = self._end_seen or asked is None or self._sole is stretch
+        finally:
+            await batch.finish()  # also after a break: what came is kept
+
+    def _counter(self) -> Callable[[int], None]:
         clock = asyncio.get_running_loop().time
         began, received = clock(), 0
 
@@ -139,27 +250,20 @@ class Intake:
             self.received += count
             self._consider(received, clock() - began)
 
-        # A source that sends what is here already goes by pieces: those that are new are picked.
-        line = body.take_line() if isinstance(body, Wired) and self._sole is None else None
-        if line is not None:
-            stall = self._settings.stall_timeout
-            await receive(self._ingest, line, at, source=body.source, stall=stall, came=came)
-            return
-        batch = _Batch(self._ingest, at)
-        try:
-            async for piece in body:
-                await batch.add(piece)
-                came(len(piece))
-        finally:
-            await batch.finish()  # also after a break: what came is kept
+        return came
 
     def _consider(self, received: int, seconds: float) -> None:
         # More connections, once the first has shown that it alone is slow.
-        if self._wanted > 1 or self._sole or self._ingest.size is None or self._group is None:
+        if self._wanted > 1 or not self.whole or self._ingest.size is None:
             return
         self._wanted = connections(received, seconds, self._settings.ranges)
-        for _ in range(self._wanted - 1):
-            self._group.create_task(self._connection())
+        if self._wanted > 1:
+            self._news.set()
+
+
+def _is_cut(stretch: Stretch, asked: int | None, at: int) -> bool:
+    """Whether what follows is another connection's by now."""
+    return stretch.stop is not None and stretch.stop != asked and at >= stretch.stop
 
 
 class _Batch:

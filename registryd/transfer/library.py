@@ -3,8 +3,8 @@
 Invariants:
 - content is given through a repository only after it was proven to belong there: fetched from it,
   pushed to it, or confirmed by its registry. That a manifest names a digest proves nothing;
-- a tag is looked up by HEAD and remembered for its time to live; when upstream cannot be asked,
-  what is remembered is given; a clear "no" from upstream is passed on;
+- what a tag means is for ``tags`` to say; where it has to do without its registry's word, that is
+  passed on with what is given;
 - ``localhost`` has no upstream: what is not held there is unknown.
 """
 
@@ -14,20 +14,23 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch, Fault
-from cache.index import Links, Name, Rule
+from cache.index import Links, Rule
 from cache.repositories import Referrer
 from cache.store import BlobStore
 from registryd.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
 from registryd.oci.media_types import DOCUMENTS
 from registryd.oci.reference import Reference
-from registryd.ports import Remote, TransportError, transient
+from registryd.ports import Remote, TransportError
 from registryd.transfer.coalesce import Coalesce
 from registryd.transfer.flight import Flight, Flights
 from registryd.transfer.intake import Want
+from registryd.transfer.tag_policy import TagPolicy
+from registryd.transfer.tags import Meaning, Stale, Tags
 
 #: The node's own registry: it has no upstream.
 LOCALHOST = "localhost"
@@ -35,6 +38,20 @@ LOCALHOST = "localhost"
 KEPT_DOCUMENTS = 256
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest; ``stale`` where it is given without its registry's word.
+
+    ``answered`` says that its registry has said or sent something for it just now; ``way`` is how
+    the manifest came: it was here (``hit``), was fetched (``miss``) or on its way (``wait``).
+    """
+
+    document: Document
+    stale: Stale | None = None
+    answered: bool = False
+    way: str = "hit"
 
 
 class Library:
@@ -45,16 +62,15 @@ class Library:
         store: BlobStore,
         flights: Flights,
         *,
-        tag_ttl: Callable[[str], float],
+        policy: TagPolicy,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._flights = flights
-        self._tag_ttl = tag_ttl
-        self._clock = clock
+        #: What the names mean.
+        self.tags = Tags(store, policy, clock=clock)
         self._documents: OrderedDict[Digest, Document] = OrderedDict()
-        self._resolving: Coalesce[Descriptor] = Coalesce()
-        self._fetching: Coalesce[Document] = Coalesce()
+        self._fetching: Coalesce[tuple[Document, bool]] = Coalesce()
         self._proving: Coalesce[None] = Coalesce()
 
     async def resolve(
@@ -62,45 +78,9 @@ class Library:
     ) -> Descriptor:
         """What a reference means now; ``fresh`` asks upstream whatever is remembered.
 
-        Raises ManifestUnknown, and what the Remote raises where nothing is remembered.
+        Raises ManifestUnknown, and what the Remote raises where nothing may be given in its place.
         """
-        if reference.digest is not None:
-            return await self._resolve_digest(remote, reference, reference.digest)
-        known = await self._store.resolve(str(reference))
-        if remote is None:
-            if known is None:
-                raise ManifestUnknown(f"{reference} is not in this registry", status=404)
-            return known.descriptor
-        age = self._clock() - known.checked if known else 0.0
-        if known and not fresh and 0 <= age < self._tag_ttl(reference.registry):
-            return known.descriptor
-        return await self._resolving.once(
-            (id(remote), str(reference)), lambda: self._ask(remote, reference, known)
-        )
-
-    async def _resolve_digest(
-        self, remote: Remote | None, reference: Reference, digest: Digest
-    ) -> Descriptor:
-        blob = self._store.find(digest)
-        if blob and await self._store.is_member(reference.name, digest):
-            media_type = await self._store.media_type(digest)
-            if media_type:
-                return Descriptor(media_type, digest, blob.size)
-        if remote is None:
-            raise ManifestUnknown(f"{reference} is not in this registry", status=404)
-        return await remote.resolve(reference)
-
-    async def _ask(self, remote: Remote, reference: Reference, known: Name | None) -> Descriptor:
-        try:
-            found = await remote.resolve(reference)
-        except (TransportError, RegistryError) as error:
-            if known is None or not transient(error):
-                raise
-            _log.warning("upstream failed, giving what is held: ref=%s cause=%s", reference, error)
-            return known.descriptor
-        if known and known.descriptor.digest == found.digest:
-            await self._store.checked(known)
-        return found
+        return (await self.tags.resolve(remote, reference, fresh=fresh)).descriptor
 
     async def document(
         self,
@@ -110,29 +90,81 @@ class Library:
         fresh: bool = False,
         remember: bool = True,
     ) -> Document:
+        """The manifest or index of a reference, as ``find`` finds it. Raises as it does."""
+        return (await self.find(remote, reference, fresh=fresh, remember=remember)).document
+
+    async def find(
+        self,
+        remote: Remote | None,
+        reference: Reference,
+        *,
+        fresh: bool = False,
+        remember: bool = True,
+    ) -> Found:
         """The manifest or index of a reference, stored here and linked to what it points to.
 
         A tag is remembered with it (unless the caller does that, once the content is here); it
         shows among the images when all it needs is here.
         Raises as resolve does, and DigestMismatch, ManifestInvalid.
         """
-        descriptor = await self.resolve(remote, reference, fresh=fresh)
-        exact = reference.with_digest(descriptor.digest)
-        document = await self._fetching.once(
-            (id(remote), str(exact)), lambda: self._obtain(remote, exact, descriptor.digest)
-        )
-        if remember and reference.digest is None:
-            await self._remember(reference, document)
-        return document
+        known = self.tags.digest(reference) if remote is not None else reference.digest
+        if known is not None:
+            document, way = await self._document(remote, reference, known)
+            found = Found(document, answered=way != "hit", way=way)
+        else:
+            meaning = await self.tags.resolve(remote, reference, fresh=fresh)
+            found = await self._meant(remote, reference, meaning, fresh)
+        if remember and reference.digest is None and found.stale is None:
+            await self._remember(reference, found.document)
+        return found
 
-    async def _obtain(self, remote: Remote | None, exact: Reference, digest: Digest) -> Document:
+    async def _meant(
+        self, remote: Remote | None, reference: Reference, meaning: Meaning, fresh: bool
+    ) -> Found:
+        digest = meaning.descriptor.digest
+        try:
+            document, way = await self._document(remote, reference, digest)
+        except (TransportError, RegistryError) as error:
+            if remote is None or meaning.stale:
+                raise
+            # The tag has moved on to what cannot be had: what it meant before is better than none.
+            meaning = await self.tags.instead(reference, error, fresh=fresh)
+            digest = meaning.descriptor.digest
+            document, way = await self._document(remote, reference, digest)
+        answered = meaning.answered or way != "hit"
+        return Found(document, meaning.stale, answered=answered, way=way)
+
+    async def _document(
+        self, remote: Remote | None, reference: Reference, digest: Digest
+    ) -> tuple[Document, str]:
+        """A manifest, and the way it came."""
+        document = await self._at_hand(reference.name, digest)
+        if document is not None:
+            return document, "hit"
+        exact = reference.with_digest(digest)
+        key = (id(remote), str(exact))
+        shares = self._fetching.runs(key)
+        document, fetched = await self._fetching.once(
+            key, lambda: self._obtain(remote, exact, digest)
+        )
+        return document, ("wait" if shares else "miss") if fetched else "hit"
+
+    async def _at_hand(self, repository: str, digest: Digest) -> Document | None:
+        """A parsed manifest that the repository has: the hot path stands in no queue."""
+        if digest not in self._documents or self._store.find(digest) is None:
+            return None
+        return await self.held(digest) if await self._store.is_member(repository, digest) else None
+
+    async def _obtain(
+        self, remote: Remote | None, exact: Reference, digest: Digest
+    ) -> tuple[Document, bool]:
         if self._store.find(digest) and await self._store.is_member(exact.name, digest):
-            return await self.held(digest)
+            return await self.held(digest), False
         if remote is None:
             raise ManifestUnknown(f"{exact} is not in this registry", status=404)
         document = await remote.fetch_manifest(exact)
         await self.keep(exact.name, document)
-        return document
+        return document, True
 
     async def keep(self, repository: str, document: Document) -> None:
         """Store a proven manifest as a member of a repository, with its links and its subject."""
@@ -199,10 +231,19 @@ class Library:
             await self._store.tag(str(reference), reference.name, document.descriptor)
 
     async def blob(
-        self, remote: Remote | None, repository: Reference, digest: Digest, size: int | None = None
+        self,
+        remote: Remote | None,
+        repository: Reference,
+        digest: Digest,
+        size: int | None = None,
+        *,
+        whole: bool = True,
     ) -> Flight | None:
         """Make a blob present: None when it is here and may be given, else its flight.
 
+        With ``whole`` False the flight brings only what is demanded of it; its caller enters its
+        ``reading`` before anything else. A flight of another registry becomes whole: its bytes may
+        be given to us only once they are proven.
         Raises BlobUnknown when the repository does not have it, and what the Remote raises.
         """
         name = repository.name
@@ -219,7 +260,11 @@ class Library:
         ours = under_way is None or under_way.want.repository.name == name
         if not ours or self._store.find(digest):
             await self._prove(remote, repository, digest)
-        return None if self._store.find(digest) else self._flights.join(want)
+        if self._store.find(digest):
+            return None
+        under_way = self._flights.find(digest)
+        near = under_way is None or under_way.is_of(repository.registry)
+        return self._flights.join(want, whole=whole or not near)
 
     async def _prove(self, remote: Remote | None, repository: Reference, digest: Digest) -> None:
         if remote is None:

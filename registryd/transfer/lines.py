@@ -5,6 +5,7 @@ the socket to the file through one buffer, while another thread hashes behind.
 
 Invariants:
 - no thread waits for a slow source: the loop does, and gives up after the stall limit;
+- bytes that are here, or that another connection brings, are not taken again: the line ends there;
 - the socket is closed only when no thread reads from it any more.
 """
 
@@ -23,10 +24,18 @@ FIRST_HOP = 256 << 10
 
 
 async def receive(
-    ingest: Ingest, line: Line, at: int, *, source: str, stall: float, came: Callable[[int], None]
+    ingest: Ingest,
+    line: Line,
+    at: int,
+    *,
+    source: str,
+    stall: float,
+    came: Callable[[int], None],
+    until: Callable[[], int | None] = lambda: None,
 ) -> None:
-    """Bring the whole line into the ingest at ``at``; ``came`` is told of every hop's bytes.
+    """Bring the line into the ingest at ``at``; ``came`` is told of every hop's bytes.
 
+    ``until`` is asked before every hop how far to go (None: to the line's end).
     Raises TransportError when it ends short, breaks or stalls, and what the ingest raises.
     """
     try:
@@ -34,8 +43,8 @@ async def receive(
             came(len(line.head))
             await ingest.write(at, [line.head])
         at += len(line.head)
-        begin, stop = at, at + line.count
-        while at < stop:
+        begin, end = at, at + line.count
+        while (stop := _limit(ingest, at, end, until())) > at:
             step = min(HOP, max(FIRST_HOP, at - begin), stop - at)
             count = await _hop(ingest, line.fd, at, step, source)
             if count:
@@ -45,6 +54,10 @@ async def receive(
                 await _readable(line.fd, source, stall)
     finally:
         os.close(line.fd)
+
+
+def _limit(ingest: Ingest, at: int, end: int, until: int | None) -> int:
+    return ingest.room(at, end if until is None else min(until, end))
 
 
 async def _hop(ingest: Ingest, fd: int, at: int, limit: int, source: str) -> int:

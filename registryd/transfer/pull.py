@@ -63,12 +63,16 @@ async def pull(
 ) -> None:
     """Make an image present and name it; the last event is ``done``.
 
-    Raises what Library.document and Library.blob raise, PlatformUnknown, SizeMismatch.
+    What is held is good enough while its registry fails or is away, and said to be so.
+    Raises what Library.find and Library.blob raise, PlatformUnknown, SizeMismatch.
     """
     began = clock()
     async with store.lease() as lease:
-        root = await library.document(request.remote, request.reference, fresh=True, remember=False)
+        found = await library.find(request.remote, request.reference, fresh=True, remember=False)
+        root = found.document
         report(events.resolved(request.reference, root.descriptor))
+        if found.stale is not None:
+            report(events.warning(found.stale))
         await lease.hold(root.digest)
         tally = Tally()
         blobs = await _blobs(library, store, request, root, tally)
@@ -79,7 +83,8 @@ async def pull(
         await each(request.jobs, [run.present(*item) for item in blobs.items()])
         name = request.reference
         exact = name.with_digest(root.digest) if name.digest else name
-        await store.tag(str(exact), name.name, root.descriptor)
+        if found.stale is None:  # a name that nobody has confirmed is as old as it was
+            await store.tag(str(exact), name.name, root.descriptor)
     report(
         events.pulled(
             name,

@@ -15,6 +15,7 @@ from cache.content import Descriptor, Digest
 from cache.errors import Fault
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
+from registryd.transfer.tags import Stale
 
 Event = dict[str, object]
 Report = Callable[[Event], None]
@@ -38,6 +39,17 @@ def resolved(reference: Reference, descriptor: Descriptor) -> Event:
         "digest": str(descriptor.digest),
         "media_type": descriptor.media_type,
         "size": descriptor.size,
+    }
+
+
+def warning(stale: Stale) -> Event:
+    """Something held was given without its registry's word."""
+    return {
+        "event": "warning",
+        "reference": str(stale.reference),
+        "cause": stale.cause,
+        "age": round(max(stale.age, 0.0)),
+        "message": str(stale),
     }
 
 

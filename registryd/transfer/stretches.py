@@ -3,6 +3,9 @@
 Invariants:
 - no two connections are given the same byte at the same time;
 - a byte that is here is never given out again;
+- what somebody waits for (a demand) is given before anything else; a connection that would come
+  to it only later is cut short for it;
+- of a blob of which only parts are demanded nothing else is given;
 - small blobs, and blobs of unknown size, are asked for whole: one request, no Range.
 """
 
@@ -17,11 +20,19 @@ from cache.chunks import ChunkMap
 FAST_ENOUGH = 250 << 20
 #: What one connection must have delivered before its speed says anything (bytes).
 SAMPLE = 4 << 20
+#: Parts are asked for by chunks of so many bytes: on most connections a chunk costs about as much
+#: time as the question, and those who read a blob in parts come back for what lies beside.
+CHUNK = 1 << 20
+#: A connection that is this near (bytes) to what is demanded brings it sooner than a new one.
+NEAR = CHUNK
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stretch:
-    """Bytes ``[start, stop)`` to ask for; ``stop`` None is "to the end, wherever that is"."""
+    """Bytes ``[start, stop)`` to ask for; ``stop`` None is "to the end, wherever that is".
+
+    The plan lowers ``stop`` of a stretch that is under way when another connection takes the rest.
+    """
 
     start: int
     stop: int | None
@@ -32,34 +43,84 @@ class Stretch:
         return self.start == 0 and self.stop is None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Demand:
+    """Bytes ``[start, stop)`` that somebody waits for."""
+
+    start: int
+    stop: int
+
+
 class Plan:
-    """Gives out what is missing of one blob, in order, in stretches of at most ``step`` bytes."""
+    """Gives out what is missing of one blob, in stretches of at most ``step`` bytes."""
 
     def __init__(self, step: int) -> None:
         self._step = step
-        self._given: set[Stretch] = set()
+        self._given: list[Stretch] = []
+        self._demands: list[Demand] = []
+
+    def demand(self, start: int, stop: int) -> Demand:
+        """Say that somebody waits for these bytes."""
+        demand = Demand(start, stop)
+        self._demands.append(demand)
+        return demand
+
+    def withdraw(self, demand: Demand) -> None:
+        """Say that nobody waits for them any more."""
+        self._demands.remove(demand)
+
+    def urgent(self, held: ChunkMap, size: int) -> Stretch | None:
+        """The next stretch that somebody waits for, and no connection is about to bring."""
+        for demand in self._demands:
+            missing = held.missing(demand.start, min(demand.stop, size))
+            if missing and self._is_free(missing[0][0], held, size):
+                # Those who wait take turns.
+                self.withdraw(demand)
+                self._demands.append(demand)
+                start, stop = self._gaps(held, size, *missing[0])[0]
+                return self._give(start, min(stop, start + self._step))
+        return None
+
+    def _is_free(self, at: int, held: ChunkMap, size: int) -> bool:
+        """Whether no connection is near a missing byte; one that is on its way to it is cut."""
+        for stretch in self._given:
+            if stretch.start <= at < (size if stretch.stop is None else stretch.stop):
+                if at - held.reach(stretch.start) <= NEAR:
+                    return False
+                stretch.stop = at
+        return True
 
     def take(self, held: ChunkMap, size: int | None) -> Stretch | None:
         """The next stretch to ask for, or None when everything is here or on its way."""
         if size is None:
             # Nobody knows the size: one open-ended request continues what is here.
-            return None if self._given else self._give(Stretch(held.reach(0), None))
+            return None if self._given else self._give(held.reach(0), None)
         if not held.ranges and not self._given and size <= 2 * self._step:
-            return self._give(Stretch(0, None)) if size else None
-        busy = ChunkMap(held.ranges)
-        for stretch in self._given:
-            busy.add(stretch.start, size if stretch.stop is None else stretch.stop)
-        for start, stop in busy.missing(0, size):
-            return self._give(Stretch(start, min(stop, start + self._step)))
+            return self._give(0, None) if size else None
+        for start, stop in self._gaps(held, size, 0, size):
+            return self._give(start, min(stop, start + self._step))
         return None
 
-    def _give(self, stretch: Stretch) -> Stretch:
-        self._given.add(stretch)
-        return stretch
+    def _gaps(self, held: ChunkMap, size: int, start: int, stop: int) -> list[tuple[int, int]]:
+        """What of ``[start, stop)`` is neither here nor given."""
+        busy = ChunkMap(held.ranges)
+        for stretch in self._given:
+            end = size if stretch.stop is None else stretch.stop
+            busy.add(stretch.start, end)
+        return busy.missing(start, stop)
+
+    def _give(self, start: int, stop: int | None) -> Stretch:
+        self._given.append(Stretch(start, stop))
+        return self._given[-1]
 
     def give_back(self, stretch: Stretch) -> None:
         """Say that nobody works on this stretch any more, finished or not."""
-        self._given.discard(stretch)
+        self._given = [given for given in self._given if given is not stretch]
+
+
+def chunks(start: int, stop: int) -> tuple[int, int]:
+    """The bounds of the whole chunks that cover ``[start, stop)``."""
+    return start // CHUNK * CHUNK, -(-stop // CHUNK) * CHUNK
 
 
 def connections(received: int, seconds: float, limit: int) -> int:

@@ -277,22 +277,6 @@ def test_copy_into_the_cache_is_a_pull_and_a_name(through: Run, daemon: FakeDaem
     ]
 
 
-def test_status(through: Run, daemon: FakeDaemon) -> None:
-    """What the daemon is, and what it is fetching; unknown totals have a dash."""
-    flight = {"digest": DIGEST, "offset": 1024, "total": None, "source": "ghcr.io"}
-    state = {"version": "9", "pid": 4, "listeners": ["unix:/x"], "blobs": 2, "flights": [flight]}
-    daemon.on("GET", "/api/v1/status", Answer.of(state))
-
-    lines = through("status").out.splitlines()
-
-    assert [lines[0].split(), lines[1].split()] == [
-        ["daemon:", "on", str(daemon.socket)],
-        ["version:", "9"],
-    ]
-    assert lines[-1].split() == ["aaaaaaaaaaaa", "ghcr.io", "1.0", "KiB", "-"]
-    assert json.loads(through("status", "--format", "json").out) == state
-
-
 def test_cache_df(through: Run, daemon: FakeDaemon) -> None:
     """Images with own and shared sizes, then the whole."""
     image = {"reference": ALPINE, "size": 3072, "own_size": 1024, "shared_size": 2048}

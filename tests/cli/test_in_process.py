@@ -37,7 +37,7 @@ def test_an_empty_cache(own: Ctl) -> None:
     """The first command makes the cache; there is nothing in it."""
     assert own("images", "-q").raw == b""
     assert json.loads(own("cache", "df", "--format", "json").out)["blobs"] == 0
-    assert own("status").out.startswith("daemon:      none (this process)\n")
+    assert own("status").out.split()[:4] == ["daemon:", "none", "(this", "process)"]
     assert own("rmi", "alpine").code == 2
 
 

@@ -207,3 +207,23 @@ def test_no_summary_where_words_are_not_wanted(options: dict[str, object]) -> No
     progress.summary(context(err, **options), {"fetched": 1})
 
     assert err.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, True),
+        ({"quiet": True}, True),
+        ({"progress": "none"}, True),
+        ({"progress": "json"}, False),
+    ],
+)
+def test_warnings_are_told_to_everybody(options: dict[str, object], told: bool) -> None:
+    """A warning is one line, also for those who want no progress; as JSON it is an event."""
+    err, event = io.StringIO(), {"event": "warning", "message": "old\x1b news"}
+    chosen = context(err, **options)
+    with progress.shown(chosen) as show:
+        progress.warned(chosen, show)(event)
+
+    line = "warning: old? news" if told else json.dumps(event, separators=(",", ":"))
+    assert f"{line}\n" == err.getvalue()

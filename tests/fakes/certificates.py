@@ -29,12 +29,12 @@ class Identity:
         return context
 
 
-def make_identity(folder: Path, name: str = "test") -> Identity:
-    """A new identity for 127.0.0.1 and localhost; its files are called after ``name``."""
+def make_identity(folder: Path, name: str = "test", host: str = "localhost") -> Identity:
+    """A new identity for 127.0.0.1 and a host; its files are called after ``name``."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     cert = (
         x509.CertificateBuilder()
         .subject_name(subject)

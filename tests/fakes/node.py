@@ -21,6 +21,7 @@ from registryd.config import (
     TransferConfig,
 )
 from registryd.operations import Node
+from registryd.server.connections import Limits
 from registryd.server.context import CONTEXT
 from registryd.server.listeners import make_doors, serving
 from registryd.services import open_daemon
@@ -49,9 +50,18 @@ class RunningNode:
         return self.node.store.root
 
     @asynccontextmanager
-    async def stranger(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """A client over TCP."""
-        async with session(aiohttp.TCPConnector(limit=0), self.url) as client:
+    async def stranger(self, authorization: str = "") -> AsyncIterator[aiohttp.ClientSession]:
+        """A client over TCP, which shows this with each request."""
+        connector = aiohttp.TCPConnector(limit=0)
+        async with session(connector, self.url, authorization) as client:
+            yield client
+
+    @asynccontextmanager
+    async def nobody(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """A client over TCP with a token for nobody, as runtimes without a login have it."""
+        async with self.stranger() as client, client.get("/token") as answer:
+            token = (await answer.json())["token"]
+        async with self.stranger(f"Bearer {token}") as client:
             yield client
 
     @asynccontextmanager
@@ -65,12 +75,13 @@ class RunningNode:
 
 @asynccontextmanager
 async def session(
-    connector: aiohttp.BaseConnector, url: str
+    connector: aiohttp.BaseConnector, url: str, authorization: str = ""
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A client that changes nothing on the way."""
     async with aiohttp.ClientSession(
         base_url=url,
         connector=connector,
+        headers={"Authorization": authorization} if authorization else {},
         auto_decompress=False,
         timeout=aiohttp.ClientTimeout(total=60),
     ) as client:
@@ -90,6 +101,7 @@ async def running_node(
     default_registry: str = "docker.io",
     transfer: TransferConfig = IMPATIENT,
     access: AccessConfig = AccessConfig(),  # noqa: B008 - frozen
+    limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> AsyncIterator[RunningNode]:
     """A node with its cache below ``folder``."""
     config = Config(
@@ -104,7 +116,10 @@ async def running_node(
         access=access,
     )
     doors = await asyncio.to_thread(make_doors, config.daemon)
-    async with open_daemon(config, {}, doors) as apps, serving(apps, drain=0.0):
+    async with (
+        open_daemon(config, {}, doors) as apps,
+        serving(apps, drain=0.0, limits=limits),
+    ):
         port = doors[1].sock.getsockname()[1]
         yield RunningNode(apps[0][1][CONTEXT].node, folder / "node.sock", port)
     for _ in range(3):  # aiohttp cancels the handlers that are left, and does not wait for them

@@ -16,6 +16,7 @@ from registryd.oci.errors import (
     Unsupported,
     UploadUnknown,
 )
+from registryd.oci.reference import Reference
 from registryd.oci.routes import (
     BlobRoute,
     Catalog,
@@ -28,6 +29,7 @@ from registryd.oci.routes import (
     UploadsRoute,
     locate,
     parse,
+    refer,
 )
 
 DIGEST = Digest.of(b"content")
@@ -221,3 +223,34 @@ def test_locate_refuses_what_is_no_registry(repository: str, ns: str | None) -> 
     """A free text never becomes a host to dial."""
     with pytest.raises(ReferenceInvalid, match="is not a registry"):
         locate(repository, ns, "docker.io")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("org/app", "1", None, "docker.io"), Reference("docker.io", "org/app", "1")),
+        (("org/app", "1", None, "quay.io"), Reference("quay.io", "org/app", "1")),
+        (("org/app", "1", "ghcr.io", "docker.io"), Reference("ghcr.io", "org/app", "1")),
+        (("org/app", "2", None, "docker.io"), Reference("docker.io", "org/app", "2")),
+        (("org/app", "", None, "docker.io"), Reference("docker.io", "org/app")),
+        (
+            ("a.b/app", str(DIGEST), None, "docker.io"),
+            Reference("a.b", "app", None, DIGEST),
+        ),
+    ],
+)
+def test_refer(words: tuple[str, str, str | None, str], expected: Reference) -> None:
+    """One path means another thing on another listener and for another ``ns``: also when kept."""
+    assert expected == refer(*words)
+    assert expected == refer(*words)
+
+
+def test_what_is_refused_is_not_kept() -> None:
+    """Only well-formed paths are remembered: a long text that is none takes no memory."""
+    before = parse.cache_info().currsize, refer.cache_info().currsize
+    with pytest.raises(Fault):
+        parse("/v2/" + "x" * 9000 + "/manifests/1")
+    with pytest.raises(ReferenceInvalid):
+        refer("app", "1", "x" * 9000, "docker.io")
+
+    assert before == (parse.cache_info().currsize, refer.cache_info().currsize)

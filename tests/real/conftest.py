@@ -79,7 +79,12 @@ def guarded(
     password.chmod(0o600)
     with basic_registry(folder, {USER: PASSWORD}) as registry:
         fill(registry, images, skopeo, f"--dest-creds={USER}:{PASSWORD}")
-        entry = {"endpoint": registry.url, "username": USER, "password_file": str(password)}
+        entry = {
+            "endpoint": registry.url,
+            "username": USER,
+            "password_file": str(password),
+            "share_login": True,
+        }
         yield Upstream("htpasswd", registry, {"registries": {UP: entry}}, images)
 
 

@@ -100,9 +100,13 @@ async def started(
     environ: Mapping[str, str] | None = None,
     *,
     under: Sequence[str] = (),
+    fds: Sequence[int] = (),
     ready: bool = True,
 ) -> AsyncIterator[DaemonProcess]:
-    """Run the daemon, ``under`` another program if so; it has ended when the context has."""
+    """Run the daemon, ``under`` another program if so; it has ended when the context has.
+
+    ``fds`` are open files that it inherits, under their numbers here.
+    """
     process = await asyncio.create_subprocess_exec(
         *under,
         sys.executable,
@@ -110,6 +114,7 @@ async def started(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        pass_fds=fds,
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "HOME": str(config.parent), **(environ or {})},
     )

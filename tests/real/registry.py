@@ -57,9 +57,9 @@ class RealRegistry:
 
 
 @contextmanager
-def open_registry(folder: Path) -> Iterator[RealRegistry]:
-    """A registry that everyone may read and write."""
-    with _run(folder, {}) as registry:
+def open_registry(folder: Path, name: str = "") -> Iterator[RealRegistry]:
+    """A registry that everyone may read and write; ``name`` is that of one that was here before."""
+    with _run(folder, {}, name) as registry:
         yield registry
 
 
@@ -158,12 +158,12 @@ def _base64(raw: bytes) -> bytes:
 
 
 @contextmanager
-def _run(folder: Path, auth: dict[str, object]) -> Iterator[RealRegistry]:
+def _run(folder: Path, auth: dict[str, object], name: str = "") -> Iterator[RealRegistry]:
     program = need("docker-registry")
     root = folder / "registry"
     root.mkdir(parents=True, exist_ok=True)
     for tries_left in reversed(range(START_TRIES)):
-        registry = RealRegistry(f"127.0.0.1:{_free_port()}", root)
+        registry = RealRegistry(name or f"127.0.0.1:{_free_port()}", root)
         config = folder / "registry.yml"
         config.write_text(json.dumps(_config(registry, auth)))
         process = subprocess.Popen(

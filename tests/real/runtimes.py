@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -25,10 +25,13 @@ import pytest
 RUN_LIMIT = 120.0
 #: Seconds in which a server has said that it is ready.
 START_LIMIT = 60.0
+#: Nothing listens here (port 1 is tcpmux, which nobody has): connections are refused at once.
+NOBODY = "127.0.0.1:1"
 #: Where Debian has the programs that differ from their package's name.
 PACKAGES = {
     "busybox": "busybox-static",
     "ctr": "containerd",
+    "dockerd": "docker.io",
     "htpasswd": "apache2-utils",
     "mount": "mount",
     "setpriv": "util-linux",
@@ -140,11 +143,15 @@ class Skopeo:
 
 @dataclass(frozen=True)
 class Containers:
-    """podman or buildah with storage of its own and one mirrored registry."""
+    """podman or buildah with storage of its own and mirrored registries.
+
+    ``origins`` says where the registries themselves are; none resolves by its name.
+    """
 
     program: str
     folder: Path
     mirrors: Mapping[str, str]
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, *words: str) -> str:
         """Run it; its stdout."""
@@ -155,7 +162,9 @@ class Containers:
     def attempt(self, *words: str) -> Ran:
         """Run it, whatever comes of it."""
         environ = plain_environ(self.folder) | {
-            "CONTAINERS_REGISTRIES_CONF": str(self._registries_conf()),
+            "CONTAINERS_REGISTRIES_CONF": str(
+                registries_conf(self.folder, self.mirrors, self.origins)
+            ),
             "BUILDAH_ISOLATION": "chroot",
         }
         if as_root():
@@ -170,14 +179,20 @@ class Containers:
             words += ["--cgroup-manager", "cgroupfs"]
         return words
 
-    def _registries_conf(self) -> Path:
-        lines: list[str] = []
-        for registry, mirror in self.mirrors.items():
-            lines += ["[[registry]]", f'location = "{registry}"']
-            lines += ["[[registry.mirror]]", f'location = "{mirror}"', "insecure = true"]
-        path = self.folder / "registries.conf"
-        path.write_text("\n".join(lines) + "\n")
-        return path
+
+def registries_conf(
+    folder: Path, mirrors: Mapping[str, str], origins: Mapping[str, str] | None = None
+) -> Path:
+    """A registries.conf: each registry with its mirror, and with its own place if that is named."""
+    lines: list[str] = []
+    for registry, mirror in mirrors.items():
+        own = (origins or {}).get(registry, registry)
+        lines += ["[[registry]]", f'prefix = "{registry}"', f'location = "{own}"']
+        lines += ["insecure = true"] if own != registry else []
+        lines += ["[[registry.mirror]]", f'location = "{mirror}"', "insecure = true"]
+    path = folder / "registries.conf"
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 @dataclass(frozen=True)
@@ -187,9 +202,9 @@ class Containerd:
     folder: Path
     address: str
 
-    def fetch(self, name: str, hosts: Path) -> Ran:
+    def fetch(self, name: str, hosts: Path, *flags: str) -> Ran:
         """Fetch an image's content through the hosts that this folder names."""
-        return self.ctr("content", "fetch", "--hosts-dir", str(hosts), name)
+        return self.ctr("content", "fetch", "--hosts-dir", str(hosts), *flags, name)
 
     def ctr(self, *words: str) -> Ran:
         """Run ctr, whatever comes of it."""
@@ -219,13 +234,12 @@ def containerd(folder: Path) -> Iterator[Containerd]:
         yield Containerd(folder, str(address))
 
 
-def hosts_file(folder: Path, registry: str, *hosts: str) -> Path:
-    """A folder with containerd's hosts.toml for one registry: these hosts, and no fallback."""
+def hosts_file(folder: Path, registry: str, host: str, *, origin: str = "") -> Path:
+    """A folder with containerd's hosts.toml: this host first, then the origin if there is one."""
     place = folder / registry
-    place.mkdir(parents=True)
-    lines = [f'server = "{hosts[-1]}"']
-    for host in hosts:
-        lines += [f'[host."{host}"]', 'capabilities = ["pull", "resolve"]']
+    place.mkdir(parents=True, exist_ok=True)
+    lines = [f'server = "{origin or host}"', f'[host."{host}"]']
+    lines += ['capabilities = ["pull", "resolve"]']
     (place / "hosts.toml").write_text("\n".join(lines) + "\n")
     return folder
 

@@ -212,7 +212,8 @@ def answers(registry: RealRegistry) -> list[tuple[str, str, str]]:
     """Method, path and status of all that it has answered so far."""
     marker = f"/v2/?seen={len(registry.log)}"
     get(registry.name, marker)
-    while not any(marker in line and "response completed" in line for line in registry.log):
+    ended = ("response completed", "error authorizing context")
+    while not any(marker in line and any(map(line.count, ended)) for line in registry.log):
         threading.Event().wait(0.01)
     return [match.groups() for line in registry.log if (match := _DONE.search(line))]  # type: ignore[misc]
 

@@ -61,7 +61,8 @@ def has_come(node: Daemon, at_least: int) -> Callable[[], bool]:
     def enough() -> bool:
         text = journal.read_text() if journal.exists() else ""
         whole = text[: text.rfind("\n") + 1].splitlines()
-        return any(int(line.split()[1]) >= at_least for line in whole)
+        spans = [line.split() for line in whole if line[0].isdigit()]
+        return any(int(stop) >= at_least for _, stop in spans)
 
     return enough
 

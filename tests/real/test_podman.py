@@ -1,4 +1,7 @@
-"""Story: podman and buildah pull through the mirror, as their registries.conf says."""
+"""Story: podman and buildah pull through the mirror, as their registries.conf says.
+
+What every runtime does is in test_matrix; here is what these two have of their own.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.real.conftest import Start, Upstream
+from tests.real.images import Images
 from tests.real.runtimes import Containers, need
-from tests.real.stories import UP, Daemon, answers, blob_reads
+from tests.real.scripted import IMAGE, TRANSFER, before, largest_layer, scripted
+from tests.real.stories import UP, Daemon, answers, in_thread
 
 
 def runtime(program: str, folder: Path, node: Daemon) -> Containers:
     """A runtime with empty storage that has the daemon as the mirror of the upstream."""
     return Containers(program, folder, {UP: f"{node.address}/{UP}"})
-
-
-@pytest.mark.parametrize("program", ["podman", "buildah"])
-def test_bytes_come_through_the_daemon_once(
-    everyones: Upstream, start: Start, place: Path, program: str
-) -> None:
-    """Two users with empty storage pull an image; upstream sends each blob once."""
-    node = start(everyones.sections)
-    before = blob_reads(everyones.registry)
-
-    runtime(program, place / "first", node)("pull", everyones.name("gzip"))
-
-    digest = everyones.images.digest("gzip")
-    wanted = everyones.images.blobs("gzip") - {digest}
-    assert dict.fromkeys(wanted, 1) == dict(blob_reads(everyones.registry) - before)
-    fetched = node.metric("registryd_upstream_bytes")
-
-    second = runtime(program, place / "second", node)
-    second("pull", everyones.name("gzip"))
-
-    assert dict.fromkeys(wanted, 1) == dict(blob_reads(everyones.registry) - before)
-    assert fetched == node.metric("registryd_upstream_bytes")
-    assert digest in second("images", "--digests", "--no-trunc")
 
 
 @pytest.mark.parametrize("program", ["podman", "buildah"])
@@ -85,3 +67,22 @@ def test_the_mirror_names_what_it_lacks(everyones: Upstream, start: Start, place
 
     assert ran.code != 0
     assert 0 == node.metric("registryd_cache_blobs")
+
+
+@pytest.mark.parametrize("program", ["podman", "buildah"])
+def test_what_could_not_be_had_is_not_promised_again(
+    start: Start, images: Images, place: Path, program: str
+) -> None:
+    """A blob that never came whole fails a pull; the next one is sent past us by its manifest."""
+    broken, whole = scripted(images), scripted(images)
+    layer, size = largest_layer(images)
+    cuts = iter([size // 2])
+    broken.change(f"GET .*{layer}", lambda answer: setattr(answer, "cut", next(cuts, 0)))
+    with in_thread(broken), in_thread(whole):
+        node = start(before(broken.url, transfer=TRANSFER))
+        mirror, origin = {UP: f"{node.address}/{UP}"}, {UP: whole.name}
+        own = Containers(program, place / "own", mirror, origin)
+        first = own.attempt("pull", f"{UP}/{IMAGE}")
+        second = own.attempt("pull", f"{UP}/{IMAGE}")
+
+    assert 0 == second.code, (first.err, second.err)

@@ -36,6 +36,7 @@ class Person:
     home: Path
     socket: Path
     code: Path
+    address: str
 
     def ctl(self, *words: str) -> Ran:
         """registryctl as this user."""
@@ -52,6 +53,20 @@ class Person:
         """Status and body of a plain request on the socket."""
         command = ["curl", "-s", "-X", method, "-w", "\n%{http_code}", *flags]
         command += ["--unix-socket", str(self.socket), f"http://node{path}"]
+        return self._asked(command)
+
+    def ask_by_tcp(self, method: str, path: str, *flags: str) -> tuple[int, str]:
+        """The same over loopback TCP, where nobody knows who asks."""
+        command = ["curl", "-s", "-X", method, "-w", "\n%{http_code}", *flags]
+        return self._asked([*command, f"http://{self.address}{path}"])
+
+    def token(self, *flags: str, scope: str = f"repository:{UP}/lib/gzip:pull") -> tuple[str, ...]:
+        """curl's flags for a token of the daemon's realm, asked for with these."""
+        path = f"/token?service=registryd&scope={scope}"
+        token = json.loads(self.ask_by_tcp("GET", path, *flags)[1])["token"]
+        return ("-H", f"Authorization: Bearer {token}")
+
+    def _asked(self, command: list[str]) -> tuple[int, str]:
         body, _, status = attempt([*self._as(), *command], plain_environ(self.home)).out.rpartition(
             "\n"
         )
@@ -76,7 +91,7 @@ def person(place: Path, node: Daemon, name: str, uid: int) -> Person:
     plain_environ(home)
     for path in (home, *home.rglob("*")):
         os.chown(path, uid, uid)
-    return Person(uid, home, node.socket, readable_code(place))
+    return Person(uid, home, node.socket, readable_code(place), node.address)
 
 
 #: What registryctl imports when it works in its own process, with what that needs in turn.
@@ -158,6 +173,61 @@ def test_who_has_no_proof_gets_nothing(eve: Person, words: tuple[str, ...]) -> N
     told(ran)
 
 
+def test_by_tcp_there_is_nothing_either(
+    eve: Person, ann: Person, guarded: Upstream, node: Daemon
+) -> None:
+    """Over TCP eve gets nothing, whatever she shows: nothing, nobody's token, a wrong password, or
+    a token for what ann's was for with a password of her own. ann's own token opens it all."""
+    digest = guarded.images.digest("gzip")
+    paths = [f"/v2/{UP}/lib/gzip/manifests/1", f"/v2/{UP}/lib/gzip/tags/list"]
+    for blob in sorted(guarded.images.blobs("gzip")):
+        kind = "manifests" if blob == digest else "blobs"
+        paths += [f"/v2/{UP}/lib/gzip/{kind}/{blob}", f"/v2/lib/gzip/{kind}/{blob}?ns={UP}"]
+    ours = ann.token("-u", CREDS)
+    wrong = (f"{USER}:guess", f"eve:{PASSWORD}")
+    shown = [(), eve.token(), *(("-u", creds) for creds in wrong)]
+    shown += [eve.token("-u", creds) for creds in wrong]
+    into = ("-o", "/dev/null")
+
+    assert {200} == {ann.ask_by_tcp("GET", path, *ours, *into)[0] for path in paths}
+    for flags in shown:
+        wanted = 403 if flags else 401
+        for path in paths:
+            status, body = eve.ask_by_tcp("GET", path, *flags)
+            assert (wanted, True) == (status, "errors" in json.loads(body)), (path, flags)
+            assert (status, "") == eve.ask_by_tcp("HEAD", path, "-I", "-o", "/dev/null", *flags)
+        for what in ("images", "cache/df"):
+            assert NAME not in eve.ask_by_tcp("GET", f"/api/v1/{what}", *flags)[1]
+        assert 401 == eve.ask_by_tcp("GET", f"/api/v1/digest?reference={NAME}", *flags)[0]
+    assert NAME in ann.ask_by_tcp("GET", "/api/v1/images", *ours)[1]
+
+
+def test_a_token_on_the_socket_is_its_login(eve: Person, ann: Person) -> None:
+    """On the socket a token is worth what its login is: a wrong one opens nothing to eve, and
+    somebody else's proof is none of hers."""
+    path = f"/v2/{UP}/lib/gzip/manifests/1"
+    wrong = eve.token("-u", f"{USER}:guess")
+
+    assert [403, 403, 200] == [
+        eve.ask("GET", path, *flags)[0] for flags in ((), wrong, ann.token("-u", CREDS))
+    ]
+
+
+def test_the_owner_ends_it(ann: Person, node: Daemon) -> None:
+    """The owner sees who was let in, and ends it; from then on ann needs her password again. Nobody
+    else may do either."""
+    listed = node.ctl.json("access", "ls")["grants"]
+    refused = [ann.ctl("access", "ls").code, ann.ctl("access", "revoke", "--all").code]
+    node.ctl.ok("access", "revoke", f"{UP}/lib/gzip")
+    without = ann.ctl("digest", NAME).code
+
+    assert [(f"{UP}/lib/gzip", "uid:61001")] == [
+        (grant["repository"], grant["principal"]) for grant in listed
+    ]
+    assert ([3, 3], 3) == (refused, without)
+    assert 0 == ann.ctl("digest", "--creds", CREDS, NAME).code
+
+
 def test_by_digest_there_is_nothing_either(eve: Person, guarded: Upstream, node: Daemon) -> None:
     """Knowing the digests does not help: neither by path, nor by ns, nor by mounting them."""
     digest = guarded.images.digest("gzip")
@@ -171,7 +241,7 @@ def test_by_digest_there_is_nothing_either(eve: Person, guarded: Upstream, node:
             status, body = eve.ask("GET", path)
             assert status in (403, 404), path
             assert "errors" in json.loads(body)
-            assert node.get(path)[0] in (403, 404), path
+            assert node.get(path)[0] in (401, 403, 404), path
     stolen = f"mount={digest}&from={UP}/lib/gzip"
     assert 202 == eve.ask("POST", f"/v2/localhost/mine/blobs/uploads/?{stolen}")[0]
 

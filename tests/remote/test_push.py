@@ -8,9 +8,11 @@ from cache.content import Descriptor
 from registryd.oci.errors import (
     Denied,
     ManifestInvalid,
+    NameUnknown,
 )
 from registryd.oci.manifest import parse
 from registryd.oci.reference import Reference
+from registryd.remote import upload
 from registryd.secrets import Login, Secret
 from tests.fakes.bodies import Opener
 from tests.fakes.registry import OCI_MANIFEST, FakeRegistry, make_image
@@ -99,6 +101,36 @@ async def test_mount_asks_for_the_source_only_with_a_login(
     await client.mount_blob(Reference(guarded.name, "team/app"), BLOB.digest, "team/base")
 
     assert [("repository:team/app:pull,push",)] == tokens.scopes
+
+
+async def test_mounts_that_no_upload_follows(
+    registry: FakeRegistry, repository: Reference, connect: Connect
+) -> None:
+    """Of the sessions that refused mounts have begun only the newest are kept."""
+    client = await connect(registry)
+    contents = [b"%d" % number for number in range(upload.KEPT_SESSIONS + 1)]
+    blobs = [Descriptor.of("application/octet-stream", content) for content in contents]
+    for blob in blobs:
+        await client.mount_blob(repository, blob.digest, "team/base")
+    before = len(registry.lines("POST"))
+    await client.push_blob(repository, blobs[-1], Opener(contents[-1]))
+    reused = len(registry.lines("POST"))
+    await client.push_blob(repository, blobs[0], Opener(contents[0]))
+
+    assert (before, before + 1) == (reused, len(registry.lines("POST")))
+
+
+async def test_asking_whether_one_may_push(
+    registry: FakeRegistry, repository: Reference, connect: Connect
+) -> None:
+    """A session is opened and given back; a registry's no to that comes out."""
+    client = await connect(registry)
+    await client.ask_push(repository)
+    assert (["POST", "DELETE"], 0) == (methods(registry), registry.open_uploads)
+
+    registry.answer("POST", 404)
+    with pytest.raises(NameUnknown, match="cannot push to"):
+        await client.ask_push(repository)
 
 
 async def test_push_manifest(

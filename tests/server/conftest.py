@@ -40,6 +40,12 @@ async def stranger(node: RunningNode) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
+async def nobody(node: RunningNode) -> AsyncIterator[aiohttp.ClientSession]:
+    async with node.nobody() as client:
+        yield client
+
+
+@pytest.fixture
 def path(upstream: FakeRegistry) -> str:
     """Where the node has the blob that these tests ask for."""
     upstream.add_blob("team/app", CONTENT)

@@ -223,6 +223,7 @@ async def test_wrong_resumed_bytes_are_no_failure_of_the_client(
     content = noise(HELD_BACK)
     digest = Digest.parse(upstream.add_blob("team/app", content))
     ingest = await node.node.store.ingest(digest)
+    ingest.note_origin(f"{upstream.name}/team/app")
     await ingest.write(0, [bytes(1000)])
     await node.node.store.abort(ingest, RuntimeError("stopped"))
 

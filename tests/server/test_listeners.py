@@ -10,6 +10,7 @@ import pytest
 from registryd.config import DaemonConfig, Listen
 from registryd.oci.errors import ConfigInvalid
 from registryd.server.listeners import inherited, make_doors, withdraw
+from tests.fakes.certificates import make_identity
 
 
 def config(path: Path | None, *addresses: str, mode: int = 0o600) -> DaemonConfig:
@@ -99,3 +100,49 @@ def test_inherited_sockets_stand_for_what_the_configuration_says(tmp_path: Path)
 
     assert "['docker.io', 'ghcr.io'] [None, None] [False, False]\n" == done.stdout, done.stderr
     assert inherited(0, []) == []
+
+
+HANDED = """
+import os, socket, ssl, sys
+from pathlib import Path
+from registryd.config import Listen
+from registryd.oci.errors import ConfigInvalid
+from registryd.server.listeners import inherited
+address, cert, key = sys.argv[1:]
+made = socket.create_server((address, 0))
+port = made.getsockname()[1]
+os.dup2(made.fileno(), 20)
+os.dup2(20, 3)
+entries = [Listen("127.0.0.1:1")]
+if cert:
+    entries.append(Listen(f"localhost:{port}", "docker.io", Path(cert), Path(key)))
+try:
+    (door,) = inherited(1, entries)
+    print(door.entry, isinstance(door.tls, ssl.SSLContext), flush=True)
+except ConfigInvalid as error:
+    print(str(error).replace(str(port), "PORT"), flush=True)
+os._exit(0)
+"""
+
+
+def handed(*arguments: str) -> str:
+    """What becomes of a socket at this address, with this certificate and key."""
+    command = [sys.executable, "-c", HANDED, *arguments]
+    folder = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder)
+    return done.stdout.strip() or done.stderr
+
+
+def test_inherited_sockets_have_the_tls_of_their_address(tmp_path: Path) -> None:
+    """The table with the same address decides, in either of its spellings."""
+    identity = make_identity(tmp_path)
+
+    assert "1 True" == handed("127.0.0.1", str(identity.cert_file), str(identity.key_file))
+    assert "None False" == handed("127.0.0.1", "", "")
+
+
+def test_an_inherited_socket_that_strangers_reach_is_refused() -> None:
+    """Without a table that asks for certificates it would be open to the world."""
+    said = handed("0.0.0.0", "", "")  # noqa: S104 - that is the point
+
+    assert said.startswith("daemon.listen: the socket 0.0.0.0:PORT that was handed over can be")

@@ -81,11 +81,11 @@ async def test_the_three_forms_of_a_name(
      ("drop", 503), ("html", 503)],
 )  # fmt: skip
 async def test_what_a_runtime_is_told_in_trouble(
-    stranger: aiohttp.ClientSession, upstream: FakeRegistry, what: str,
+    nobody: aiohttp.ClientSession, upstream: FakeRegistry, what: str,
     upstream_says: int | str, we_say: int,
 ) -> None:  # fmt: skip
-    """Whatever upstream says, a runtime gets what makes it ask elsewhere without harm: 403, 404
-    or 503; never 401, 408, 429 or 3xx. The body is the protocol's."""
+    """Whatever upstream says, a runtime with a token gets what makes it ask elsewhere without harm:
+    403, 404 or 503; never 401, 408, 429 or 3xx. The body is the protocol's."""
     match upstream_says:
         case "drop":
             upstream.drop("/v2/.", times=None)
@@ -94,10 +94,10 @@ async def test_what_a_runtime_is_told_in_trouble(
         case int():
             upstream.answer("/v2/.", upstream_says, times=None, Retry_After="999999")
     path = f"/v2/team/app/{what}?ns={upstream.name}"
-    status, body, headers = await seen(stranger, path)
+    status, body, headers = await seen(nobody, path)
     error = json.loads(body)["errors"][0]
     if upstream_says != "html":  # a web page has no head that gives it away
-        head_status, nothing, _ = await seen(stranger, path, "HEAD")
+        head_status, nothing, _ = await seen(nobody, path, "HEAD")
         assert (we_say, b"") == (head_status, nothing)
 
     assert we_say == status
@@ -133,7 +133,7 @@ async def test_only_allowed_registries_are_dialled(tmp_path: Path, upstream: Fak
         running_node(
             tmp_path, registries=plain(upstream), access=AccessConfig(allow=("docker.io",))
         ) as node,
-        node.stranger() as client,
+        node.nobody() as client,
     ):
         answers = [
             (await seen(client, f"/v2/team/app/{what}?ns={upstream.name}"))[0]
@@ -166,9 +166,9 @@ async def test_errors_have_their_status_and_code(
 
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2"])
-async def test_ping(stranger: aiohttp.ClientSession, path: str) -> None:
-    """The ping says that this is a registry."""
-    status, body, headers = await seen(stranger, path)
+async def test_ping(owner: aiohttp.ClientSession, path: str) -> None:
+    """The ping says that this is a registry (what it says on TCP: test_realm.py)."""
+    status, body, headers = await seen(owner, path)
 
     assert (200, "registry/2.0") == (status, headers["docker-distribution-api-version"])
     assert json.loads(body) == {}

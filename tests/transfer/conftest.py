@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cache.content import Digest
 from cache.store import BlobStore
 from registryd.config import RegistryConfig, TransferConfig
 from registryd.oci.reference import Reference
@@ -15,6 +17,7 @@ from registryd.remote.client import RegistryClient
 from registryd.remote.remotes import RegistryRemotes
 from registryd.transfer.flight import Flights
 from registryd.transfer.library import Library
+from registryd.transfer.tag_policy import TagPolicy
 from tests.fakes.clock import FakeClock
 from tests.fakes.http import FakeServer
 from tests.fakes.registry import FakeRegistry
@@ -26,6 +29,7 @@ SETTINGS = TransferConfig(attempts=2, ranges=4, range_size=64 << 10, stall_timeo
 TTL = 300.0
 
 Connect = Callable[[FakeServer], Awaitable[RegistryClient]]
+Configured = Callable[..., Library]
 
 
 @pytest.fixture
@@ -52,8 +56,14 @@ async def flights(store: BlobStore) -> AsyncIterator[Flights]:
 
 
 @pytest.fixture
-def library(store: BlobStore, flights: Flights, clock: FakeClock) -> Library:
-    return Library(store, flights, tag_ttl=lambda registry: TTL, clock=lambda: clock.now)
+def policy(upstream: FakeRegistry) -> TagPolicy:
+    """What is said of tags; a test that wants more has a fixture of the same name."""
+    return TagPolicy({upstream.name: RegistryConfig(tag_ttl=TTL)})
+
+
+@pytest.fixture
+def library(store: BlobStore, flights: Flights, policy: TagPolicy, clock: FakeClock) -> Library:
+    return Library(store, flights, policy=policy, clock=lambda: clock.now)
 
 
 @pytest.fixture
@@ -91,3 +101,32 @@ def tag(upstream: FakeRegistry, app: Reference) -> Reference:
     """An image that the scripted registry has."""
     upstream.add_image("team/app", "1", b"layer " * 1000)
     return app.with_tag("1")
+
+
+async def hold(library: Library, remote: RegistryClient, reference: Reference) -> Digest:
+    """Make an image present with its blobs; its digest."""
+    document = await library.document(remote, reference)
+    for child in document.children:
+        flight = await library.blob(remote, reference, child.digest, child.size)
+        if flight is not None:
+            await flight.landed()
+    return document.digest
+
+
+@pytest.fixture
+async def held(library: Library, remote: RegistryClient, tag: Reference) -> Digest:
+    """The image of ``tag``, whole."""
+    return await hold(library, remote, tag)
+
+
+@pytest.fixture
+def configured(
+    store: BlobStore, flights: Flights, upstream: FakeRegistry, clock: FakeClock
+) -> Configured:
+    """Makes a library for which the registry is configured so."""
+
+    def make(**config: Any) -> Library:
+        policy = TagPolicy({upstream.name: RegistryConfig(**{"tag_ttl": TTL, **config})})
+        return Library(store, flights, policy=policy, clock=lambda: clock.now)
+
+    return make

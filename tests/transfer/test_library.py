@@ -91,8 +91,12 @@ async def test_what_is_remembered_is_given_in_trouble(
     library: Library, upstream: FakeRegistry, remote: RegistryClient, tag: Reference,
     clock: FakeClock, trouble: str, connect: Connect,
 ) -> None:  # fmt: skip
-    """When the registry fails, limits or cannot be reached, a stale tag is better than none."""
+    """When the registry fails, limits or cannot be reached, a stale image is better than none."""
     expected = await library.document(remote, tag)
+    for child in expected.children:
+        flight = await library.blob(remote, tag, child.digest)
+        assert flight is not None
+        await flight.landed()
     clock.now += TTL + 1
     match trouble:
         case "drop":
@@ -112,7 +116,7 @@ async def test_a_clear_no_is_passed_on(
     library: Library, upstream: FakeRegistry, remote: RegistryClient, tag: Reference,
     clock: FakeClock, status: int,
 ) -> None:  # fmt: skip
-    """A registry that says no is believed, whatever is remembered."""
+    """A registry that says no is believed of an image that is not all here."""
     await library.document(remote, tag)
     clock.now += TTL + 1
     upstream.answer(MANIFESTS, status, times=None)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from cache.files import Files
 from cache.ingest import Ingest
 from cache.store import BlobStore
 from registryd.ports import Line, TransportError
-from registryd.transfer.lines import HOP, receive
+from registryd.transfer.lines import FIRST_HOP, HOP, receive
 from tests.cache.gates import GatedExecutor, turns
 from tests.cache.ingests import begun
 
@@ -59,10 +59,17 @@ def wire() -> Iterator[Wire]:
     wire.far.close()
 
 
-async def take(ingest: Ingest, line: Line, *, at: int = 0, stall: float = PATIENT) -> list[int]:
+async def take(
+    ingest: Ingest,
+    line: Line,
+    *,
+    at: int = 0,
+    stall: float = PATIENT,
+    until: Callable[[], int | None] = lambda: None,
+) -> list[int]:
     """Receive a line; what each hop was said to have brought."""
     came: list[int] = []
-    await receive(ingest, line, at, source="far", stall=stall, came=came.append)
+    await receive(ingest, line, at, source="far", stall=stall, came=came.append, until=until)
     return came
 
 
@@ -151,11 +158,26 @@ async def test_more_than_was_announced_is_refused(ingest: Ingest, wire: Wire) ->
     assert 0 == ingest.held.total
 
 
-async def test_bytes_that_are_here_cannot_come_again(ingest: Ingest, wire: Wire) -> None:
-    """The ingest refuses a line over bytes that it has: what was hashed stays as it is."""
+async def test_a_line_ends_before_bytes_that_are_here(ingest: Ingest, wire: Wire) -> None:
+    """What is here does not come again: what was hashed stays as it is."""
     await ingest.write(10, [CONTENT[10:20]])
-    with pytest.raises(ValueError, match="here already"):
-        await take(ingest, wire.line(b"", 100))
+    await wire.say(CONTENT[5:10] + b"?" * 90)
+    await take(ingest, wire.line(CONTENT[:5], 95))
+
+    assert ((0, 20),) == ingest.held.ranges
+    assert 90 == len(wire.near.recv(1000))
+
+
+async def test_a_line_goes_no_further_than_it_may(ingest: Ingest, wire: Wire) -> None:
+    """How far is asked before every hop, and may have become less."""
+    limits = iter([2 * FIRST_HOP, FIRST_HOP + 7])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(
+            take(ingest, wire.line(b"", len(CONTENT)), until=lambda: next(limits, FIRST_HOP + 7))
+        )
+        group.create_task(wire.say(CONTENT[: FIRST_HOP + 100]))
+
+    assert ((0, FIRST_HOP + 7),) == ingest.held.ranges
 
 
 async def test_the_socket_outlives_the_thread_that_reads_it(tmp_path: Path, wire: Wire) -> None:

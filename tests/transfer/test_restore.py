@@ -8,9 +8,10 @@ from registryd.oci.reference import Reference
 from registryd.remote.client import RegistryClient
 from registryd.transfer.flight import Flights
 from registryd.transfer.library import Library
+from registryd.transfer.tag_policy import TagPolicy
 from tests.fakes.clock import FakeClock
 from tests.fakes.registry import FakeRegistry
-from tests.transfer.conftest import SETTINGS, TTL
+from tests.transfer.conftest import SETTINGS
 
 
 async def test_names_are_put_back_after_the_index_was_lost(
@@ -22,7 +23,7 @@ async def test_names_are_put_back_after_the_index_was_lost(
     root = tmp_path / "lost"
 
     def made(store: BlobStore, flights: Flights) -> Library:
-        return Library(store, flights, tag_ttl=lambda registry: TTL, clock=lambda: clock.now)
+        return Library(store, flights, policy=TagPolicy({}), clock=lambda: clock.now)
 
     clock.now = 1_000_000.0
     async with (
@@ -66,7 +67,7 @@ async def test_what_cannot_be_put_back_is_left_out(
         BlobStore.open(root, clock=lambda: clock.now) as store,
         Flights.open(store, SETTINGS) as flights,
     ):
-        library = Library(store, flights, tag_ttl=lambda r: TTL, clock=lambda: clock.now)
+        library = Library(store, flights, policy=TagPolicy({}), clock=lambda: clock.now)
         document = await library.document(remote, tag)
         for child in document.children:
             flight = await library.blob(remote, tag, child.digest)
@@ -81,7 +82,7 @@ async def test_what_cannot_be_put_back_is_left_out(
         BlobStore.open(root, clock=lambda: clock.now) as store,
         Flights.open(store, SETTINGS) as flights,
     ):
-        library = Library(store, flights, tag_ttl=lambda r: TTL, clock=lambda: clock.now)
+        library = Library(store, flights, policy=TagPolicy({}), clock=lambda: clock.now)
         await library.restore(own=False)
 
         assert [] == await store.names()
@@ -99,7 +100,7 @@ async def test_in_one_s_own_cache_nothing_has_to_be_proven_again(
             BlobStore.open(root, clock=lambda: clock.now) as store,
             Flights.open(store, SETTINGS) as flights,
         ):
-            library = Library(store, flights, tag_ttl=lambda r: TTL, clock=lambda: clock.now)
+            library = Library(store, flights, policy=TagPolicy({}), clock=lambda: clock.now)
             if lost:
                 await library.restore(own=True)
             document = await library.document(None if lost else remote, tag)

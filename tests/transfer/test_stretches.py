@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.chunks import ChunkMap
-from registryd.transfer.stretches import FAST_ENOUGH, SAMPLE, Plan, Stretch, connections
+from registryd.transfer.stretches import (
+    CHUNK,
+    FAST_ENOUGH,
+    NEAR,
+    SAMPLE,
+    Plan,
+    Stretch,
+    chunks,
+    connections,
+)
 
 SIZES = st.integers(0, 400)
 STEPS = st.integers(1, 60)
@@ -141,3 +150,121 @@ def test_more_connections_only_where_one_is_slow(
 ) -> None:
     """One connection is enough until it has shown enough, and when it is fast."""
     assert wanted == connections(received, seconds, 4)
+
+
+# demands
+
+#: Sizes at which a connection can be far from what is demanded.
+FAR = st.integers(1, 5 * NEAR)
+DEMANDS = st.lists(st.tuples(FAR, st.integers(1, 2 * NEAR)), max_size=4)
+
+
+def taken_by(data: st.DataObject, plan: Plan, held: ChunkMap, size: int) -> Stretch | None:
+    """What one of the connections is given, whichever kind asks first."""
+    asks = [lambda: plan.urgent(held, size), lambda: plan.take(held, size)]
+    if data.draw(st.booleans()):
+        asks.reverse()
+    return asks[0]() or asks[1]()
+
+
+def end_of(stretch: Stretch, size: int) -> int:
+    """Where a stretch ends by now."""
+    return size if stretch.stop is None else stretch.stop
+
+
+@given(FAR, st.integers(NEAR // 4, 3 * NEAR), DEMANDS, st.booleans(), st.data())
+def test_demands_are_given_and_no_byte_twice(
+    size: int, step: int, wanted: list[tuple[int, int]], whole: bool, data: st.DataObject
+) -> None:
+    """Whatever is demanded while connections take, progress, fail and finish: no two have the same
+    byte, what is here is not given, every byte that is demanded comes, and where the whole is not
+    wanted, no other."""
+    held, plan, working = ChunkMap(), Plan(step), list[Stretch]()
+    spans = [(start, min(size, start + length)) for start, length in wanted if start < size]
+    waiting, patience = list(spans), 40
+    while True:
+        if data.draw(st.booleans()) and waiting:
+            plan.demand(*waiting.pop())
+        if data.draw(st.booleans()) or not working:
+            stretch = taken_by(data, plan, held, size) if whole else plan.urgent(held, size)
+            if stretch is not None:
+                assert [(stretch.start, end_of(stretch, size))] == held.missing(
+                    stretch.start, end_of(stretch, size)
+                )
+                working.append(stretch)
+        assert not any(overlap(a, b, size) for n, a in enumerate(working) for b in working[:n])
+        if not working:
+            if waiting:
+                continue
+            break
+        at = data.draw(st.integers(0, len(working) - 1))
+        stretch, patience = working[at], patience - 1
+        reach, stop = held.reach(stretch.start), end_of(stretch, size)
+        came = stop if patience < 0 else data.draw(st.integers(min(reach, stop), stop))
+        held.add(stretch.start, max(stretch.start, came))
+        if came == stop or data.draw(st.booleans()):
+            plan.give_back(working.pop(at))
+
+    expected = ChunkMap([(0, size)] if whole else spans)
+    assert expected.ranges == held.ranges
+
+
+def test_what_is_demanded_comes_before_the_rest() -> None:
+    """A demand is a stretch of its own; the rest goes on in order, and leaves it out."""
+    plan, held = Plan(10 * NEAR), ChunkMap([(0, 5)])
+    plan.demand(8 * NEAR, 9 * NEAR)
+
+    assert (Stretch(8 * NEAR, 9 * NEAR), Stretch(5, 8 * NEAR), Stretch(9 * NEAR, 19 * NEAR)) == (
+        plan.urgent(held, 40 * NEAR),
+        plan.take(held, 40 * NEAR),
+        plan.take(held, 40 * NEAR),
+    )
+    assert plan.urgent(held, 40 * NEAR) is None
+
+
+@pytest.mark.parametrize(("distance", "stop"), [(NEAR, None), (NEAR + 1, NEAR + 101)])
+def test_a_connection_that_is_far_is_cut_for_a_demand(distance: int, stop: int | None) -> None:
+    """One that is near brings what is demanded itself; one that is far stops before it."""
+    plan, held = Plan(5 * NEAR), ChunkMap()
+    linear = plan.take(held, 9 * NEAR)
+    held.add(0, 100)
+    plan.demand(100 + distance, 9 * NEAR)
+    urgent = plan.urgent(held, 9 * NEAR)
+
+    assert linear == Stretch(0, stop)
+    assert urgent == (None if stop is None else Stretch(stop, stop + 5 * NEAR))
+
+
+def test_those_who_wait_take_turns() -> None:
+    """A long demand is not given everything before the next one is given its first."""
+    plan, held = Plan(NEAR), ChunkMap()
+    plan.demand(0, 50 * NEAR)
+    plan.demand(80 * NEAR, 90 * NEAR)
+    first = plan.urgent(held, 100 * NEAR)
+    assert first == Stretch(0, NEAR)
+    held.add(0, NEAR)
+    plan.give_back(first)
+
+    assert [Stretch(80 * NEAR, 81 * NEAR), Stretch(NEAR, 2 * NEAR), None] == [
+        plan.urgent(held, 100 * NEAR) for _ in range(3)
+    ]
+
+
+def test_a_demand_that_was_withdrawn_is_given_no_more() -> None:
+    """Who has left is not fetched for."""
+    plan = Plan(NEAR)
+    plan.withdraw(plan.demand(0, NEAR))
+
+    assert plan.urgent(ChunkMap(), 5 * NEAR) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "covering"),
+    [((0, 1), (0, CHUNK)), ((CHUNK - 1, CHUNK + 1), (0, 2 * CHUNK)),
+     ((CHUNK, 2 * CHUNK), (CHUNK, 2 * CHUNK))],
+)  # fmt: skip
+def test_parts_are_covered_by_whole_chunks(
+    part: tuple[int, int], covering: tuple[int, int]
+) -> None:
+    """The bounds of chunks, no wider than needed."""
+    assert covering == chunks(*part)

@@ -24,6 +24,8 @@ def run(context: Context) -> None:
     login = login_for(context, reference.registry, reference.repository)
     with backend(context, reference.registry) as chosen:
         result = chosen.call("digest", {"reference": str(reference)}, login)
+    if result.get("warning"):
+        context.console.words(f"warning: {result['warning']}")
     if context.options.format == "json":
         context.console.json(result)
     elif context.options.full_ref:

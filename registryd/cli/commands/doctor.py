@@ -7,7 +7,6 @@ installed one, for a made-up registry, as the names of real registries would ask
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -183,7 +182,7 @@ def _wrong_address(examination: Examination, address: str) -> str:
         ping = ask(address, "GET", "/v2/")
     except DaemonUnreachable as error:
         return one_line(error)
-    if ping.status != 200:
+    if ping.status not in (200, 401):
         return f"what answers there is no registry (status {ping.status} for /v2/)"
     if examination.image is None:
         return "a registry answers there, but no daemon on its socket: it may be another's"
@@ -202,12 +201,13 @@ def _tried(examination: Examination, program: str, reading: Reading, where: str)
     if image is None or trial is None or not reading.trial:
         left = f"{pull} (it cannot be tried apart from its own storage)"
         return Finding(program, OK, where, "", tuple(proven), (left,))
-    if trial.needs_root and os.geteuid() != 0:
-        left = f"{pull} (run doctor as root)"
+    obstacle = trial.obstacle(examination.context.environ, examination.prefix)
+    if obstacle:
+        left = f"{pull} ({obstacle})"
         return Finding(program, OK, where, "", tuple(proven), (left,))
     failed = tried(program, examination.context.environ, reading.trial, image)
     if failed:
-        fix = f"make /{reading.path} anew: remove it, then registryctl setup"
+        fix = trial.fix or f"make /{reading.path} anew: remove it, then registryctl setup"
         return Finding(program, BROKEN, f"{where}; a pull through it failed: {failed}", fix)
     proven.append(f"a test image came from it as /{reading.path} says")
     return Finding(program, OK, where, "", tuple(proven), ("pulls from real registries",))

@@ -67,7 +67,7 @@ def _pull(context: Context, chosen: Backend, text: str) -> None:
         "all_platforms": context.options.all_platforms,
     }
     with progress.shown(context) as show:
-        done = chosen.stream("pull", wanted, show, login)
+        done = chosen.stream("pull", wanted, progress.warned(context, show), login)
     progress.summary(context, done)
     if context.options.output is not None:
         exact = reference.with_digest(Digest.parse(done["digest"]))

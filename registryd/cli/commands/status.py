@@ -1,4 +1,4 @@
-"""``status``: the daemon, what it holds, and what it is fetching."""
+"""``status``: the daemon, what it holds, how it serves, and what it is fetching."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ from registryd.cli import wording
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
-from registryd.cli.tables import Column
-
-FLIGHTS = (
-    Column("FETCHING"),
-    Column("SOURCE"),
-    Column("THERE", right=True),
-    Column("OF", right=True),
-)
+from registryd.cli.flights import COLUMNS, Pace
 
 
 def arguments(parser: Parser) -> None:
@@ -34,7 +27,7 @@ def run(context: Context) -> None:
     flights = result.get("flights") or []
     if flights:
         context.console.line("")
-        context.console.table(FLIGHTS, [_row(flight) for flight in flights])
+        context.console.table(COLUMNS, Pace().rows(flights))
 
 
 def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
@@ -46,14 +39,22 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("cache", str(status.get("root", "-"))),
         ("images", str(status.get("images", "-"))),
         ("blobs", f"{status.get('blobs', '-')}, {wording.size(status.get('size') or 0)}"),
+        *((f"{kind}s given", _lookups(status, kind)) for kind in ("manifest", "blob")),
+        *_stale(status),
+        ("fetching", wording.counted(len(status.get("flights") or []), "blob")),
     ]
 
 
-def _row(flight: dict[str, Any]) -> list[str]:
-    total = flight.get("total")
-    return [
-        wording.short(str(flight.get("digest") or "")),
-        str(flight.get("source") or "-"),
-        wording.size(flight.get("offset") or 0),
-        "-" if total is None else wording.size(total),
+def _lookups(status: dict[str, Any], kind: str) -> str:
+    """``5 held, 3 fetched, 1 on their way already``: how often content was given."""
+    counts = status.get("lookups") or {}
+    held, fetched, shared = (counts.get(f"{kind}_{way}") or 0 for way in ("hit", "miss", "wait"))
+    return f"{held} held, {fetched} fetched, {shared} on their way already"
+
+
+def _stale(status: dict[str, Any]) -> list[tuple[str, str]]:
+    away = [
+        f"{entry.get('registry')} ({entry.get('cause')})"
+        for entry in status.get("stale_registries") or []
     ]
+    return [("without word of", ", ".join(away))] if away else []

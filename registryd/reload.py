@@ -1,0 +1,61 @@
+"""What a reload takes over from a new configuration, and what waits for a restart (pure).
+
+Taken over: the log level, the certificates of listeners, which registries may be dialled, and what
+is said of each registry's tags. A key is taken over whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+from registryd.config import Config, DaemonConfig, RegistryConfig
+
+#: The keys of a registry that a running daemon takes over.
+TAG_KEYS = ("tag_ttl", "tags", "pins", "missing_tags", "offline")
+
+
+def taken_over(running: Config, new: Config) -> Config:
+    """The running configuration with what can be changed in it."""
+    return replace(
+        running,
+        daemon=_daemon(running.daemon, new.daemon),
+        registries=_registries(running.registries, new.registries),
+        access=replace(running.access, allow=new.access.allow),
+    )
+
+
+def waiting(running: Config, new: Config) -> list[str]:
+    """The sections in which something waits for a restart."""
+    after = taken_over(running, new)
+    return [
+        each.name
+        for each in fields(Config)
+        if _meaning(getattr(after, each.name)) != _meaning(getattr(new, each.name))
+    ]
+
+
+def _meaning(section: object) -> object:
+    """A table of a registry that says nothing means what its absence means."""
+    if isinstance(section, Mapping):
+        return {name: table for name, table in section.items() if table != RegistryConfig()}
+    return section
+
+
+def _daemon(running: DaemonConfig, new: DaemonConfig) -> DaemonConfig:
+    doors = [(each.address, each.default_registry) for each in running.listen]
+    same = doors == [(each.address, each.default_registry) for each in new.listen]
+    listen = new.listen if same else running.listen
+    return replace(running, log_level=new.log_level, listen=listen)
+
+
+def _registries(
+    running: Mapping[str, RegistryConfig], new: Mapping[str, RegistryConfig]
+) -> dict[str, RegistryConfig]:
+    default = RegistryConfig()
+    merged = {}
+    for name in {**running, **new}:
+        said = new.get(name, default)
+        changes = {key: getattr(said, key) for key in TAG_KEYS}
+        merged[name] = replace(running.get(name, default), **changes)
+    return merged

@@ -1,0 +1,77 @@
+"""A registry that is not asked: a Remote that sends nothing and fails each call in the same words.
+
+Invariant: nothing is sent, no name is resolved, no login is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from cache.content import Descriptor, Digest
+from registryd.oci.manifest import Document
+from registryd.oci.reference import Reference
+from registryd.ports import Body, BodyOpener, Offline, TransportError
+
+
+class SilentRegistry:
+    """ports.Remote. Every method raises what ``why`` makes."""
+
+    def __init__(self, why: Callable[[], TransportError]) -> None:
+        self._why = why
+
+    @classmethod
+    def configured(cls, registry: str) -> SilentRegistry:
+        """The registry that its configuration wants left alone; its methods raise Offline."""
+        section = f'[registries."{registry}"] offline = true'
+        return cls(lambda: Offline(f"{registry} is offline by configuration ({section})"))
+
+    async def ping(self) -> None:
+        """Raises."""
+        raise self._why()
+
+    async def resolve(self, reference: Reference) -> Descriptor:
+        """Raises."""
+        raise self._why()
+
+    async def fetch_manifest(self, reference: Reference) -> Document:
+        """Raises."""
+        raise self._why()
+
+    @asynccontextmanager
+    async def fetch_blob(
+        self, repository: Reference, digest: Digest, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[Body]:
+        """Raises on entering."""
+        raise self._why()
+        yield  # what makes it a generator
+
+    async def blob_size(self, repository: Reference, digest: Digest) -> int | None:
+        """Raises."""
+        raise self._why()
+
+    async def tags(self, repository: Reference) -> list[str]:
+        """Raises."""
+        raise self._why()
+
+    async def ask_push(self, repository: Reference) -> None:
+        """Raises."""
+        raise self._why()
+
+    async def has_blob(self, repository: Reference, digest: Digest) -> bool:
+        """Raises."""
+        raise self._why()
+
+    async def mount_blob(self, repository: Reference, digest: Digest, source: str) -> bool:
+        """Raises."""
+        raise self._why()
+
+    async def push_blob(
+        self, repository: Reference, descriptor: Descriptor, open_body: BodyOpener
+    ) -> None:
+        """Raises."""
+        raise self._why()
+
+    async def push_manifest(self, reference: Reference, document: Document) -> bool:
+        """Raises."""
+        raise self._why()

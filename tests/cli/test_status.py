@@ -1,0 +1,56 @@
+"""``status``: what the daemon is, how it serves, what it fetches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from tests.cli.conftest import Outcome
+from tests.fakes.daemon import Answer, FakeDaemon
+
+Run = Callable[..., Outcome]
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def test_status(through: Run, daemon: FakeDaemon) -> None:
+    """What the daemon is, and what it is fetching; unknown totals have a dash."""
+    flight = {
+        "digest": DIGEST,
+        "offset": 1024,
+        "total": None,
+        "source": "ghcr.io",
+        "repository": "ghcr.io/a/b",
+        "received": 1024,
+        "seconds": 2.0,
+        "waiters": 3,
+    }
+    state = {
+        "version": "9", "pid": 4, "listeners": ["unix:/x"], "blobs": 2, "flights": [flight],
+        "lookups": {"manifest_hit": 1, "blob_hit": 5, "blob_miss": 3, "blob_wait": 2},
+        "stale_registries": [{"registry": "ghcr.io", "cause": "unreachable"}],
+    }  # fmt: skip
+    daemon.on("GET", "/api/v1/status", Answer.of(state))
+
+    lines = through("status").out.splitlines()
+
+    assert [lines[0].split(), lines[1].split()] == [
+        ["daemon:", "on", str(daemon.socket)],
+        ["version:", "9"],
+    ]
+    facts = dict(" ".join(line.split()).split(": ", 1) for line in lines if ": " in line)
+    assert "5 held, 3 fetched, 2 on their way already" == facts["blobs given"]
+    assert "1 held, 0 fetched, 0 on their way already" == facts["manifests given"]
+    assert ("ghcr.io (unreachable)", "1 blob") == (facts["without word of"], facts["fetching"])
+    assert " ".join(lines[-1].split()) == ("aaaaaaaaaaaa ghcr.io/a/b ghcr.io 1.0 KiB - - 512 B/s 3")
+    assert json.loads(through("status", "--format", "json").out) == state
+
+
+def test_an_older_daemon(through: Run, daemon: FakeDaemon) -> None:
+    """What a daemon does not say is shown as nothing, not as an error."""
+    daemon.on("GET", "/api/v1/status", Answer.of({"flights": [{"digest": DIGEST}]}))
+
+    lines = through("status").out.splitlines()
+
+    assert "aaaaaaaaaaaa - - 0 B - - - 0" == " ".join(lines[-1].split())
+    assert not [line for line in lines if line.startswith("without word of")]
