@@ -13,10 +13,9 @@ import argparse
 import hashlib
 import multiprocessing
 import socket
-import statistics
 from pathlib import Path
 
-from bench.rig import MIB, Rig, Series, report, rig, spread, timed, write_layout
+from bench.rig import MIB, Rig, Series, goal, ratio, report, rig, spread, timed, write_layout
 
 UPSTREAM_NAME = "up.test"
 
@@ -65,15 +64,22 @@ def compare(place: Rig, size: int, clients: int, rate: int, count: int) -> None:
         Series("one client", lambda: run(1)),
         Series(f"{clients} clients, the last one", lambda: run(clients)),
     )
+    # What the machine needs to move so many bytes, fetched or not.
+    held = f"/v2/bench/large/blobs/sha256:{digest}"
+    floor = Series(
+        f"{clients} clients of nginx, which has the file",
+        lambda: at_once(clients, upstream, held, digest, size * MIB),
+    )
+    series = [alone, crowd] if rate else [alone, crowd, floor]
     for _ in range(count):
-        alone.seconds.append(alone.act())
-        crowd.seconds.append(crowd.act())
+        for entry in series:
+            entry.seconds.append(entry.act())
     title = f"{clients} clients, one uncached blob of {size} MiB, upstream "
     title += f"limited to {rate} MB/s a connection" if rate else "on loopback without limit"
-    report(title, [alone, crowd], [(1, 0, 1.5)])
-    print(f"| upstream sent, times the blob (goal 1.00) | {spread(sent, 'x')} |")
-    if statistics.median(sent) > 1.005:
-        print("| NOT met | |")
+    report(title, series, [(1, 0, 1.5)])
+    if not rate:
+        print(f"| {crowd.name} / {floor.name} | {spread(ratio(crowd, floor), 'x')} |")
+    goal("upstream sent, times the blob", sent, "x", most=1.005)
 
 
 def at_once(count: int, port: int, path: str, digest: str, size: int) -> float:

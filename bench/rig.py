@@ -120,24 +120,32 @@ class Rig:
 
     def registry(self) -> int:
         """Debian's docker-registry, open to all; gives its port."""
-        port = free_port()
-        config = self.folder / "registry.json"
-        config.write_text(
-            json.dumps(
-                {
-                    "version": 0.1,
-                    "log": {"level": "error", "accesslog": {"disabled": True}},
-                    "storage": {
-                        "filesystem": {"rootdirectory": str(self.folder / "registry")},
-                        "cache": {"blobdescriptor": "inmemory"},
-                    },
-                    "http": {"addr": f"127.0.0.1:{port}"},
-                }
-            )
-        )
+        return self.stack.enter_context(self.docker_registry("registry")).port
+
+    @contextmanager
+    def docker_registry(self, name: str, remote: str = "") -> Iterator[Registry]:
+        """The same on an empty storage for the block; with ``remote``, a cache of that registry."""
+        port, root = free_port(), self.folder / name
+        settings = {
+            "version": 0.1,
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(root)},
+                "cache": {"blobdescriptor": "inmemory"},
+                "delete": {"enabled": True},
+            },
+            "http": {"addr": f"127.0.0.1:{port}"},
+        }
+        if remote:
+            settings["proxy"] = {"remoteurl": remote}
+        config = self.folder / f"{name}.json"
+        config.write_text(json.dumps(settings))
         argv = [need("docker-registry"), "serve", str(config)]
-        self.stack.enter_context(running(argv, port, self.folder / "registry.log"))
-        return port
+        try:
+            with running(argv, port, self.folder / f"{name}.log") as process:
+                yield Registry(process.pid, port)
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
 
     def warm(self, size: int) -> None:
         """Touch and free so many bytes of page cache.
@@ -180,8 +188,19 @@ class Rig:
         return port
 
     @contextmanager
-    def daemon(self, upstreams: dict[str, str], name: str = "node") -> Iterator[Daemon]:
-        """A registryd on an empty cache; ``upstreams`` gives names their endpoints."""
+    def daemon(
+        self,
+        upstreams: dict[str, str],
+        name: str = "node",
+        *,
+        keep: bool = False,
+        settings: Sequence[str] = (),
+    ) -> Iterator[Daemon]:
+        """A registryd on an empty cache; ``upstreams`` gives names their endpoints.
+
+        ``keep`` leaves the cache to the next one of that name; ``settings`` are more lines of its
+        configuration.
+        """
         root, port = self.folder / f"{name}-cache", free_port()
         sock = Path(tempfile.mkdtemp(prefix="rgd")) / "s"
         lines = [
@@ -192,14 +211,23 @@ class Rig:
         for registry, endpoint in upstreams.items():
             lines += [f'[registries."{registry}"]', f'endpoint = "{endpoint}"']
         config = self.folder / f"{name}.toml"
-        config.write_text("\n".join(lines) + "\n")
+        config.write_text("\n".join([*lines, *settings]) + "\n")
         argv = [sys.executable, "-m", "registryd.daemon", "--config", str(config)]
         try:
             with running(argv, port, self.folder / f"{name}.log") as process:
                 yield Daemon(process.pid, port, sock, root)
         finally:
             shutil.rmtree(sock.parent, ignore_errors=True)
-            shutil.rmtree(root, ignore_errors=True)
+            if not keep:
+                shutil.rmtree(root, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A running docker-registry."""
+
+    pid: int
+    port: int
 
 
 @dataclass(frozen=True)
@@ -213,10 +241,15 @@ class Daemon:
 
     def peak_mib(self) -> float:
         """The most memory that it ever had (VmHWM), MiB."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        return memory_mib(self.pid, "VmHWM")
+
+
+def memory_mib(pid: int, key: str) -> float:
+    """A process's memory by a key of its status (VmHWM: the most, VmRSS: now), MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 @contextmanager
@@ -274,8 +307,12 @@ def rounds(series: Sequence[Series], count: int, before: Callable[[], None] = la
 
 def spread(values: Sequence[float], unit: str = "s") -> str:
     """Median with minimum and maximum."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.3g} {unit} ({low:.3g} to {high:.3g})"
+    low, middle, high = map(_short, (min(values), statistics.median(values), max(values)))
+    return f"{middle} {unit} ({low} to {high})"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def ratio(ours: Series, peer: Series) -> list[float]:
@@ -291,7 +328,21 @@ def report(title: str, series: Sequence[Series], goals: Sequence[tuple[int, int,
     for entry in series:
         print(f"| {entry.name} | {spread(entry.seconds)} |")
     for ours, peer, most in goals:
-        ratios = ratio(series[ours], series[peer])
-        met = "met" if statistics.median(ratios) <= most else "NOT met"
         words = f"{series[ours].name} / {series[peer].name}"
-        print(f"| {words} (goal at most {most:.2f}: {met}) | {spread(ratios, 'x')} |")
+        goal(words, ratio(series[ours], series[peer]), "x", most=most)
+
+
+def goal(
+    words: str,
+    values: Sequence[float],
+    unit: str,
+    *,
+    most: float | None = None,
+    least: float | None = None,
+) -> bool:
+    """Print one row of a table: the values, and whether their median meets its goal."""
+    middle = statistics.median(values)
+    met = (most is None or middle <= most) and (least is None or middle >= least)
+    bound = f"at most {most:.4g}" if most is not None else f"at least {least:.4g}"
+    print(f"| {words} (goal {bound}: {'met' if met else 'NOT met'}) | {spread(values, unit)} |")
+    return met

@@ -1,4 +1,4 @@
-"""Serving a cached blob and manifests over loopback TCP, against nginx on the same bytes.
+"""Serving a cached blob over loopback TCP, against nginx on the same bytes.
 
     python -m bench.serve [--rounds N] [--size MIB] [--dir FOLDER]
 
@@ -13,14 +13,12 @@ import multiprocessing
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.rig import MIB, Daemon, Rig, Series, need, report, rig, rounds, spread, timed
 
 CLIENTS = (1, 8)
-MANIFEST_SECONDS = 3
 
 
 def main() -> None:
@@ -38,7 +36,6 @@ def main() -> None:
             layer = json.loads(raw)["layers"][0]["digest"]
             drain(daemon.port, f"/v2/up.test/bench/large/blobs/{layer}")
             blobs(place, daemon, layer, options.rounds)
-            manifests(place, daemon, raw)
 
 
 def drain(port: int, path: str) -> int:
@@ -107,39 +104,6 @@ def blobs(place: Rig, daemon: Daemon, layer: str, count: int) -> None:
         for entry in series:
             rates = [number * size / seconds / 1e6 for seconds in entry.seconds]
             print(f"| {entry.name} | {spread(rates, 'MB/s')} |")
-
-
-def manifests(place: Rig, daemon: Daemon, raw: bytes) -> None:
-    """Requests a second for one held manifest over eight kept connections, and nginx's."""
-    files = place.folder / "files"
-    (files / "manifest").write_bytes(raw)
-    peer = place.nginx(files)
-    print("\n### Manifests, 8 connections\n\n| what | requests a second |\n|---|---|")
-    for name, port, path in (
-        ("registryd", daemon.port, "/v2/up.test/bench/large/manifests/1"),
-        ("nginx", peer, "/manifest"),
-    ):
-        rates = [request_rate(port, path) for _ in range(3)]
-        print(f"| {name} | {spread(rates, '/s')} |")
-
-
-def request_rate(port: int, path: str) -> float:
-    """Requests a second that eight connections get answered, by one process."""
-    request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
-    socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
-    done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < MANIFEST_SECONDS:
-        for sock in socks:
-            sock.sendall(request)
-        for sock in socks:
-            head = sock.recv(65536)
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            while len(head.partition(b"\r\n\r\n")[2]) < length:
-                head += sock.recv(65536)
-            done += 1
-    for sock in socks:
-        sock.close()
-    return done / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":
