@@ -1,7 +1,5 @@
 """Who may read what: proofs, grants, and their time."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,27 +11,6 @@ from registryd.oci.reference import Reference
 from registryd.ports import Remote, Remotes
 from registryd.secrets import NOBODY
 from tests.fakes.door import ANN, NAME, TTL, Door, Knocking, Time, login_of, user
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def door() -> Door:
-    return Door()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, time: Time) -> AsyncIterator[BlobStore]:
-    async with BlobStore.open(tmp_path / "c", clock=lambda: time.now) as opened:
-        yield opened
-
-
-@pytest.fixture
-def access(store: BlobStore, door: Door) -> Access:
-    return Access(store, cast(Remotes, door), ttl=TTL)
 
 
 async def test_own_repositories_are_open(access: Access, door: Door) -> None:

@@ -1,6 +1,5 @@
 """What the node's own way into a registry opens to others, and what a push does."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
@@ -13,27 +12,6 @@ from registryd.oci.errors import Denied, RegistryError, Unauthorized
 from registryd.ports import Remote, Remotes
 from registryd.secrets import NOBODY, Login, Secret
 from tests.fakes.door import ANN, NAME, TTL, Door, Knocking, Time, login_of, user
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def door() -> Door:
-    return Door()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, time: Time) -> AsyncIterator[BlobStore]:
-    async with BlobStore.open(tmp_path / "c", clock=lambda: time.now) as opened:
-        yield opened
-
-
-@pytest.fixture
-def access(store: BlobStore, door: Door) -> Access:
-    return Access(store, cast(Remotes, door), ttl=TTL)
 
 
 async def test_the_node_s_own_login_proves_nothing_for_others(access: Access, door: Door) -> None:
