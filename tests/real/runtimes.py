@@ -34,6 +34,7 @@ PACKAGES = {
     "dockerd": "docker.io",
     "htpasswd": "apache2-utils",
     "mount": "mount",
+    "scontrol": "slurm-client",
     "setpriv": "util-linux",
     "unshare": "util-linux",
 }
