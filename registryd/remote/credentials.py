@@ -30,6 +30,10 @@ HUB_KEY = "https://index.docker.io/v1/"
 HUB = "docker.io"
 HUB_HOSTS = frozenset({HUB, "index.docker.io", "registry-1.docker.io"})
 
+#: Where podman keeps the logins of users without a run-time directory of their own. Where root was
+#: the first to run it, nobody else can look in, and has nothing there.
+RUN = Path("/run/containers")
+
 #: Credential files are small; a larger one is a mistake, not a file of ours.
 FILE_LIMIT = 4 * 2**20
 
@@ -47,7 +51,7 @@ def default_paths(
     config = environ.get("XDG_CONFIG_HOME")
     docker = environ.get("DOCKER_CONFIG")
     return (
-        Path(runtime or "/run") / "containers" / ("" if runtime else str(uid)) / "auth.json",
+        Path(runtime) / "containers/auth.json" if runtime else RUN / str(uid) / "auth.json",
         (Path(config) if config else home / ".config") / "containers/auth.json",
         (Path(docker) if docker else home / ".docker") / "config.json",
     )
@@ -173,7 +177,7 @@ def key_host(key: str) -> str:
     return HUB if host in HUB_HOSTS else host
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_file(path: Path, run: Path = RUN) -> dict[str, Any]:
     """The file's JSON object; empty when there is no file. Raises ConfigInvalid."""
     try:
         with path.open("rb") as file:
@@ -181,6 +185,8 @@ def read_file(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
+        if path.is_relative_to(run) and not os.access(run, os.X_OK):
+            return {}
         raise ConfigInvalid(f"{path}: cannot be read: {error.strerror}") from error
     if not raw.strip():
         return {}

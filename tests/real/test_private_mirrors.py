@@ -157,12 +157,12 @@ def test_a_public_image_needs_no_login(
 
 
 def test_a_login_to_the_daemon_is_not_tried(private: Upstream, node: Daemon, place: Path) -> None:
-    """``podman login`` asks the daemon, which has no registry to try the password at: it keeps a
-    wrong one as well, and the pull says what it is worth."""
+    """``skopeo login`` (podman's is the same) asks the daemon, which has no registry to try the
+    password at: it keeps a wrong one as well, and the pull says what it is worth."""
     home = place / "home"
     file = ("--authfile", str(home / "auth.json"))
     wrong = ("--username", USER, "--password", "a guess", "--tls-verify=false")
-    logged_in = attempt(["podman", "login", *file, *wrong, node.address], plain_environ(home))
+    logged_in = attempt(["skopeo", "login", *file, *wrong, node.address], plain_environ(home))
     pull = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--src-authfile",
             str(home / "auth.json"), node.mirror(IMAGE), f"dir:{home}/image"]  # fmt: skip
 

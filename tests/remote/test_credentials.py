@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,14 @@ from hypothesis import strategies as st
 from registryd.oci.errors import ConfigInvalid
 from registryd.remote.auth_entry import decode_entry, encode_entry
 from registryd.remote.credential_helper import ask_helper
-from registryd.remote.credentials import CredentialFiles, default_paths, login_path, remove, save
+from registryd.remote.credentials import (
+    CredentialFiles,
+    default_paths,
+    login_path,
+    read_file,
+    remove,
+    save,
+)
 from registryd.secrets import Login, Secret
 
 HUB = "https://index.docker.io/v1/"
@@ -142,6 +150,37 @@ def test_unreadable_file_is_told(tmp_path: Path) -> None:
     """A directory in place of the file is no missing file."""
     with pytest.raises(ConfigInvalid, match=f"{tmp_path}: cannot be read: "):
         CredentialFiles([tmp_path]).find("quay.io")
+
+
+def test_the_locked_place_of_podman_holds_nothing(tmp_path: Path) -> None:
+    """Where root was first to run podman, others cannot look into /run/containers: they go on
+    without it. Any other file that may not be read is an error."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    for folder in (run, other):
+        folder.mkdir(mode=0)
+
+    assert "{}" == as_user(lambda: str(read_file(run / "1001/auth.json", run)))
+    assert "cannot be read" in as_user(lambda: str(read_file(other / "1001/auth.json", run)))
+
+
+def as_user(act: Callable[[], str]) -> str:
+    """What this gives (or the words of its error) where it is done by a user who is not root."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.getuid() == 0:
+                os.setuid(65534)
+            said = act()
+        except BaseException as error:
+            said = str(error)
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    os.waitpid(child, 0)
+    return said
 
 
 def test_save_and_remove(tmp_path: Path) -> None:
