@@ -4,7 +4,8 @@ Invariants:
 - a client that says ``ns`` gets an answer, or a no, within its budget. Of the others a mirror's
   clients can ask elsewhere for a manifest, so that it has a budget too; for the blobs of an image
   that was begun here they have nobody else, and wait as long as the transfer does;
-- an image of which a blob could not be had lately is not begun again, unless all of it is here;
+- an image of which a blob could not be had lately is not begun again, unless all of it is here, or
+  that blob can be had now;
 - a registry that has just failed gets ``SHORT`` until something comes from it, or ``WINDOW`` has
   passed: one that is dead costs a pull its budget once, and not once for each layer;
 - running out of a short budget is no failure of its own, so that a registry which is merely slow
@@ -18,19 +19,22 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, Literal, TypeVar
 
 from aiohttp import web
 
+from cache.content import Digest
 from registryd.oci.errors import RegistryError
 from registryd.oci.reference import Reference
 from registryd.ports import TransportError, transient
+
+T = TypeVar("T")
 
 #: Seconds that a failure of a registry is remembered.
 WINDOW: Final = 10.0
 #: Seconds that a registry gets which has just failed: enough for one that has come back.
 SHORT: Final = 0.25
-#: Seconds for which an image is not begun again of which a blob could not be had.
+#: Seconds for which a blob that could not be had is tried before its image is begun again.
 BROKEN: Final = 30.0
 #: Names of each kind whose failures are remembered: they are what clients ask for.
 KEPT: Final = 1024
@@ -49,38 +53,39 @@ class Wait:
     failed: bool = False
 
 
-class Lately:
+class Lately(Generic[T]):
     """To whom something happened in the last ``window`` seconds, and by what."""
 
     def __init__(self, clock: Callable[[], float], window: float) -> None:
         self._clock = clock
         self._window = window
-        self._known: dict[str, tuple[float, object]] = {}
+        self._known: dict[str, tuple[float, T]] = {}
 
-    def note(self, name: str, by: object = None) -> None:
+    def note(self, name: str, by: T) -> None:
         """Say that it has happened; the oldest names are forgotten."""
         self._known.pop(name, None)
         self._known[name] = self._clock(), by
         if len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
 
-    def forget(self, name: str, by: object = None) -> None:
+    def forget(self, name: str, by: T) -> None:
         """Say that it is over, if it was by this."""
         if name in self._known and self._known[name][1] == by:
             del self._known[name]
 
-    def __contains__(self, name: str) -> bool:
-        known = self._known.get(name)
-        return known is not None and self._clock() - known[0] < self._window
+    def by(self, name: str) -> T | None:
+        """By what it happened to this name lately; None if it did not."""
+        when, what = self._known.get(name, (None, None))
+        return what if when is not None and self._clock() - when < self._window else None
 
 
 class Budgets:
     """Which registries have just failed, and which repositories; one for all listeners."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._failures = Lately(clock, WINDOW)
+        self._failures: Lately[Literal[True]] = Lately(clock, WINDOW)
         #: Repositories of which a blob could not be had, by its digest.
-        self.broken = Lately(clock, BROKEN)
+        self.broken: Lately[Digest] = Lately(clock, BROKEN)
 
     def seconds(self, registry: str, whole: float) -> float:
         """The budget for a registry whose whole budget is this."""
@@ -88,15 +93,15 @@ class Budgets:
 
     def failing(self, registry: str) -> bool:
         """Whether it has failed lately, and nothing has come from it since."""
-        return registry in self._failures
+        return self._failures.by(registry) is not None
 
     def failed(self, registry: str) -> None:
         """Note that a registry failed."""
-        self._failures.note(registry)
+        self._failures.note(registry, True)
 
     def answered(self, registry: str) -> None:
         """Note that something came from a registry."""
-        self._failures.forget(registry)
+        self._failures.forget(registry, True)
 
     @asynccontextmanager
     async def wait(

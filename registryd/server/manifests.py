@@ -9,28 +9,33 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from urllib.parse import quote
 
 from aiohttp import web
 
-from registryd.oci.errors import NameUnknown, UsageError
+from cache.content import Digest
+from cache.errors import CacheError
+from registryd.oci.errors import NameUnknown, RegistryError, UsageError
 from registryd.oci.reference import Reference
 from registryd.oci.routes import ManifestRoute, TagsRoute
-from registryd.ports import TransportError
+from registryd.ports import Remote, TransportError
 from registryd.remote.offline import SilentRegistry
 from registryd.server.account import account_of
 from registryd.server.budget import OverBudget
 from registryd.server.context import admitted, caller_of, challenged, context_of, located
 from registryd.server.warnings import warning_header
-from registryd.transfer.library import LOCALHOST, Found
+from registryd.transfer.library import LOCALHOST, Found, Library
 from registryd.transfer.tags import FAILURES
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets a manifest or a no.
 BUDGET = 3.0
 #: The same for every other client: those of a mirror ask elsewhere too, the rest are told so.
 PATIENCE = 4.0
+#: Seconds in which a blob that could not be had is tried before its image is begun again.
+TRIAL = 2.0
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
@@ -87,17 +92,40 @@ async def _find_held(request: web.Request, reference: Reference, late: OverBudge
 
 
 async def _refuse_broken(request: web.Request, reference: Reference, found: Found) -> None:
-    """Do not begin an image again that just failed, for a client that gets its blobs here or not
-    at all (it says no ``ns``). Raises TransportError.
+    """Try a blob that could not be had before its image is begun again, for a client that gets
+    the blobs here or not at all (it says no ``ns``).
+
+    Raises TransportError when the blob still cannot be had.
     """
     context = context_of(request)
-    if "ns" in request.query or reference.name not in context.budgets.broken:
+    broken, library = context.budgets.broken, context.node.library
+    digest = broken.by(reference.name)
+    if "ns" in request.query or digest is None:
         return
-    if not await context.node.library.tags.whole(reference.name, found.document.descriptor):
-        raise TransportError(
-            f"a blob of {reference.name} could not be had from {reference.registry} lately;"
-            " try again in a while"
-        )
+    if not await library.tags.whole(reference.name, found.document.descriptor):
+        try:
+            await _try(library, await admitted(request, reference), reference, digest)
+        except (TransportError, RegistryError, CacheError) as error:
+            broken.note(reference.name, digest)
+            raise TransportError(
+                f"blob {digest} of {reference.name} could not be had lately, nor now: {error}"
+            ) from error
+    broken.forget(reference.name, digest)
+
+
+async def _try(
+    library: Library, remote: Remote | None, reference: Reference, digest: Digest
+) -> None:
+    """Fetch a blob, as far as it comes in ``TRIAL`` seconds. Raises why none of it comes."""
+    flight = await library.blob(remote, reference, digest)
+    if flight is None:
+        return
+    try:
+        async with asyncio.timeout(TRIAL):
+            await flight.landed()
+    except TimeoutError:
+        if not flight.received:
+            raise TransportError(f"nothing came for {TRIAL:g} seconds") from None
 
 
 async def list_tags(request: web.Request, route: TagsRoute) -> web.StreamResponse:
