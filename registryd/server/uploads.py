@@ -156,9 +156,12 @@ async def open_upload(request: web.Request, route: UploadsRoute) -> web.StreamRe
     if mounted is not None and await _mount(request, repository, remote, mounted):
         return _created(route.repository, mounted)
     store = context_of(request).node.store
-    principal = caller_of(request).principal
-    request.app[UPLOADS].make_room(principal)
-    session = Session(await store.upload(), repository, principal)
+    session = Session(await store.upload(), repository, caller_of(request).principal)
+    try:
+        request.app[UPLOADS].make_room(session.principal)
+    except UploadsFull as full:
+        await _abort(request, session, full)
+        raise
     key = request.app[UPLOADS].add(session)
     if "digest" in request.query:
         try:

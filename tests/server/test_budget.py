@@ -278,3 +278,17 @@ async def test_what_broke_off_is_tried_before_it_is_begun_again(
 
     assert (200, [503, 503, 200, 503]) == (first, broken)
     assert (200, [200, 200, 200]) == (elsewhere, mended)
+
+
+@pytest.mark.parametrize(("at", "told"), [(0, 503), (400, 200)], ids=["nothing", "half of it"])
+async def test_a_blob_that_is_tried_need_not_come_whole(
+    client: aiohttp.ClientSession, upstream: Moody, at: int, told: int
+) -> None:
+    """While the blob is tried, bytes of it are enough to begin its image; silence is a no."""
+    base, blob = f"/v2/{upstream.name}/team/app", f"/blobs/{digest_of(LAYERS[0])}"
+    upstream.drop(blob, times=None)
+    first = (await ask(client, f"{base}{blob}")).status
+    upstream.faults.clear()
+    upstream.stall(blob, asyncio.Event(), at=at, times=None)
+
+    assert (503, told) == (first, (await ask(client, f"{base}/manifests/1")).status)

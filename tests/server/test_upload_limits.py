@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from cache.store import BlobStore
 from registryd.oci.reference import Reference
 from registryd.server.uploads import AT_ONCE, PER_CALLER, Session, Uploads, UploadsFull
+from tests.fakes.node import RunningNode
 
 HERE = Reference("localhost", "app")
 
@@ -50,3 +53,22 @@ async def test_all_together_have_a_limit(store: BlobStore) -> None:
 
     with pytest.raises(UploadsFull, match=f"{AT_ONCE} in all"):
         uploads.make_room("uid:1000")
+
+
+async def test_clients_are_told(stranger: aiohttp.ClientSession, node: RunningNode) -> None:
+    """Asked for at once, one upload too many is refused with 503 and leaves nothing; one that is
+    cancelled makes room for another."""
+
+    async def begin() -> tuple[int, str]:
+        async with stranger.post("/v2/localhost/app/blobs/uploads/") as answer:
+            return answer.status, answer.headers.get("Location", "")
+
+    begun = await asyncio.gather(*(begin() for _ in range(PER_CALLER + 3)))
+    statuses = [status for status, _ in begun]
+    files = len(list((node.root / "ingest").iterdir()))
+    async with stranger.delete(next(place for _, place in begun if place)) as answer:
+        cancelled = answer.status
+
+    assert [202] * PER_CALLER + [503] * 3 == sorted(statuses)
+    assert (PER_CALLER, 204) == (files, cancelled)
+    assert 202 == (await begin())[0]
