@@ -7,6 +7,10 @@ distribution specification 1.1, "Error Codes").
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -70,3 +74,19 @@ class StoreUnusable(CacheError):
 
 class DiskFull(CacheError):
     """Raised when a write failed for want of space or quota; what was committed is kept."""
+
+
+#: What the system says when there is no room, or none left to this user.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def os_faults(path: Path, kind: type[Fault]) -> Iterator[None]:
+    """Give every OSError of the block as one line about this path. Raises DiskFull and ``kind``."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if error.errno in FULL:
+            raise DiskFull(f"{path}: {reason}; free some space and try again") from error
+        raise kind(f"{path}: {reason}") from error

@@ -38,6 +38,11 @@ EVERYBODY: Final = "*"
 #: The same, by the node's own login; it counts only as long as the configuration shares that.
 SHARED: Final = "*shared"
 
+#: How the principal of a login begins, and how much of it the log shows: enough to tell a node's
+#: users apart.
+LOGIN: Final = "login:"
+SHOWN: Final = len(LOGIN) + 8
+
 Probe = Callable[[Remote], Awaitable[object]]
 
 

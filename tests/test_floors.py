@@ -16,7 +16,7 @@ FLOORS = (
     ("cache",),
     ("registryd.oci",),
     ("registryd.secrets",),
-    ("registryd.units", "registryd.hostlist"),
+    ("registryd.units", "registryd.hostlist", "registryd.pem", "registryd.unix_http"),
     ("registryd.tables",),
     ("registryd.config",),
     ("registryd.reload",),

@@ -6,18 +6,16 @@ Invariant: nothing here falls back to a cache in this process, as ``backend`` do
 from __future__ import annotations
 
 import http.client
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from registryd.cli.backend import usual_sockets
 from registryd.cli.command import Context
 from registryd.cli.errors import DaemonRefused, DaemonUnreachable
 from registryd.cli.socket_client import SocketBackend
+from registryd.unix_http import UnixConnection
 
 #: A daemon on this machine answers small questions at once.
 LIMIT = 10.0
@@ -104,20 +102,6 @@ def must(answer: Answer, wanted: int, what: str) -> Answer:
 
 def _connection(door: Path | str) -> http.client.HTTPConnection:
     if isinstance(door, Path):
-        return _OverSocket(door)
+        return UnixConnection(str(door), host="registryd", timeout=LIMIT)
     host, _, port = door.rpartition(":")
     return http.client.HTTPConnection(host.strip("[]"), int(port), timeout=LIMIT)
-
-
-class _OverSocket(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("registryd", timeout=LIMIT)
-        self._path = path
-
-    @override
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(LIMIT)
-        self.sock.connect(str(self._path))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from cache.errors import DiskFull, Fault
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+from cache.errors import Fault, os_faults
 
 
 class IdentityUnusable(Fault):
@@ -26,13 +22,6 @@ class PeerRefused(Fault):
     code = "DENIED"
 
 
-@contextmanager
-def file_faults(path: Path) -> Iterator[None]:
+def file_faults(path: Path) -> AbstractContextManager[None]:
     """Give every OSError of the block as one line. Raises DiskFull, IdentityUnusable."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        if error.errno in _FULL:
-            raise DiskFull(f"{path}: {reason}; free some space and try again") from error
-        raise IdentityUnusable(f"{path}: {reason}") from error
+    return os_faults(path, IdentityUnusable)

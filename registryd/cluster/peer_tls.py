@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from registryd.cluster.errors import IdentityUnusable, PeerRefused
 from registryd.cluster.identity import Member, member_of, read_certificate
 from registryd.cluster.identity_files import IdentityFiles, read_certificates, read_pem
+from registryd.pem import ascii_text, load_pair
 
 #: Flights of a handshake, and more than there are.
 _ROUNDS: Final = 8
@@ -131,35 +131,13 @@ def _context(protocol: int, files: IdentityFiles) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_verify_locations(cadata=_ascii(files.ca_file))
+        context.load_verify_locations(cadata=ascii_text(read_pem(files.ca_file)))
     except (ssl.SSLError, ValueError) as error:
         raise IdentityUnusable(f"{files.ca_file}: holds no certificate (PEM)") from error
-    _load_pair(context, files.cert, files.key)
+    read_pem(files.key)
+    if wrong := load_pair(context, files.cert, files.key):
+        raise IdentityUnusable(f"{files.key}: {wrong}")
     return context
-
-
-def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    read_pem(key)
-    try:
-        context.load_cert_chain(cert, key, password=_no_password)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise IdentityUnusable(f"{key}: is not the key of {cert}") from error
-        raise IdentityUnusable(f"{key}: holds no private key (PEM)") from error
-    except OSError as error:  # both were read just now
-        raise IdentityUnusable(f"{key}: {error.strerror}") from error
-    except ValueError as error:
-        raise IdentityUnusable(f"{key}: is encrypted; store the key without a password") from error
-
-
-def _no_password() -> str:
-    # Without this, an encrypted key would make OpenSSL ask on the terminal.
-    raise ValueError("the key is encrypted")
-
-
-def _ascii(path: Path) -> str:
-    # Certificates may have remarks of any encoding between them; PEM itself is ASCII.
-    return read_pem(path).decode("ascii", "replace").replace("\ufffd", "?")
 
 
 def _meet(listener: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:

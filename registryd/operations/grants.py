@@ -10,13 +10,10 @@ from datetime import UTC, datetime
 
 from cache.grants import Grant
 from cache.store import BlobStore
+from registryd.access import LOGIN, SHOWN
 from registryd.oci.errors import Denied, UsageError
 from registryd.oci.reference import Reference
 from registryd.operations.node import Result
-
-#: How the principal of a login begins, and how much of it must be given at least.
-LOGIN = "login:"
-SHORTEST = len(LOGIN) + 8
 
 
 class Granted:
@@ -54,8 +51,8 @@ class Granted:
     async def _meant(self, whose: str | None) -> Sequence[str | None]:
         if whose is None or not whose.startswith(LOGIN):
             return [whose]
-        if len(whose) < SHORTEST:
-            raise UsageError(f"{whose} may be anybody (give {SHORTEST} characters of it at least)")
+        if len(whose) < SHOWN:
+            raise UsageError(f"{whose} may be anybody (give {SHOWN} characters of it at least)")
         held = {grant.principal for grant in await self._store.grants.all()}
         return sorted({whose, *(each for each in held if each.startswith(whose))})
 

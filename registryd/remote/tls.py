@@ -12,6 +12,7 @@ from pathlib import Path
 
 from registryd.config import RegistryConfig
 from registryd.oci.errors import ConfigInvalid
+from registryd.pem import no_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,8 @@ def make_context(setting: TlsSetting) -> ssl.SSLContext:
         _load(setting.ca_file, lambda: context.load_verify_locations(setting.ca_file))
     if setting.client_cert is not None:
         cert, key = setting.client_cert, setting.client_key
-        _load(cert, lambda: context.load_cert_chain(cert, key, password=_no_password))
+        _load(cert, lambda: context.load_cert_chain(cert, key, password=no_password))
     return context
-
-
-def _no_password() -> str:
-    # Without this, an encrypted key would make OpenSSL ask on the terminal.
-    raise ValueError("the key is encrypted")
 
 
 def _load(path: Path, load: Callable[[], None]) -> None:

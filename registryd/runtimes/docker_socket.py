@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from typing_extensions import override
-
 from cache.errors import Fault
 from registryd.runtimes.sentinel import Sentinel
 from registryd.runtimes.toml import table, texts
+from registryd.unix_http import UnixConnection
 
 USUAL = "unix:///var/run/docker.sock"
 SCHEME = "unix://"
@@ -89,7 +87,7 @@ class DockerdSocket:
 
     def _ask(self, method: str, path: str) -> tuple[int, bytes]:
         try:
-            with _connected(self.path) as connection:
+            with closing(UnixConnection(self.path, host="dockerd", timeout=LIMIT)) as connection:
                 connection.request(method, path)
                 answer = connection.getresponse()
                 return answer.status, answer.read(BODY_LIMIT)
@@ -107,26 +105,3 @@ def _failure(status: int, said: bytes) -> str:
         event = {"error": last}
     failed = event.get("error") or (event.get("message") if status != 200 else "")
     return str(failed or ("" if status == 200 else f"status {status}"))
-
-
-class _OverSocket(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("dockerd", timeout=LIMIT)
-        self._path = path
-
-    @override
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(LIMIT)
-        self.sock.connect(self._path)
-
-
-@contextmanager
-def _connected(path: str) -> Iterator[_OverSocket]:
-    connection = _OverSocket(path)
-    try:
-        yield connection
-    finally:
-        connection.close()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from registryd.access import ANYBODY, LOCALHOST, Caller, Probe
+from registryd.access import ANYBODY, LOCALHOST, SHOWN, Caller, Probe
 from registryd.oci.errors import (
     BlobUnknown,
     Denied,
@@ -38,13 +38,11 @@ from registryd.server.account import account_of
 from registryd.server.budget import Budgets
 from registryd.server.challenges import LoginWanted, local
 from registryd.server.metrics import Metrics
-from registryd.server.tokens import PREFIX, TokenInvalid, Tokens
+from registryd.server.tokens import TokenInvalid, Tokens
 
 _PEER = struct.Struct("3i")
 #: The user of a Basic login whose password is an identity token.
 IDENTITY = "<token>"
-#: Characters of a login's principal in the log: enough to tell a node's users apart.
-_SHOWN = len(PREFIX) + 8
 #: The header by which a handler tells the request log why it did not answer; it is never sent.
 CAUSE = "X-Cause"
 
@@ -91,7 +89,7 @@ def _caller(request: web.Request) -> Caller:
         account.user = ANYBODY.principal
         return ANYBODY
     principal = context_of(request).tokens.principal(login)
-    account.user = principal[:_SHOWN]
+    account.user = principal[:SHOWN]
     return Caller(principal, login)
 
 

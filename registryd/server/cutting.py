@@ -6,6 +6,7 @@ Measured with containerd 1.6, podman 4.3, buildah 1.28, skopeo 1.9 and dockerd 2
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from contextlib import suppress
@@ -28,14 +29,8 @@ def cut(request: web.Request) -> None:
     if transport is None:
         return
     if "ns" not in request.query:
-        with (
-            suppress(OSError),
-            socket.socket(fileno=_copy(transport.get_extra_info("socket"))) as s,
-        ):
-            if s.family != socket.AF_UNIX:
-                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        wire = transport.get_extra_info("socket")
+        with suppress(OSError), socket.socket(fileno=os.dup(wire.fileno())) as copy:
+            if copy.family != socket.AF_UNIX:
+                copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     transport.abort()
-
-
-def _copy(wire: socket.socket) -> int:
-    return socket.dup(wire.fileno())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from registryd.config import Listen
 from registryd.oci.errors import ConfigInvalid
+from registryd.pem import ascii_text, load_pair
 
 
 def make_contexts(listen: Sequence[Listen]) -> list[ssl.SSLContext | None]:
@@ -33,32 +34,13 @@ def make_context(entry: Listen, key: str) -> ssl.SSLContext | None:
     # Read first: what OpenSSL says of a pair does not tell which of the two files it means.
     _certificates(entry.tls_cert, f"{key}.tls_cert")
     _text(entry.tls_key, f"{key}.tls_key")
-    _load_pair(context, entry.tls_cert, entry.tls_key, f"{key}.tls_key")
+    if wrong := load_pair(context, entry.tls_cert, entry.tls_key):
+        raise ConfigInvalid(f"{key}.tls_key: {entry.tls_key} {wrong}")
     if entry.client_ca is not None:
         authorities = _certificates(entry.client_ca, f"{key}.client_ca")
         context.load_verify_locations(cadata=authorities)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def _load_pair(context: ssl.SSLContext, cert: Path, secret: Path, key: str) -> None:
-    try:
-        context.load_cert_chain(cert, secret, password=_no_password)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise ConfigInvalid(f"{key}: {secret} is not the key of {cert}") from error
-        raise ConfigInvalid(f"{key}: {secret} holds no private key (PEM)") from error
-    except OSError as error:  # both were read just now
-        raise ConfigInvalid(f"{key}: {secret} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigInvalid(
-            f"{key}: {secret} is encrypted; store the key without a password"
-        ) from error
-
-
-def _no_password() -> str:
-    # Without this, an encrypted key would make OpenSSL ask on the terminal.
-    raise ValueError("the key is encrypted")
 
 
 def _certificates(path: Path, key: str) -> str:
@@ -73,7 +55,6 @@ def _certificates(path: Path, key: str) -> str:
 
 def _text(path: Path, key: str) -> str:
     try:
-        # Certificates may have remarks of any encoding between them; PEM itself is ASCII.
-        return path.read_bytes().decode("ascii", "replace").replace("\ufffd", "?")
+        return ascii_text(path.read_bytes())
     except OSError as error:
         raise ConfigInvalid(f"{key}: {path} cannot be read: {error.strerror}") from error

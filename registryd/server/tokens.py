@@ -18,13 +18,12 @@ from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from registryd.access import LOGIN
 from registryd.oci.errors import Unauthorized
 from registryd.secrets import Login, Secret
 
 #: Seconds for which a token is good.
 LIFETIME: Final = 900
-#: How a login's principal begins.
-PREFIX: Final = "login:"
 
 
 class TokenInvalid(Unauthorized):
@@ -54,7 +53,7 @@ class Tokens:
 
     def principal(self, login: Login) -> str:
         """What a login is called where it is not to be seen."""
-        return PREFIX + hmac.digest(self._salt, _written(login), "sha256").hex()
+        return LOGIN + hmac.digest(self._salt, _written(login), "sha256").hex()
 
 
 def _written(login: Login) -> bytes:
