@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from cache.content import Digest
 from cache.errors import DigestInvalid
+from registryd.cluster_config import ClusterConfig
 from registryd.oci.errors import ConfigInvalid, ReferenceInvalid
 from registryd.oci.reference import check_repository, check_tag
 from registryd.tables import (
@@ -45,6 +46,7 @@ from registryd.units import parse_duration, parse_size
 __all__ = [
     "AccessConfig",
     "CacheConfig",
+    "ClusterConfig",
     "Config",
     "DaemonConfig",
     "Listen",
@@ -278,6 +280,7 @@ class Config:
     ] = field(default_factory=dict)
     transfer: Annotated[TransferConfig, table(TransferConfig)] = TransferConfig()
     access: Annotated[AccessConfig, table(AccessConfig)] = AccessConfig()
+    cluster: Annotated[ClusterConfig, table(ClusterConfig)] = ClusterConfig()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "registries", MappingProxyType(dict(self.registries)))

@@ -10,6 +10,7 @@ import pytest
 from registryd.config import (
     AccessConfig,
     CacheConfig,
+    ClusterConfig,
     Config,
     DaemonConfig,
     Listen,
@@ -62,6 +63,7 @@ def test_example_names_every_key() -> None:
     assert keys_of(RegistryConfig) == set(raw["registries"]["registry.example.com"])
     assert keys_of(TransferConfig) == set(raw["transfer"])
     assert keys_of(AccessConfig) == set(raw["access"])
+    assert keys_of(ClusterConfig) == set(raw["cluster"])
 
 
 def test_example_explains_every_key() -> None:
@@ -188,7 +190,10 @@ def test_config_is_frozen() -> None:
 BAD = [
     ("[daemon]\nsockt = 1", "daemon.sockt: unknown key (did you mean socket?)"),
     ("[demon]", "demon: unknown key (did you mean daemon?)"),
-    ("zzz = 1", "zzz: unknown key (the keys here are daemon, cache, registries, transfer, access)"),
+    (
+        "zzz = 1",
+        "zzz: unknown key (the keys here are daemon, cache, registries, transfer, access, cluster)",
+    ),
     ("[cache]\nroot = 5", "cache.root: 5 is not a path in quotes"),
     ('[cache]\nroot = "here"', 'cache.root: "here" is not an absolute path (it must begin with /)'),
     ("cache = 1", "cache: 1 is not a table"),

@@ -18,6 +18,7 @@ FLOORS = (
     ("registryd.secrets",),
     ("registryd.units", "registryd.hostlist", "registryd.pem", "registryd.unix_http"),
     ("registryd.tables",),
+    ("registryd.cluster_config",),
     ("registryd.config",),
     ("registryd.reload",),
     ("registryd.counts",),
