@@ -38,6 +38,19 @@ class ChunkMap:
         self._starts[first:last] = [start]
         self._stops[first:last] = [stop]
 
+    def remove(self, start: int, stop: int) -> None:
+        """Mark ``[start, stop)`` as not here. Raises ValueError when it is not a range."""
+        if start < 0 or stop < start:
+            raise ValueError(f"[{start}, {stop}) is not a range")
+        first = bisect_right(self._stops, start)
+        last = bisect_left(self._starts, stop)
+        if start == stop or first >= last:
+            return
+        left = [(self._starts[first], start)] if self._starts[first] < start else []
+        right = [(stop, self._stops[last - 1])] if self._stops[last - 1] > stop else []
+        self._starts[first:last] = [span[0] for span in left + right]
+        self._stops[first:last] = [span[1] for span in left + right]
+
     def reach(self, start: int) -> int:
         """The end of what is here without a gap from ``start`` on (``start`` when nothing is)."""
         at = bisect_right(self._starts, start) - 1
@@ -56,6 +69,10 @@ class ChunkMap:
             start = self._stops[at]
             at += 1
         return gaps
+
+    def common(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The ranges of ``[start, stop)`` that are here, in order."""
+        return ChunkMap(self.missing(start, stop)).missing(start, stop)
 
     @property
     def total(self) -> int:

@@ -2,7 +2,9 @@
 
 Invariants:
 - bytes may arrive in any order and from several writers; the first to bring a byte wins, and a
-  byte that is in the file is never written again: what was hashed and given out stays so;
+  byte that is in the file is not written again: what was hashed and given out stays so;
+- bytes of a doubtful source are seen by nobody who would believe them, hashed or kept over a
+  restart before they were checked; those that were wrong may be brought again;
 - followers see what is written at once, except the last ``HELD_BACK`` bytes, which they get only
   after the whole has been proven: a wrong blob is never given out whole. Who reads a part that
   nobody can take for the whole may have them before;
@@ -26,8 +28,9 @@ from cache.chunks import ChunkMap
 from cache.content import Digest
 from cache.errors import CacheError, DigestMismatch, DiskFull, IngestAborted, SizeMismatch
 from cache.files import Files
+from cache.follower import Follower, Span
 from cache.hops import hop, taken
-from cache.spool import Spool
+from cache.spool import Spool, cut
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,8 +43,6 @@ HASH_STEP = 8 << 20
 #: Bytes after which the disk is asked to take what has come, while more comes: the fsync of a
 #: commit then has little left to wait for.
 FLUSH_STEP = 64 << 20
-
-Span = tuple[int, int]
 
 
 class Ingest:
@@ -58,6 +59,7 @@ class Ingest:
         #: Whether hash and disk keep up with what comes; not worth it for a part of a blob.
         self.keeps_up = True
         self._claimed = ChunkMap()  # held, and on its way to the file
+        self._doubtful = ChunkMap()  # to be checked before anybody believes it
         self._writing: dict[asyncio.Future[Any], Sequence[Span]] = {}
         self._files = files
         self._workers = workers
@@ -110,11 +112,14 @@ class Ingest:
             await self._news.wait()
         return self.size
 
-    def write(self, offset: int, pieces: Sequence[bytes]) -> asyncio.Future[None]:
+    def write(
+        self, offset: int, pieces: Sequence[bytes], *, checked: bool = True
+    ) -> asyncio.Future[None]:
         """Take in bytes at ``offset``: one thread hop writes and (mostly) hashes them.
 
-        The hop starts at once; the future tells when the bytes are in the file, so that the
-        caller can receive the next ones meanwhile. Cancelling the future loses nothing.
+        With ``checked`` False they wait for ``check`` before they are believed. The hop starts at
+        once; the future tells when the bytes are in the file, so that the caller can receive the
+        next ones meanwhile. Cancelling the future loses nothing.
         Raises SizeMismatch when the bytes go beyond the announced size, and IngestAborted when the
         ingest has ended; the future raises DiskFull and StoreUnusable.
         """
@@ -125,8 +130,10 @@ class Ingest:
         gaps = self._claimed.missing(offset, stop)
         self._claimed.add(offset, stop)
         parts = [(start, cut(pieces, start - offset, end - offset)) for start, end in gaps]
-        whole = offset == 0 and stop == self.size
-        writing = self._hop(self._spool.write, parts, journal=not whole)
+        for gap in gaps:
+            (self._doubtful.remove if checked else self._doubtful.add)(*gap)
+        journal = checked and not (offset == 0 and stop == self.size)
+        writing = self._hop(self._spool.write, parts, journal=journal, follow=checked)
         self._writing[writing] = gaps
         writing.add_done_callback(self._written)
         return asyncio.shield(writing)
@@ -145,10 +152,36 @@ class Ingest:
         if self._claimed.missing(offset, stop) != [(offset, stop)]:
             raise ValueError(f"{self.key}: bytes of [{offset}, {stop}) are here already")
         self._claimed.add(offset, stop)
+        self._doubtful.remove(offset, stop)
         receiving = self._hop(self._spool.receive, sock, offset, limit)
         self._writing[receiving] = [(offset, stop)]
         receiving.add_done_callback(lambda done: self._received(done, offset))
         return asyncio.shield(receiving)
+
+    def check(self, start: int, stop: int) -> None:
+        """Believe the bytes of ``[start, stop)``, all of which are here."""
+        spans = self._doubtful.common(start, stop)
+        self._doubtful.remove(start, stop)
+        if spans and not self._ended:
+            # A journal that cannot be written costs a later process these bytes, and no more.
+            noting = self._hop(self._spool.promise, spans)
+            noting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._progressed()
+
+    def forget(self, start: int, stop: int) -> None:
+        """Give up bytes that were found to be wrong, to be brought again; not what is believed."""
+        for span in self._doubtful.common(start, stop):
+            self.held.remove(*span)
+        self._claim_anew()
+
+    def is_checked(self, start: int, stop: int) -> bool:
+        """Whether all of ``[start, stop)`` is here and believed."""
+        return self.available(start, proven=False) >= stop
+
+    def part_digest(self, start: int, stop: int) -> asyncio.Future[Digest]:
+        """The sha256 of bytes that are here. Raises IngestAborted; the future StoreUnusable."""
+        self._raise_if_ended()
+        return self._hop(self._spool.part_digest, start, stop)
 
     def room(self, start: int, stop: int) -> int:
         """How far from ``start`` on, up to ``stop``, no byte is here or on its way to the file."""
@@ -187,7 +220,7 @@ class Ingest:
     def _follow_up(self) -> None:
         if not self.keeps_up:
             return
-        reach = self.held.reach(self._spool.hashed)
+        reach = self._believed(self._spool.hashed)
         if reach - self._spool.hashed >= HASH_STEP:
             self._chore("hash", self._spool.hash_to, reach)
         if self.held.total - self._flushed >= FLUSH_STEP and "flush" not in self._chores:
@@ -291,11 +324,17 @@ class Ingest:
 
     @asynccontextmanager
     async def follow(
-        self, start: int = 0, stop: int | None = None, *, proven: bool = True
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        proven: bool = True,
+        checked: bool = True,
     ) -> AsyncIterator[Follower]:
         """Read along: gives a Follower over ``[start, stop)`` (None: to the end of the blob).
 
         ``proven`` False: a part of the blob, whose last bytes need not wait for the proof.
+        ``checked`` False: for who checks for themselves what they read.
         Raises IngestAborted when the ingest has been given up.
         """
         size = await self.known_size()
@@ -307,7 +346,8 @@ class Ingest:
             fd = os.dup(self._spool.fd)  # on the loop: between the test and this nothing may close
         self.followers += 1
         try:
-            yield Follower(self, fd, start, size if stop is None else min(stop, size), proven)
+            end = size if stop is None else min(stop, size)
+            yield Follower(self, fd, start, end, proven=proven, checked=checked)
         finally:
             self.followers -= 1
             os.close(fd)
@@ -316,15 +356,24 @@ class Ingest:
         """Wait until something has happened since the caller last looked (no await between)."""
         await self._news.wait()
 
-    def available(self, start: int, *, proven: bool = True) -> int:
+    def available(self, start: int, *, proven: bool = True, checked: bool = True) -> int:
         """How far a follower at ``start`` may read now, by the rule of ``follow``.
 
         Raises IngestAborted.
         """
         self._raise_if_aborted()
         size = self.size or 0
-        limit = max(0, size - HELD_BACK) if proven and not self.committed else size
-        return max(start, min(self.held.reach(start), limit))
+        if self.committed:
+            return max(start, size)
+        limit = max(0, size - HELD_BACK) if proven else size
+        reach = self._believed(start) if checked else self.held.reach(start)
+        return max(start, min(reach, limit))
+
+    def _believed(self, start: int) -> int:
+        """How far from ``start`` on everything is here and not doubtful."""
+        reach = self.held.reach(start)
+        doubtful = self._doubtful.common(start, reach)
+        return doubtful[0][0] if doubtful else reach
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
@@ -348,35 +397,3 @@ class Ingest:
         self._hops.add(made)
         made.add_done_callback(self._hops.discard)
         return made
-
-
-class Follower:
-    """A reader of an arriving blob at its own pace; iterate it once for the spans to read.
-
-    ``fd`` stays readable after the commit renamed the file and after an abort removed it.
-    """
-
-    def __init__(self, ingest: Ingest, fd: int, start: int, stop: int, proven: bool) -> None:
-        self.fd = fd
-        self.start = start
-        self.stop = stop
-        self._ingest = ingest
-        self._proven = proven
-
-    async def __aiter__(self) -> AsyncIterator[Span]:
-        """Spans ``(offset, count)`` that can be read from ``fd`` now. Raises IngestAborted."""
-        at = self.start
-        while at < self.stop:
-            reach = min(self._ingest.available(at, proven=self._proven), self.stop)
-            if reach == at:
-                await self._ingest.changed()
-                continue
-            yield at, reach - at
-            at = reach
-
-
-def cut(pieces: Sequence[bytes], start: int, stop: int) -> Sequence[bytes]:
-    """The bytes ``[start, stop)`` of these pieces taken as one text; copies only at the ends."""
-    if start == 0 and stop == sum(map(len, pieces)):
-        return pieces
-    return [b"".join(pieces)[start:stop]]

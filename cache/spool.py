@@ -6,6 +6,7 @@ Everything here blocks and runs in worker threads. Invariants:
   not believed at the start is struck out, so that it cannot come true later);
 - before the first range of a process the journal says whose the bytes are and of how many;
 - the journal promises nothing across a power cut; the digest at commit does;
+- bytes that may yet turn out wrong are neither hashed nor promised;
 - the hash always covers exactly the first ``hashed`` bytes of the file, whoever wrote them.
 """
 
@@ -103,15 +104,22 @@ class Spool:
         self.origins.add(name)
         self._words.append(_ORIGIN % name.encode())
 
-    def write(self, parts: Sequence[tuple[int, Sequence[bytes]]], *, journal: bool = True) -> None:
-        """Put bytes at their offsets; hash those too that are the next to be hashed."""
+    def write(
+        self,
+        parts: Sequence[tuple[int, Sequence[bytes]]],
+        *,
+        journal: bool = True,
+        follow: bool = True,
+    ) -> None:
+        """Put bytes at their offsets; with ``follow`` hash those that are the next to be hashed."""
         try:
             for offset, pieces in parts:
                 with os_errors(str(self.path)):
                     stop = self._write_all(offset, pieces)
                     if journal:
                         self._note(offset, stop)
-                self._hash_if_next(offset, stop, pieces)
+                if follow:
+                    self._hash_if_next(offset, stop, pieces)
         except BaseException:
             self._rewind()  # a part before the one that failed may come again, and differ
             raise
@@ -196,6 +204,24 @@ class Spool:
                 self._words = [*words, *self._words]
                 raise
 
+    def promise(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Let the journal say that these ranges, which are in the file, are what they should be."""
+        with os_errors(str(self.path)):
+            for start, stop in spans:
+                self._note(start, stop)
+
+    def part_digest(self, start: int, stop: int) -> Digest:
+        """The sha256 of a range that is in the file."""
+        seen = new_hash("sha256")
+        with os_errors(str(self.path)):
+            while start < stop:
+                piece = os.pread(self.fd, min(READ_BACK, stop - start), start)
+                if not piece:
+                    raise OSError(0, f"the file ends at {start}, {stop} were written")
+                seen.update(piece)
+                start += len(piece)
+        return Digest("sha256", seen.hexdigest())
+
     def hash_to(self, stop: int) -> None:
         """Let the hash catch up to ``stop`` by reading the file back."""
         with self._hash_lock, os_errors(str(self.path)):
@@ -257,6 +283,13 @@ def put_whole(files: Files, content: bytes, digest: Digest) -> None:
         raise
     finally:
         spool.close()
+
+
+def cut(pieces: Sequence[bytes], start: int, stop: int) -> Sequence[bytes]:
+    """The bytes ``[start, stop)`` of these pieces taken as one text; copies only at the ends."""
+    if start == 0 and stop == sum(map(len, pieces)):
+        return pieces
+    return [b"".join(pieces)[start:stop]]
 
 
 def _read_journal(journal: bytes, length: int) -> ChunkMap:

@@ -20,7 +20,8 @@ from aiohttp import web
 
 from cache.content import Digest
 from cache.errors import CacheError, Fault, SizeMismatch
-from cache.ingest import Follower, Ingest
+from cache.follower import Follower
+from cache.ingest import Ingest
 from registryd.oci.errors import RegistryError
 from registryd.oci.ranges import ContentRange
 from registryd.oci.reference import Reference

@@ -48,6 +48,31 @@ def test_missing_is_the_complement(added, window):
     assert all(start < stop for start, stop in gaps)
 
 
+@given(st.lists(ranges), st.lists(ranges))
+def test_what_is_removed_is_not_here(added, removed):
+    """The bytes here are what was added without what was removed, in ranges that are apart."""
+    chunks = ChunkMap(added)
+    held = offsets(chunks)
+    for start, stop in removed:
+        chunks.remove(start, stop)
+        held -= set(range(start, stop))
+
+    assert held == offsets(chunks)
+    assert all(left[1] < right[0] for left, right in pairwise(chunks.ranges))
+    assert all(start < stop for start, stop in chunks.ranges)
+
+
+@given(st.lists(ranges), ranges)
+def test_common_is_what_is_here_of_a_range(added, window):
+    """Common and missing ranges share nothing and together fill the window."""
+    chunks = ChunkMap(added)
+    common = chunks.common(*window)
+
+    here = {at for start, stop in common for at in range(start, stop)}
+    assert offsets(chunks) & set(range(*window)) == here
+    assert chunks.missing(*window) == ChunkMap(common).missing(*window)
+
+
 @given(st.lists(ranges), st.integers(0, SPAN))
 def test_reach_ends_at_the_first_gap(added, start):
     """Everything from the start up to its reach is here, and the byte at the reach is not."""
@@ -64,6 +89,8 @@ def test_a_range_that_is_none_is_refused(bad):
     """Negative and reversed ranges are a caller's mistake."""
     with pytest.raises(ValueError, match="not a range"):
         ChunkMap().add(*bad)
+    with pytest.raises(ValueError, match="not a range"):
+        ChunkMap().remove(*bad)
 
 
 def test_repr_shows_the_ranges():
