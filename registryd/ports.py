@@ -6,17 +6,18 @@ Every context manager below owns its connection or file and gives it back on lea
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from cache.content import Descriptor, Digest
 from cache.errors import Fault
+from cache.ingest import Ingest
 from registryd.oci.errors import RateLimited, RegistryError
 from registryd.oci.manifest import Document
 from registryd.oci.reference import Reference
-from registryd.secrets import Login
+from registryd.secrets import Login, Secret
 
 
 class TransportError(Fault):
@@ -117,6 +118,12 @@ class Fetcher(Protocol):
     async def blob_size(self, repository: Reference, digest: Digest) -> int | None:
         """The blob's size by HEAD; None when the source does not say. Raises as fetch_blob does."""
 
+    async def pull_token(self, repository: Reference) -> Secret | None:
+        """A short-lived bearer token by which another node may read this repository for us.
+
+        None where the registry gives none to us: it is open, or wants the password itself.
+        """
+
 
 class Pusher(Protocol):
     """Takes content."""
@@ -194,3 +201,121 @@ class Sink(Protocol):
 
     async def put_manifest(self, document: Document, *, root: bool) -> None:
         """Take a manifest, children first; ``root`` comes last and gets the sink's name."""
+
+
+class Inflow(Protocol):
+    """What brings the bytes of one blob into its ingest."""
+
+    @property
+    def source(self) -> str:
+        """Who sends, for people and for progress events."""
+
+    @property
+    def received(self) -> int:
+        """Bytes that came from the blob's registry."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole blob is brought, or only what is demanded."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte is here, as far as it is known how many there are."""
+
+    async def run(self, wanted: Callable[[], bool]) -> None:
+        """Bring the whole, or what is demanded as long as that is ``wanted``.
+
+        Raises what the Fetcher raises, SizeMismatch and DiskFull.
+        """
+
+    def demand(self, start: int, stop: int) -> AbstractContextManager[None]:
+        """Within this block these bytes are brought before all others."""
+
+    def bring_whole(self) -> None:
+        """Bring everything from now on."""
+
+    def rest(self) -> None:
+        """Say that nobody reads any more, for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A blob to be brought with the help of other nodes: ``size`` in bytes.
+
+    ``from_registry(start, stop)`` brings these bytes from the blob's registry into its ingest, as
+    an Inflow would (it resumes and tries again); cancelled, it keeps what came. ``token`` is what
+    another node may show to that registry for us.
+    """
+
+    repository: Reference
+    digest: Digest
+    size: int
+    from_registry: Callable[[int, int], Awaitable[None]]
+    token: Callable[[], Awaitable[Secret | None]]
+
+
+class Neighbours(Protocol):
+    """The other nodes, as a transfer sees them."""
+
+    def inflow(self, errand: Errand, ingest: Ingest, *, whole: bool) -> Inflow | None:
+        """What brings a blob from them and from its registry; None when nobody else is there."""
+
+    async def manifest(self, exact: Reference, token: Secret | None) -> tuple[bytes, str] | None:
+        """A manifest by its digest from the node that answers for it: its bytes, and media type.
+
+        Proven against the digest. None when it has to come from its registry.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNode:
+    """A member of the cluster as the others see it.
+
+    ``url`` is where it answers (``https://HOST:PORT``), ``load`` its uploads under way, ``free``
+    the bytes free on its disk, ``heard`` the seconds since it was heard of; None: not known.
+    """
+
+    name: str
+    url: str
+    zone: str = ""
+    version: str = ""
+    load: int | None = None
+    free: int | None = None
+    heard: float | None = None
+
+
+class Cluster(Protocol):
+    """Who the other nodes are, and who of them holds what. No call here waits for long."""
+
+    @property
+    def me(self) -> str:
+        """This node's name among them; "" where there is no cluster."""
+
+    @property
+    def kind(self) -> str:
+        """``none``, ``static`` or ``nats``."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether news of members can come now (always, where none is expected)."""
+
+    def nodes(self) -> tuple[ClusterNode, ...]:
+        """All members in the order of their names, this one too."""
+
+    def find(self, name: str) -> ClusterNode | None:
+        """A member by its name."""
+
+    def watch(self, joined: Callable[[ClusterNode], None], left: Callable[[str], None]) -> None:
+        """Be told who joins and leaves from now on; at once of those who are there, but for us."""
+
+    def holds(self, digest: Digest, *, size: int, whole: bool) -> None:
+        """Say that this node has a blob, or (``whole`` False) that it is on its way here."""
+
+    def lets_go(self, digest: Digest) -> None:
+        """Say that a blob is not here any more."""
+
+    async def holders(self, digest: Digest) -> tuple[tuple[str, bool], ...]:
+        """Some of the other nodes that have a blob: their names, and whether they have it whole.
+
+        Empty where nobody has it, or nobody can be asked; in at most a quarter of a second.
+        """
