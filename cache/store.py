@@ -30,6 +30,7 @@ from cache.database import sql_errors
 from cache.errors import BlobNotFound, DiskFull, NameNotFound, SizeMismatch, StoreUnusable
 from cache.files import Blob, Files
 from cache.grants import Grants
+from cache.held import Held
 from cache.hops import Acts, hop, taken
 from cache.index import Index, Links, Name
 from cache.ingest import Ingest
@@ -59,7 +60,7 @@ class BlobStore:
         self._clock = clock
         self._bytes = ThreadPoolExecutor(BYTE_THREADS, "cache-bytes")
         self._rows = ThreadPoolExecutor(1, "cache-index")
-        self._sizes: dict[Digest, int] = {}
+        self.held = Held()
         self._arriving: dict[str, Ingest] = {}
         self._used: dict[Digest, float] = {}
         self._listing = Listing(
@@ -104,8 +105,8 @@ class BlobStore:
 
     async def _recover(self) -> None:
         await self._io(self._files.sweep)
-        self._sizes = await self._io(self._files.scan)
-        await self._db(self._index.reconcile, self._sizes, self._clock())
+        self.held.found(await self._io(self._files.scan))
+        await self._db(self._index.reconcile, dict(self.held.items()), self._clock())
         if self._index.fresh:
             self.lost_names = await self._io(self._files.read_names)
         if not self.lost_names:
@@ -127,18 +128,16 @@ class BlobStore:
 
     def find(self, digest: Digest) -> Blob | None:
         """The blob, if it is here; does no I/O."""
-        size = self._sizes.get(digest)
-        if size is None:
-            return None
-        return Blob(digest, size, self.root)
+        size = self.held.size(digest)
+        return None if size is None else Blob(digest, size, self.root)
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self.held)
 
     @property
     def size(self) -> int:
         """Bytes of all blobs."""
-        return sum(self._sizes.values())
+        return self.held.total
 
     @asynccontextmanager
     async def open_blob(self, digest: Digest) -> AsyncIterator[int]:
@@ -181,7 +180,7 @@ class BlobStore:
         self, content: bytes, digest: Digest, repository: str, links: Links | None
     ) -> None:
         async with self._passages.landing(digest):
-            if digest not in self._sizes:
+            if digest not in self.held:
                 await self._io(put_whole, self._files, content, digest)
             await self._record(digest, len(content), repository, links)
 
@@ -244,8 +243,9 @@ class BlobStore:
     async def _record(
         self, digest: Digest, size: int, repository: str, links: Links | None = None
     ) -> None:
-        self._sizes[digest], now = size, self._clock()
-        if await self._change(self._index.add_blob, digest, size, now, repository, links):
+        self.held.add(digest, size)
+        add, now = self._index.add_blob, self._clock()
+        if await self._change(add, digest, size, now, repository, links):
             await self._listing.publish()
 
     # membership, links, names
@@ -283,7 +283,7 @@ class BlobStore:
         return await self._acts.run(self._tag(name, repository, descriptor))
 
     async def _tag(self, name: str, repository: str, descriptor: Descriptor) -> Name:
-        if descriptor.digest not in self._sizes:
+        if descriptor.digest not in self.held:
             raise BlobNotFound(f"{name}: {descriptor.digest} is not in the cache")
         setting = self._change(self._index.set_name, name, repository, descriptor, self._clock())
         entry, before = await setting
@@ -353,7 +353,7 @@ class BlobStore:
         async with self._passages.leaving(digests) as leaving:
             gone = await self._change(self._index.collect, leaving, self._clock(), remove)
             for digest in gone:
-                self._sizes.pop(digest, None)
+                self.held.drop(digest)
             if gone:  # a write under way may name them still; on a full disk, room comes first
                 with suppress(DiskFull):
                     await self._listing.publish()

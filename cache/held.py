@@ -1,0 +1,67 @@
+"""Held: which blobs are here, and whoever wants to know when one comes or goes. No I/O.
+
+Invariant: a watcher is told of each change exactly once, after it is so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from cache.content import Digest
+
+#: Told that a blob of so many bytes has come, or (None) that it has gone.
+Change = Callable[[Digest, int | None], None]
+
+
+class Held:
+    """The blobs of a store by digest, with their sizes in bytes, the oldest first."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[Digest, int] = {}
+        self._watchers: list[Change] = []
+        #: Bytes of all blobs.
+        self.total = 0
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __iter__(self) -> Iterator[Digest]:
+        return iter(self._sizes)
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._sizes
+
+    def items(self) -> Iterable[tuple[Digest, int]]:
+        """The blobs with their sizes."""
+        return self._sizes.items()
+
+    def size(self, digest: Digest) -> int | None:
+        """The size of a blob; None when it is not here."""
+        return self._sizes.get(digest)
+
+    def found(self, sizes: Mapping[Digest, int]) -> None:
+        """Take in what was found when the store was opened."""
+        for digest, size in sizes.items():
+            self.add(digest, size)
+
+    def add(self, digest: Digest, size: int) -> None:
+        """A blob has come; that it is here already is no news."""
+        if digest not in self._sizes:
+            self._sizes[digest] = size
+            self.total += size
+            self._tell(digest, size)
+
+    def drop(self, digest: Digest) -> None:
+        """A blob has gone; that it was not here is no news."""
+        size = self._sizes.pop(digest, None)
+        if size is not None:
+            self.total -= size
+            self._tell(digest, None)
+
+    def watch(self, change: Change) -> None:
+        """Tell this one of every change from now on."""
+        self._watchers.append(change)
+
+    def _tell(self, digest: Digest, size: int | None) -> None:
+        for change in self._watchers:
+            change(digest, size)
