@@ -55,12 +55,14 @@ class Secret:
 class Login:
     """A credential for one registry: user and password, or an identity (refresh) token.
 
+    ``registry_token`` is a bearer token that somebody else was given, to be shown as it is.
     ``origin`` says where it came from (a file and key, a helper, a flag), for people to read.
     """
 
     username: str = ""
     password: Secret = field(default_factory=lambda: Secret(""))
     identity_token: Secret = field(default_factory=lambda: Secret(""))
+    registry_token: Secret = field(default_factory=lambda: Secret(""))
     origin: str = field(default="", compare=False)
 
 

@@ -4,7 +4,8 @@ Invariants:
 - the newest challenge counts: some registries change their realm;
 - our own scopes come first, and we ask for what is needed: of a challenge only what speaks of
   another thing than we do is added, and nothing of a ping's, which has placeholders;
-- nothing is sent before it was asked for.
+- nothing is sent before it was asked for;
+- a token that is another's is shown to the registry alone, and never to a token server.
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ class Authority:
         if challenge is None:
             return None
         login = await self.logins.find(repository)
+        if login is not None and login.registry_token:
+            # Not ours: it is shown where one is wanted, and another one cannot be had for it.
+            header = Secret(f"Bearer {login.registry_token.reveal()}")
+            return Grant(header, "bearer", login) if challenge.scheme == "bearer" else None
         if challenge.scheme == "basic":
             return None if login is None else Grant(basic(login), "basic", login)
         wanted = merge((*scopes, *self._added.get(scopes, ())))
@@ -91,6 +96,16 @@ class Authority:
         token = held or await self._fetch(key)
         header = Secret(f"Bearer {token.text.reveal()}")
         return Grant(header, "bearer", login, fresh=held is None, key=key, token=token)
+
+    async def token(self, repository: str, scopes: Scopes) -> Secret | None:
+        """The bearer token that our login is given for these scopes.
+
+        None without a login, and where the registry gives no tokens. Raises as ``grant`` does.
+        """
+        grant = await self.grant(repository, scopes)
+        if grant is None or grant.token is None or grant.login is None:
+            return None
+        return grant.token.text
 
     async def _fetch(self, key: TokenKey) -> Token:
         await check_realm(

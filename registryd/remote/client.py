@@ -29,6 +29,7 @@ from registryd.remote.exchange import PULL, Call, Exchange, scope
 from registryd.remote.retry import PASSING
 from registryd.remote.tag_pages import list_tags
 from registryd.remote.upload import Uploader
+from registryd.secrets import Secret
 
 #: A registry's answer to a ping is a few bytes.
 PING_LIMIT = 2**20
@@ -60,6 +61,13 @@ class RegistryClient:
                 raise await self._exchange.refusal(answer, what)
             if "Docker-Distribution-Api-Version" not in answer.headers:
                 _check_not_page(answer, await answer.head(PING_LIMIT))
+
+    async def pull_token(self, repository: Reference) -> Secret | None:
+        """A short-lived bearer token of our login for this repository, or None.
+
+        Raises Unauthorized, Denied, RateLimited, BadAnswer, TransportError.
+        """
+        return await self._exchange.pull_token(repository.repository)
 
     async def resolve(self, reference: Reference) -> Descriptor:
         """The manifest a tag (or digest) means now: by HEAD, by GET where that does not tell.

@@ -32,7 +32,7 @@ from registryd.remote.hosts import Endpoint, may_carry_login
 from registryd.remote.sending import Upload
 from registryd.remote.token_server import refused_login
 from registryd.remote.transport import Request, Transport
-from registryd.secrets import Login
+from registryd.secrets import Login, Secret
 
 #: Asked without reply, with a reply from the cache, with a fresh one; no registry needs more.
 ROUNDS = 3
@@ -79,6 +79,19 @@ class Exchange:
     async def has_login(self, repository: str) -> bool:
         """Whether there is a login for a repository. Raises ConfigInvalid."""
         return await self._authority.logins.find(repository) is not None
+
+    async def pull_token(self, repository: str) -> Secret | None:
+        """What another may show to read a repository with our login, for a short while.
+
+        None where there is no such thing. Raises as ``send`` does.
+        """
+        if not await self.has_login(repository):
+            return None
+        if not self._authority.known:
+            what = f"cannot log in to {self.registry}"
+            async with self.send(Call("GET", Ping().path(), what, repository)):
+                pass  # what it says is its challenge
+        return await self._authority.token(repository, (scope(repository),))
 
     @asynccontextmanager
     async def send(self, call: Call) -> AsyncIterator[Answer]:
@@ -169,7 +182,7 @@ class Exchange:
                 return True
         login = await self._authority.logins.find(call.repository)
         if grant is None:
-            return scheme == "bearer" or login is not None
+            return scheme == "bearer" or (login is not None and not login.registry_token)
         return login != grant.login
 
     async def _final(self, call: Call, answer: Answer, grant: Grant | None) -> Answer:
@@ -192,6 +205,8 @@ class Exchange:
         short = any(c.parameters.get("error") == "insufficient_scope" for c in challenges)
         pushing = any("push" in scope.actions for scope in call.scopes)
         who = "without a login" if login is None else f"as user {login.username!r}"
+        if login is not None and login.registry_token:
+            who = f"with the token of {login.origin}"
         hint = f"run registryctl login {self.registry}"
         if short and not pushing:
             text = f"{call.what}: not found or no access {who}; check the name, or {hint}"

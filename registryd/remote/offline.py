@@ -12,6 +12,7 @@ from cache.content import Descriptor, Digest
 from registryd.oci.manifest import Document
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, Offline, TransportError
+from registryd.secrets import Secret
 
 
 class SilentRegistry:
@@ -49,6 +50,10 @@ class SilentRegistry:
     async def blob_size(self, repository: Reference, digest: Digest) -> int | None:
         """Raises."""
         raise self._why()
+
+    async def pull_token(self, repository: Reference) -> Secret | None:
+        """None: nobody is to ask it for us."""
+        return None
 
     async def tags(self, repository: Reference) -> list[str]:
         """Raises."""
