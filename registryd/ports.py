@@ -257,6 +257,10 @@ class Errand:
 class Neighbours(Protocol):
     """The other nodes, as a transfer sees them."""
 
+    @property
+    def others(self) -> bool:
+        """Whether anybody else is there now."""
+
     def inflow(self, errand: Errand, ingest: Ingest, *, whole: bool) -> Inflow | None:
         """What brings a blob from them and from its registry; None when nobody else is there."""
 
@@ -265,6 +269,9 @@ class Neighbours(Protocol):
 
         Proven against the digest. None when it has to come from its registry.
         """
+
+    async def misled(self, digest: Digest) -> None:
+        """Find out who lied: a blob that came out wrong is here now, from its registry alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from registryd.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
 from registryd.oci.media_types import DOCUMENTS
 from registryd.oci.reference import Reference
-from registryd.ports import Remote, TransportError
+from registryd.ports import Neighbours, Remote, TransportError
 from registryd.transfer.coalesce import Coalesce
 from registryd.transfer.flight import Flight, Flights
 from registryd.transfer.intake import Want
@@ -64,9 +64,11 @@ class Library:
         *,
         policy: TagPolicy,
         clock: Callable[[], float],
+        neighbours: Neighbours | None = None,
     ) -> None:
         self._store = store
         self._flights = flights
+        self._neighbours = neighbours
         #: What the names mean.
         self.tags = Tags(store, policy, clock=clock)
         self._documents: OrderedDict[Digest, Document] = OrderedDict()
@@ -162,9 +164,19 @@ class Library:
             return await self.held(digest), False
         if remote is None:
             raise ManifestUnknown(f"{exact} is not in this registry", status=404)
-        document = await remote.fetch_manifest(exact)
+        document = await self._shared(remote, exact, digest) or await remote.fetch_manifest(exact)
         await self.keep(exact.name, document)
         return document, True
+
+    async def _shared(self, remote: Remote, exact: Reference, digest: Digest) -> Document | None:
+        """A manifest from the node that answers for it, so that its registry is asked once."""
+        if self._neighbours is None or not self._neighbours.others:
+            return None
+        with suppress(Fault):  # whatever is wrong there, the registry is asked next
+            token = await remote.pull_token(exact)
+            found = await self._neighbours.manifest(exact, token)
+            return None if found is None else parse(found[0], found[1] or None, digest)
+        return None
 
     async def keep(self, repository: str, document: Document) -> None:
         """Store a proven manifest as a member of a repository, with its links and its subject."""
