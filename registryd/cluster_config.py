@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from registryd.hostlist import expand, split_port
 from registryd.oci.errors import ConfigInvalid, UsageError
-from registryd.tables import absolute_or_none, list_of, shown, size, table_of, text
+from registryd.tables import absolute_or_none, list_of, rate, shown, table_of, text
 
 #: Where nodes meet unless their configuration says otherwise.
 PORT = 5051
@@ -101,8 +101,8 @@ class ClusterConfig:
     zones: Annotated[Mapping[str, str], table_of(_zone, text(_host_list))] = field(
         default_factory=lambda: MappingProxyType({}), hash=False
     )
-    up: Annotated[int, size(0, FASTEST)] = 0
-    down: Annotated[int, size(0, FASTEST)] = 0
+    up: Annotated[int, rate(0, FASTEST)] = 0
+    down: Annotated[int, rate(0, FASTEST)] = 0
 
     def __post_init__(self) -> None:
         if self.peers and self.nats:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from cache.content import Digest
 from cache.errors import DigestInvalid
-from registryd.cluster_config import ClusterConfig
+from registryd.cluster_config import FASTEST, ClusterConfig
 from registryd.oci.errors import ConfigInvalid, ReferenceInvalid
 from registryd.oci.reference import check_repository, check_tag
 from registryd.tables import (
@@ -33,6 +33,7 @@ from registryd.tables import (
     list_of,
     mode,
     one_of,
+    rate,
     read_table,
     shown,
     size,
@@ -236,6 +237,7 @@ class RegistryConfig:
         default_factory=lambda: MappingProxyType({}), hash=False
     )
     max_connections: Annotated[int, whole(1, 1024)] = 16
+    rate: Annotated[int, rate(0, FASTEST)] = 0
 
     def __post_init__(self) -> None:
         if (self.client_cert is None) != (self.client_key is None):

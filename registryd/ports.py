@@ -264,10 +264,13 @@ class Neighbours(Protocol):
     def inflow(self, errand: Errand, ingest: Ingest, *, whole: bool) -> Inflow | None:
         """What brings a blob from them and from its registry; None when nobody else is there."""
 
-    async def manifest(self, exact: Reference, token: Secret | None) -> tuple[bytes, str] | None:
+    async def manifest(
+        self, exact: Reference, token: Secret | None, *, refused: bool = False
+    ) -> tuple[bytes, str] | None:
         """A manifest by its digest from the node that answers for it: its bytes, and media type.
 
-        Proven against the digest. None when it has to come from its registry.
+        Proven against the digest. None when it has to come from its registry. With ``refused`` that
+        has not given it, now: several nodes are asked, one of which may have it, or get it.
         """
 
     async def misled(self, digest: Digest) -> None:

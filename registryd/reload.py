@@ -1,18 +1,23 @@
 """What a reload takes over from a new configuration, and what waits for a restart (pure).
 
-Taken over: the log level, the certificates of listeners, which registries may be dialled, and what
-is said of each registry's tags. A key is taken over whole or not at all.
+Taken over: the log level, the certificates of listeners, which registries may be dialled, what is
+said of each registry's tags, all limits of bandwidth, and whose files show who a node is. A key is
+taken over whole or not at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Any
 
-from registryd.config import Config, DaemonConfig, RegistryConfig
+from registryd.config import ClusterConfig, Config, DaemonConfig, RegistryConfig
 
-#: The keys of a registry that a running daemon takes over.
-TAG_KEYS = ("tag_ttl", "tags", "pins", "missing_tags", "offline")
+#: The keys of a registry, and of the cluster, that a running daemon takes over.
+REGISTRY_KEYS = ("tag_ttl", "tags", "pins", "missing_tags", "offline", "rate")
+CLUSTER_KEYS = ("up", "down")
+#: Where a cluster goes on: whose files show who the node is.
+IDENTITY_KEYS = ("ca_file", "cert", "key")
 
 
 def taken_over(running: Config, new: Config) -> Config:
@@ -22,6 +27,7 @@ def taken_over(running: Config, new: Config) -> Config:
         daemon=_daemon(running.daemon, new.daemon),
         registries=_registries(running.registries, new.registries),
         access=replace(running.access, allow=new.access.allow),
+        cluster=_cluster(running.cluster, new.cluster),
     )
 
 
@@ -55,7 +61,15 @@ def _registries(
     default = RegistryConfig()
     merged = {}
     for name in {**running, **new}:
-        said = new.get(name, default)
-        changes = {key: getattr(said, key) for key in TAG_KEYS}
+        changes = _said(new.get(name, default), REGISTRY_KEYS)
         merged[name] = replace(running.get(name, default), **changes)
     return merged
+
+
+def _cluster(running: ClusterConfig, new: ClusterConfig) -> ClusterConfig:
+    keys = CLUSTER_KEYS + (IDENTITY_KEYS if running.on and new.on else ())
+    return replace(running, **_said(new, keys))
+
+
+def _said(section: RegistryConfig | ClusterConfig, keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: getattr(section, key) for key in keys}

@@ -24,11 +24,14 @@ from typing_extensions import override
 
 from registryd.oci.errors import UsageError
 from registryd.units import (
+    RATE_FORMS,
     SIZE_FORMS,
     TIME_FORMS,
     format_duration,
+    format_rate,
     format_size,
     parse_duration,
+    parse_rate,
     parse_size,
 )
 
@@ -157,6 +160,17 @@ def size(low: int, high: int) -> Kind[int]:
         if isinstance(raw, bool) or not isinstance(raw, (int, str)):
             raise KeyWrong(f"{shown(raw)} is not a size ({SIZE_FORMS})")
         return _within(parse_size(raw), low, high, raw, format_size)
+
+    return read
+
+
+def rate(low: int, high: int) -> Kind[int]:
+    """A number of bytes a second."""
+
+    def read(raw: object) -> int:
+        if isinstance(raw, bool) or not isinstance(raw, (int, str)):
+            raise KeyWrong(f"{shown(raw)} is not a rate ({RATE_FORMS})")
+        return _within(parse_rate(raw), low, high, raw, format_rate)
 
     return read
 

@@ -34,10 +34,13 @@ TIME_UNITS = {
     "s": Decimal(1),
     "ms": Decimal("0.001"),
 }
+#: What links are sold by; a rate may be written in these.
+BIT_UNITS = {"bit": 1, "kbit": 10**3, "Mbit": 10**6, "Gbit": 10**9, "Tbit": 10**12}
 #: The largest file offset there is.
 LARGEST_SIZE = 2**63 - 1
 
 SIZE_FORMS = 'a size is written "64MiB", "200GiB", "1.5GB" or as a number of bytes'
+RATE_FORMS = 'a rate is written "125MB/s", "10MiB", "1Gbit/s" or as bytes a second; "0" for none'
 TIME_FORMS = 'a time is written "300ms", "30s", "5m" or "1h30m"'
 
 # At most 19 digits: more would not fit, and longer texts cost time to convert.
@@ -69,6 +72,23 @@ def parse_size(text: str | int) -> int:
     return size
 
 
+def parse_rate(text: str | int) -> int:
+    """The bytes a second that a rate means: a size or a number of bits, with or without ``/s``.
+
+    Raises UsageError.
+    """
+    if isinstance(text, int):
+        return parse_size(text)
+    amount = text.removesuffix("/s")
+    match = _SIZE.fullmatch(amount)
+    if match is None:
+        raise UsageError(f"{_shown(text)} is not a rate ({RATE_FORMS})")
+    number, unit = match.groups()
+    if unit not in BIT_UNITS:
+        return parse_size(amount)
+    return parse_size(str(int(Decimal(number) * BIT_UNITS[unit] / 8)))
+
+
 def parse_duration(text: str) -> float:
     """The number of seconds that a time means; units from large to small, each once.
 
@@ -89,6 +109,11 @@ def format_size(size: int) -> str:
         if size and size % SIZE_UNITS[unit] == 0:
             return f"{size // SIZE_UNITS[unit]}{unit}"
     return f"{size}B"
+
+
+def format_rate(rate: int) -> str:
+    """The form that parse_rate reads: ``32MiB/s``; ``0`` for no limit."""
+    return f"{format_size(rate)}/s" if rate else "0"
 
 
 def format_duration(seconds: float) -> str:

@@ -12,13 +12,14 @@ import pytest
 from registryd.config import (
     AccessConfig,
     CacheConfig,
+    ClusterConfig,
     Config,
     DaemonConfig,
     Listen,
     RegistryConfig,
     TransferConfig,
 )
-from registryd.reload import TAG_KEYS, taken_over, waiting
+from registryd.reload import CLUSTER_KEYS, IDENTITY_KEYS, REGISTRY_KEYS, taken_over, waiting
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.upstream import Upstream
 from tests.real.daemon import DaemonProcess, started
@@ -38,6 +39,8 @@ TLS = Listen("127.0.0.1:5050", tls_cert=Path("/t/c"), tls_key=Path("/t/k"))
         RUNNING,
         replace(RUNNING, daemon=DaemonConfig(log_level="debug", listen=(TLS,))),
         replace(RUNNING, access=AccessConfig(allow=("b.io",))),
+        replace(RUNNING, cluster=ClusterConfig(up=1, down=2)),
+        replace(RUNNING, registries={**RUNNING.registries, "c.io": RegistryConfig(rate=3)}),
         replace(RUNNING, registries={"a.io": RegistryConfig(max_connections=2, offline=True)}),
         replace(
             RUNNING,
@@ -69,6 +72,7 @@ def test_what_is_taken_over_whole(new: Config) -> None:
         (replace(RUNNING, daemon=DaemonConfig(drain_timeout=1.0)), ["daemon"]),
         (replace(RUNNING, daemon=DaemonConfig(listen=())), ["daemon"]),
         (replace(RUNNING, daemon=DaemonConfig(listen=(Listen("[::1]:1"),))), ["daemon"]),
+        (replace(RUNNING, cluster=ClusterConfig(up=1, zone="z")), ["cluster"]),
         (replace(RUNNING, registries={}), ["registries"]),
         (
             replace(RUNNING, registries={**RUNNING.registries, "c.io": RegistryConfig("http://c")}),
@@ -85,9 +89,23 @@ def test_what_waits_for_a_restart(new: Config, named: list[str]) -> None:
     assert RUNNING.daemon == after.daemon
 
 
+def test_files_that_show_who_a_node_is() -> None:
+    """Another place of them is taken over while the cluster goes on; without one it waits."""
+    old, new = (
+        ClusterConfig(peers=("n1",), ca_file=at / "ca", cert=at / "cert", key=at / "key")
+        for at in (Path("/old"), Path("/new"))
+    )
+    running, moved = replace(RUNNING, cluster=old), replace(RUNNING, cluster=new)
+
+    assert (new, []) == (taken_over(running, moved).cluster, waiting(running, moved))
+    assert (old, ["cluster"]) == (taken_over(running, RUNNING).cluster, waiting(running, RUNNING))
+    assert ["cluster"] == waiting(RUNNING, moved)
+
+
 def test_the_keys_are_keys() -> None:
-    """What is taken over of a registry are keys that a registry has."""
-    assert set(TAG_KEYS) <= set(RegistryConfig.__dataclass_fields__)
+    """What is taken over of a registry and of the cluster are keys that they have."""
+    assert set(REGISTRY_KEYS) <= set(RegistryConfig.__dataclass_fields__)
+    assert {*CLUSTER_KEYS, *IDENTITY_KEYS} <= set(ClusterConfig.__dataclass_fields__)
 
 
 # a daemon

@@ -25,6 +25,8 @@ from typing import Protocol, TypeVar
 
 from aiohttp import web
 
+from registryd.rates import Pace
+
 #: Threads that send. Each serves one client for at most ``SLICE``, so more clients take turns.
 SEND_THREADS = 16
 SLICE = 0.25
@@ -43,9 +45,11 @@ _T = TypeVar("_T")
 
 
 class Sender(Protocol):
-    """A way to one client; made by ``open_sender``. ``sent`` counts bytes."""
+    """A way to one client; made by ``open_sender``."""
 
-    sent: int
+    @property
+    def sent(self) -> int:
+        """Bytes sent so far."""
 
     async def send(self, fd: int, offset: int, count: int) -> None:
         """Send ``count`` bytes of ``fd`` from ``offset``. Raises ConnectionError, EOFError."""
@@ -110,16 +114,43 @@ class _PieceSender:
             self.sent += len(piece)
 
 
+class _PacedSender:
+    """Another sender, which is given no more at once than may pass."""
+
+    def __init__(self, sender: Sender, pace: Pace) -> None:
+        self._sender = sender
+        self._pace = pace
+
+    @property
+    def sent(self) -> int:
+        return self._sender.sent
+
+    async def send(self, fd: int, offset: int, count: int) -> None:
+        stop = offset + count
+        while offset < stop:
+            room = await self._pace.room(stop - offset)
+            await self._sender.send(fd, offset, room)
+            self._pace.passed(room)
+            offset += room
+
+
+def _paced(sender: Sender, pace: Pace | None) -> Sender:
+    return sender if pace is None else _PacedSender(sender, pace)
+
+
 @asynccontextmanager
 async def open_sender(
-    transport: asyncio.Transport, response: web.StreamResponse, workers: Executor
+    transport: asyncio.Transport,
+    response: web.StreamResponse,
+    workers: Executor,
+    pace: Pace | None = None,
 ) -> AsyncIterator[Sender]:
     """A Sender of this response's body, once everything written before has left.
 
-    Raises ConnectionError.
+    With ``pace`` it keeps to that. Raises ConnectionError.
     """
     if transport.get_extra_info("sslcontext") is not None:
-        yield _PieceSender(response, workers)
+        yield _paced(_PieceSender(response, workers), pace)
         return
     tries = 0
     while transport.get_write_buffer_size():
@@ -130,7 +161,7 @@ async def open_sender(
     # Of its own, for the event loop refuses to watch a descriptor that a transport owns.
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
-        yield _KernelSender(out, workers)
+        yield _paced(_KernelSender(out, workers), pace)
     finally:
         os.close(out)
 

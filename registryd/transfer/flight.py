@@ -21,9 +21,11 @@ from cache.ingest import Ingest
 from cache.store import BlobStore
 from registryd.config import TransferConfig
 from registryd.counts import Counts
-from registryd.ports import TransportError
+from registryd.ports import Errand, Inflow, Neighbours, TransportError
+from registryd.rates import Rates
 from registryd.transfer.groups import task_group
 from registryd.transfer.intake import Intake, Want
+from registryd.transfer.lanes import Lanes
 from registryd.transfer.resuming import resume
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ class Flight:
     def __init__(self, want: Want, *, whole: bool = True, after: Flight | None = None) -> None:
         self.want = want
         self.intake: Intake | None = None
+        #: What brings it: the intake, or other nodes with its help.
+        self.inflow: Inflow | None = None
         #: Nobody wants it any more: it only ends, and who comes now gets another.
         self.over = False
         self._whole = whole
@@ -50,23 +54,28 @@ class Flight:
     @property
     def source(self) -> str:
         """Who sends the bytes."""
-        return self.intake.source if self.intake else self.want.repository.registry
+        return self.inflow.source if self.inflow else self.want.repository.registry
 
     @property
     def received(self) -> int:
-        """Bytes that came from the source in this flight."""
+        """Bytes that came from the registry in this flight."""
         return self.intake.received if self.intake else 0
 
     @property
     def whole(self) -> bool:
         """Whether it brings the whole blob, or only what its readers demand."""
-        return self.intake.whole if self.intake else self._whole
+        return self.inflow.whole if self.inflow else self._whole
+
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes bring it too."""
+        return self.inflow is not self.intake
 
     def bring_whole(self) -> None:
         """Let it bring the whole blob from now on."""
         self._whole = True
-        if self.intake is not None:
-            self.intake.bring_whole()
+        if self.inflow is not None:
+            self.inflow.bring_whole()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -76,8 +85,8 @@ class Flight:
             yield
         finally:
             self._readers -= 1
-            if self.intake is not None and not (self._readers or self.whole):
-                self.intake.rest()
+            if self.inflow is not None and not (self._readers or self.whole):
+                self.inflow.rest()
 
     def _goes_on(self) -> bool:
         # No is for good: who joins from now on begins another flight.
@@ -87,9 +96,9 @@ class Flight:
     @contextmanager
     def demand(self, start: int, stop: int) -> Iterator[None]:
         """Within this block these bytes come first; to be used once ``ingest`` has been given."""
-        if self.intake is None:
+        if self.inflow is None:
             raise RuntimeError("nothing is arriving yet")
-        with self.intake.demand(start, stop):
+        with self.inflow.demand(start, stop):
             yield
 
     async def ingest(self) -> Ingest | None:
@@ -113,8 +122,8 @@ class Flight:
             await asyncio.wait([self._after._landed])
             self._after = None
 
-    def _lift(self, ingest: Ingest, intake: Intake) -> None:
-        self.intake = intake
+    def _lift(self, ingest: Ingest, intake: Intake, inflow: Inflow) -> None:
+        self.intake, self.inflow = intake, inflow
         if not self._ingest.done():
             self._ingest.set_result(ingest)
 
@@ -140,6 +149,23 @@ def _explained(error: Exception, flight: Flight) -> Exception:
     return explained
 
 
+def _shared(
+    want: Want, ingest: Ingest, intake: Intake, neighbours: Neighbours | None
+) -> Inflow | None:
+    """What brings a blob with the help of other nodes; None where there is none to be had."""
+    size = want.guess if ingest.size is None else ingest.size
+    if neighbours is None or not size:
+        return None
+    errand = Errand(
+        want.repository,
+        want.digest,
+        size,
+        intake.bring,
+        lambda: want.fetcher.pull_token(want.repository),
+    )
+    return neighbours.inflow(errand, ingest, whole=intake.whole)
+
+
 async def _learn_size(flight: Flight, ingest: Ingest) -> None:
     """Ask for the size: parts cannot be given without it. Who does not say it gives the whole."""
     want = flight.want
@@ -159,11 +185,17 @@ class Flights:
         settings: TransferConfig,
         group: asyncio.TaskGroup,
         counts: Counts,
+        rates: Rates,
+        lanes: Lanes,
+        neighbours: Neighbours | None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._group = group
         self._counts = counts
+        self._rates = rates
+        self._lanes = lanes
+        self._neighbours = neighbours
         self._flights: dict[Digest, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._uncounted: set[Flight] = set()
@@ -171,11 +203,28 @@ class Flights:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, store: BlobStore, settings: TransferConfig, counts: Counts | None = None
+        cls,
+        store: BlobStore,
+        settings: TransferConfig,
+        counts: Counts | None = None,
+        rates: Rates | None = None,
+        neighbours: Neighbours | None = None,
+        lanes: Lanes | None = None,
     ) -> AsyncIterator[Flights]:
-        """Own the flights; those still in the air at the end are cancelled, to be resumed."""
+        """Own the flights; those still in the air at the end are cancelled, to be resumed.
+
+        ``neighbours``: the nodes that help with what is fetched.
+        """
         async with task_group() as group:
-            flights = cls(store, settings, group, counts or Counts())
+            flights = cls(
+                store,
+                settings,
+                group,
+                counts or Counts(),
+                rates or Rates(),
+                lanes or Lanes(),
+                neighbours,
+            )
             try:
                 yield flights
             finally:
@@ -257,26 +306,44 @@ class Flights:
         try:
             ingest = await resume(self._store, flight.want)
             resumed = bool(ingest.held.ranges)
-            await self._bring_in(flight, ingest)
+            await self._bring_in(flight, ingest, self._neighbours)
         except (DigestMismatch, SizeMismatch) as error:
-            # What an earlier flight left may be at fault, or the size that a HEAD told: then one
-            # try goes without it, and for the whole.
+            # What an earlier flight left may be at fault, or the size that a HEAD told, or another
+            # node: then one try goes without it, and for the whole.
             doubtful = (resumed and flight.whole) or (in_parts and isinstance(error, SizeMismatch))
-            if not doubtful or not flight._goes_on():
+            shared = flight.shared
+            if not (doubtful or shared) or not flight._goes_on():
                 raise
-            _log.warning("resumed bytes were wrong, fetching anew: digest=%s", flight.want.digest)
+            _log.warning(
+                "%s bytes were wrong, fetching anew: digest=%s",
+                "other nodes'" if shared else "resumed",
+                flight.want.digest,
+            )
             flight.bring_whole()
-            await self._bring_in(flight, await resume(self._store, flight.want))
+            await self._bring_in(flight, await resume(self._store, flight.want), None)
+            if shared and self._neighbours is not None:
+                await self._neighbours.misled(flight.want.digest)
 
-    async def _bring_in(self, flight: Flight, ingest: Ingest) -> None:
+    async def _bring_in(
+        self, flight: Flight, ingest: Ingest, neighbours: Neighbours | None
+    ) -> None:
         want = flight.want
         try:
-            if not flight.whole and ingest.size is None:
+            helped = neighbours is not None and neighbours.others and want.guess is None
+            if (helped or not flight.whole) and ingest.size is None:
                 await _learn_size(flight, ingest)
-            intake = Intake(want, ingest, self._settings, whole=flight._whole)
-            flight._lift(ingest, intake)
-            await intake.run(flight._goes_on)
-            if flight.over and not intake.complete:
+            intake = Intake(
+                want,
+                ingest,
+                self._settings,
+                whole=flight._whole,
+                rates=self._rates,
+                lanes=self._lanes,
+            )
+            inflow = _shared(want, ingest, intake, neighbours) or intake
+            flight._lift(ingest, intake, inflow)
+            await inflow.run(flight._goes_on)
+            if flight.over and not inflow.complete:
                 raise IngestAborted(f"{want.digest}: nobody reads it any more")
             await self._store.commit(ingest, repository=want.repository.name)
         except BaseException as error:

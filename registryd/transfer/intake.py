@@ -16,7 +16,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 from cache.content import Digest
@@ -26,9 +26,18 @@ from registryd.config import TransferConfig
 from registryd.oci.errors import RangeInvalid
 from registryd.oci.reference import Reference
 from registryd.ports import Body, Fetcher, TransportError, Wired
+from registryd.rates import Pace, Rates
 from registryd.transfer.groups import task_group
+from registryd.transfer.lanes import Lanes
 from registryd.transfer.lines import receive
-from registryd.transfer.stretches import CHUNK, Plan, Stretch, chunks, connections
+from registryd.transfer.stretches import (
+    CHUNK,
+    Plan,
+    Stretch,
+    chunks,
+    connections,
+    shorten_at,
+)
 
 #: Bytes a thread hop takes: hashing and writing 1 MiB costs far more than the hop itself.
 HOP = 1 << 20
@@ -62,7 +71,14 @@ class Intake:
     """Fetches one blob, or the parts of it that are demanded, into an ingest."""
 
     def __init__(
-        self, want: Want, ingest: Ingest, settings: TransferConfig, *, whole: bool = True
+        self,
+        want: Want,
+        ingest: Ingest,
+        settings: TransferConfig,
+        *,
+        whole: bool = True,
+        rates: Rates | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.source = want.repository.registry
         self.received = 0
@@ -70,6 +86,8 @@ class Intake:
         self._want = want
         self._ingest = ingest
         self._settings = settings
+        self._rates = rates or Rates()
+        self._lanes = lanes or Lanes()
         self._plan = Plan(settings.range_size)
         self._news = asyncio.Event()
         self._ordinary: Connections = {}
@@ -97,6 +115,13 @@ class Intake:
                 if idle and (self.whole or self.complete or not wanted()):
                     return
                 await self._news.wait()
+
+    async def bring(self, start: int, stop: int) -> None:
+        """Fetch these bytes, beside and without what is planned; resumes and tries again.
+
+        Raises as ``run`` does.
+        """
+        await self._persist(Stretch(start, stop))
 
     def rest(self) -> None:
         """Say that nobody reads any more, for now."""
@@ -155,7 +180,8 @@ class Intake:
         while True:
             before = self.received
             try:
-                await self._stretch(stretch)
+                async with self._lane(stretch):
+                    await self._stretch(stretch)
                 if self._sole is not stretch or self._end_seen or self.complete:
                     return
                 continue  # what is here of it has ended its line: the rest comes by pieces
@@ -167,6 +193,20 @@ class Intake:
                     "fetch broke off, resuming: digest=%s cause=%s", self._want.digest, error
                 )
             await asyncio.sleep(PAUSES[min(tries, len(PAUSES)) - 1])
+
+    def _lane(self, stretch: Stretch) -> AbstractAsyncContextManager[None]:
+        """The right to use a connection for this."""
+
+        def shorten() -> None:
+            planned = (*self._ordinary.values(), *self._urgent.values())
+            if any(each is stretch for each in planned):
+                shorten_at(stretch, self._ingest.held.reach(stretch.start), self._ingest.size)
+
+        want, size = self._want, self._ingest.size
+        size = want.guess if size is None else size
+        return self._lanes.lane(
+            want.repository.registry, want.digest, size, shorten, new=not self.received
+        )
 
     async def _stretch(self, stretch: Stretch) -> None:
         alone = self._sole is stretch
@@ -206,10 +246,14 @@ class Intake:
         return self._sole is stretch
 
     async def _take(self, body: Body, stretch: Stretch, asked: int | None) -> None:
+        with self._rates.from_registry(self._want.repository.registry, self._want.digest) as pace:
+            await self._take_at(pace, body, stretch, asked)
+
+    async def _take_at(self, pace: Pace, body: Body, stretch: Stretch, asked: int | None) -> None:
         # A source that sends what is here already goes by pieces: those that are new are picked.
         line = body.take_line() if isinstance(body, Wired) and self._sole is None else None
         if line is None:
-            await self._take_pieces(body, stretch, asked)
+            await self._take_pieces(pace, body, stretch, asked)
             return
         end = body.start + len(line.head) + line.count
         if asked is not None and end > asked and not self._stays_alone(stretch):
@@ -223,22 +267,33 @@ class Intake:
             stall=self._settings.stall_timeout,
             came=self._counter(),
             until=lambda: None if self._sole is stretch else stretch.stop,
+            pace=pace,
         )
 
-    async def _take_pieces(self, body: Body, stretch: Stretch, asked: int | None) -> None:
+    async def _take_pieces(
+        self, pace: Pace, body: Body, stretch: Stretch, asked: int | None
+    ) -> None:
         batch, came, at = _Batch(self._ingest, body.start), self._counter(), body.start
         try:
+            await pace.room(self._coming(at, asked))
             async for piece in body:
                 await batch.add(piece)
                 came(len(piece))
+                pace.passed(len(piece))
                 at += len(piece)
                 if asked is not None and at > asked and not self._stays_alone(stretch):
                     return
                 if self._sole is not stretch and _is_cut(stretch, asked, at):
                     return
+                await pace.room(self._coming(at, asked))
             self._end_seen = self._end_seen or asked is None or self._sole is stretch
         finally:
             await batch.finish()  # also after a break: what came is kept
+
+    def _coming(self, at: int, asked: int | None) -> int:
+        """How many bytes come next, as far as it is known; at most a hop's."""
+        end = self._ingest.size if asked is None else asked
+        return HOP if end is None else max(0, min(HOP, end - at))
 
     def _counter(self) -> Callable[[int], None]:
         clock = asyncio.get_running_loop().time

@@ -25,7 +25,7 @@ from registryd.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
 from registryd.oci.media_types import DOCUMENTS
 from registryd.oci.reference import Reference
-from registryd.ports import Neighbours, Remote, TransportError
+from registryd.ports import Neighbours, Remote, TransportError, transient
 from registryd.transfer.coalesce import Coalesce
 from registryd.transfer.flight import Flight, Flights
 from registryd.transfer.intake import Want
@@ -146,9 +146,20 @@ class Library:
         exact = reference.with_digest(digest)
         key = (id(remote), str(exact))
         shares = self._fetching.runs(key)
-        document, fetched = await self._fetching.once(
-            key, lambda: self._obtain(remote, exact, digest)
-        )
+        try:
+            document, fetched = await self._fetching.once(
+                key, lambda: self._obtain(remote, exact, digest)
+            )
+        except (TransportError, RegistryError) as error:
+            # It may be us alone whom the registry makes wait. Not within ``once``: nodes that wait
+            # for it with one another would wait in a circle.
+            if remote is None or not transient(error):
+                raise
+            found = await self._shared(remote, exact, digest, refused=True)
+            if found is None:
+                raise
+            await self.keep(exact.name, found)
+            return found, "miss"
         return document, ("wait" if shares else "miss") if fetched else "hit"
 
     async def _at_hand(self, repository: str, digest: Digest) -> Document | None:
@@ -168,13 +179,15 @@ class Library:
         await self.keep(exact.name, document)
         return document, True
 
-    async def _shared(self, remote: Remote, exact: Reference, digest: Digest) -> Document | None:
+    async def _shared(
+        self, remote: Remote, exact: Reference, digest: Digest, *, refused: bool = False
+    ) -> Document | None:
         """A manifest from the node that answers for it, so that its registry is asked once."""
         if self._neighbours is None or not self._neighbours.others:
             return None
         with suppress(Fault):  # whatever is wrong there, the registry is asked next
             token = await remote.pull_token(exact)
-            found = await self._neighbours.manifest(exact, token)
+            found = await self._neighbours.manifest(exact, token, refused=refused)
             return None if found is None else parse(found[0], found[1] or None, digest)
         return None
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from cache.ingest import Ingest
 from registryd.ports import Line, TransportError
+from registryd.rates import Pace
 
 #: Bytes a hop takes at most; the first ones are smaller, so that followers have something early.
 HOP = 8 << 20
@@ -32,23 +33,35 @@ async def receive(
     stall: float,
     came: Callable[[int], None],
     until: Callable[[], int | None] = lambda: None,
+    pace: Pace | None = None,
 ) -> None:
     """Bring the line into the ingest at ``at``; ``came`` is told of every hop's bytes.
 
-    ``until`` is asked before every hop how far to go (None: to the line's end).
+    ``until`` is asked before every hop how far to go (None: to the line's end), ``pace`` when.
     Raises TransportError when it ends short, breaks or stalls, and what the ingest raises.
     """
     try:
         if line.head:
+            if pace is not None:
+                await pace.room(len(line.head))
+                pace.passed(len(line.head))
             came(len(line.head))
             await ingest.write(at, [line.head])
         at += len(line.head)
         begin, end = at, at + line.count
         while (stop := _limit(ingest, at, end, until())) > at:
             step = min(HOP, max(FIRST_HOP, at - begin), stop - at)
+            if pace is not None:
+                room = await pace.room(step)
+                # Others may have brought bytes, or been given them, meanwhile.
+                step = min(room, _limit(ingest, at, end, until()) - at)
+                if step <= 0:
+                    return
             count = await _hop(ingest, line.fd, at, step, source)
             if count:
                 at += count
+                if pace is not None:
+                    pace.passed(count)
                 came(count)
             else:
                 await _readable(line.fd, source, stall)
@@ -68,6 +81,7 @@ async def _hop(ingest: Ingest, fd: int, at: int, limit: int, source: str) -> int
         raise TransportError(f"{source} broke off: {error}") from error
     except asyncio.CancelledError:
         await asyncio.wait([hop])  # the thread reads from fd until then
+        _ = hop.cancelled() or hop.exception()  # nobody is left to be told of a full disk
         raise
 
 

@@ -23,6 +23,8 @@ SAMPLE = 4 << 20
 #: Parts are asked for by chunks of so many bytes: on most connections a chunk costs about as much
 #: time as the question, and those who read a blob in parts come back for what lies beside.
 CHUNK = 1 << 20
+#: What is left of a request (bytes) and not worth another one.
+LITTLE = 4 * CHUNK
 #: A connection that is this near (bytes) to what is demanded brings it sooner than a new one.
 NEAR = CHUNK
 
@@ -121,6 +123,16 @@ class Plan:
 def chunks(start: int, stop: int) -> tuple[int, int]:
     """The bounds of the whole chunks that cover ``[start, stop)``."""
     return start // CHUNK * CHUNK, -(-stop // CHUNK) * CHUNK
+
+
+def shorten_at(stretch: Stretch, at: int, size: int | None) -> None:
+    """Let a stretch that has come to ``at`` end with the chunk that is just coming.
+
+    The plan gives the rest out anew. Where little is left of it, it goes on to its end.
+    """
+    stop = size if stretch.stop is None else stretch.stop
+    if stop is None or stop - at > LITTLE:
+        stretch.stop = chunks(at, at + 1)[1]
 
 
 def connections(received: int, seconds: float, limit: int) -> int:

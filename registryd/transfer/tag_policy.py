@@ -1,7 +1,10 @@
 """What the configuration says of tags: how long each is believed, what it is pinned to (pure).
 
+Jobs pin tags too, for a time: what was prefetched is what the tag means until the job ends.
+
 Invariants:
 - the first pattern of a registry's ``tags`` that fits decides, in the order of the file;
+- a pin of the configuration goes before those of jobs, and of those the newest;
 - ``*`` stands for any text, the empty one and ``/`` included; nothing else is special;
 - to compare takes time linear in pattern and name, whatever a client asks for.
 """
@@ -9,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from cache.content import Digest
 from registryd.config import RegistryConfig
@@ -17,10 +21,20 @@ from registryd.oci.reference import Reference, normalised
 _DEFAULT = RegistryConfig()
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A tag's pin by a job: it counts before ``until`` (seconds of the clock of the caller)."""
+
+    digest: Digest
+    until: float
+
+
 class TagPolicy:
     """The rules of all registries; one without rules of its own has the defaults."""
 
     def __init__(self, registries: Mapping[str, RegistryConfig]) -> None:
+        #: Registry, repository and tag -> the pins of jobs, the newest last.
+        self._held: dict[tuple[str, str, str], dict[str, _Held]] = {}
         self.take_over(registries)
 
     def take_over(self, registries: Mapping[str, RegistryConfig]) -> None:
@@ -48,10 +62,31 @@ class TagPolicy:
                 return seconds
         return config.tag_ttl
 
-    def pin(self, reference: Reference) -> Digest | None:
-        """The digest that a tag means here, whatever its registry says; None for any other."""
+    def pin(self, reference: Reference, now: float | None = None) -> Digest | None:
+        """The digest that a tag means here, whatever its registry says; None for any other.
+
+        Without a time it is what the configuration says; with one, what jobs say too.
+        """
         pins = self._pins.get(reference.registry, {})
-        return pins.get((reference.repository, reference.tag or ""))
+        fixed = pins.get((reference.repository, reference.tag or ""))
+        if fixed is not None or now is None:
+            return fixed
+        held = self._held.get(_key(reference), {}).values()
+        return next((each.digest for each in reversed(held) if now < each.until), None)
+
+    def hold(self, owner: str, pins: Mapping[Reference, Digest], until: float) -> None:
+        """Pin these tags in the name of a job before this time, in place of all that it had."""
+        self.release(owner)
+        for reference, digest in pins.items():
+            if reference.tag is not None:
+                self._held.setdefault(_key(reference), {})[owner] = _Held(digest, until)
+
+    def release(self, owner: str) -> None:
+        """Take back the pins of a job; without any it is the same."""
+        for key, held in list(self._held.items()):
+            held.pop(owner, None)
+            if not held:
+                del self._held[key]
 
     def serves_missing(self, reference: Reference) -> bool:
         """Whether a held tag is given that its registry does not have any more."""
@@ -59,6 +94,10 @@ class TagPolicy:
 
     def _of(self, reference: Reference) -> RegistryConfig:
         return self._registries.get(reference.registry, _DEFAULT)
+
+
+def _key(reference: Reference) -> tuple[str, str, str]:
+    return reference.registry, reference.repository, reference.tag or ""
 
 
 def _split(registry: str, words: str) -> tuple[str, str]:

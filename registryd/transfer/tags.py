@@ -2,7 +2,7 @@
 
 Invariants:
 - a tag is believed for its time to live, then its registry is asked, by HEAD; a pinned tag means
-  its digest, and nobody is asked;
+  its digest, and nobody is asked (the configuration pins, and jobs do for their time);
 - what a registry does not confirm is given only while all of it is here and the repository's own:
   half an image helps nobody, and a runtime that is told no asks elsewhere;
 - a registry that fails, limits, is away or offline does not take away what is held. A clear no
@@ -120,7 +120,7 @@ class Tags:
 
     def digest(self, reference: Reference) -> Digest | None:
         """The digest that a reference stands for without a question: its own, or its pin."""
-        return reference.digest or self._policy.pin(reference)
+        return reference.digest or self._policy.pin(reference, self._clock())
 
     async def resolve(
         self, remote: Remote | None, reference: Reference, *, fresh: bool = False
@@ -145,6 +145,19 @@ class Tags:
             return Meaning(await self._ask(remote, reference, known, fresh), answered=True)
         except (TransportError, RegistryError) as error:
             return await self.instead(reference, error, fresh=fresh)
+
+    async def upstream(self, remote: Remote, reference: Reference) -> Meaning:
+        """What a reference means to its registry now, whatever jobs have pinned it to here.
+
+        A pin of the configuration counts. Raises as ``resolve`` with ``fresh`` does.
+        """
+        digest = reference.digest or self._policy.pin(reference)
+        if digest is not None:
+            return await self._resolve_digest(remote, reference, digest)
+        try:
+            return Meaning(await self._ask(remote, reference, None, fresh=True), answered=True)
+        except (TransportError, RegistryError) as error:
+            return await self.instead(reference, error, fresh=True)
 
     async def _resolve_digest(
         self, remote: Remote | None, reference: Reference, digest: Digest

@@ -8,12 +8,14 @@ from cache.chunks import ChunkMap
 from registryd.transfer.stretches import (
     CHUNK,
     FAST_ENOUGH,
+    LITTLE,
     NEAR,
     SAMPLE,
     Plan,
     Stretch,
     chunks,
     connections,
+    shorten_at,
 )
 
 SIZES = st.integers(0, 400)
@@ -268,3 +270,25 @@ def test_parts_are_covered_by_whole_chunks(
 ) -> None:
     """The bounds of chunks, no wider than needed."""
     assert covering == chunks(*part)
+
+
+@pytest.mark.parametrize(
+    ("stop", "size", "at", "expected"),
+    [
+        (100 * CHUNK, 200 * CHUNK, 5, CHUNK),
+        (100 * CHUNK, 200 * CHUNK, CHUNK, 2 * CHUNK),
+        (None, 100 * CHUNK, 5, CHUNK),
+        (None, None, 5, CHUNK),
+        (LITTLE + 5, 200 * CHUNK, 5, LITTLE + 5),
+        (LITTLE + 6, 200 * CHUNK, 5, CHUNK),
+        (None, LITTLE, 5, None),
+    ],
+)
+def test_a_stretch_is_shortened(
+    stop: int | None, size: int | None, at: int, expected: int | None
+) -> None:
+    """It ends with the chunk that is coming, unless what is left is not worth another request."""
+    stretch = Stretch(0, stop)
+    shorten_at(stretch, at, size)
+
+    assert expected == stretch.stop

@@ -117,3 +117,55 @@ def test_whatever_stands_for_a_star_fits(parts: list[str], data: st.DataObject) 
 def test_a_pattern_cannot_be_made_slow() -> None:
     """Many stars over a long name of nearly the right letters take no time."""
     assert not fits("*a" * 100 + "b", "a" * 255)
+
+
+# pins of jobs
+
+LATER = Digest.of(b"later")
+
+
+def test_a_job_pins_for_a_time() -> None:
+    """A job's pin holds for its tag until its time is over, and not for who gives no time."""
+    policy = TagPolicy({})
+    policy.hold("job", {alpine(): PIN}, until=100.0)
+
+    assert [PIN, None] == [policy.pin(alpine(), now) for now in (99.9, 100.0)]
+    assert policy.pin(alpine()) is None
+    assert policy.pin(alpine("3"), 0.0) is None
+    assert policy.pin(alpine().bare(), 0.0) is None
+
+
+def test_the_newest_job_decides() -> None:
+    """Of two jobs the one that pinned last decides, and when it ends the other one does."""
+    policy = TagPolicy({})
+    policy.hold("old", {alpine(): PIN}, until=100.0)
+    policy.hold("new", {alpine(): LATER}, until=50.0)
+    both = [policy.pin(alpine(), now) for now in (0.0, 50.0)]
+    policy.hold("old", {alpine(): PIN}, until=100.0)
+    renewed = policy.pin(alpine(), 0.0)
+    policy.release("old")
+
+    assert [LATER, PIN] == both
+    assert (PIN, LATER) == (renewed, policy.pin(alpine(), 0.0))
+
+
+def test_a_job_s_pins_are_replaced() -> None:
+    """What a job pins anew is in place of all that it had pinned; released, it has none."""
+    policy = TagPolicy({})
+    policy.hold("job", {alpine("1"): PIN, alpine("2"): PIN, alpine().bare(): PIN}, until=9.0)
+    policy.hold("job", {alpine("2"): LATER}, until=9.0)
+    after = [policy.pin(alpine(tag), 0.0) for tag in ("1", "2")]
+    policy.release("job")
+    policy.release("job")
+
+    assert [None, LATER] == after
+    assert policy.pin(alpine("2"), 0.0) is None
+
+
+def test_the_configuration_goes_before_jobs() -> None:
+    """A configured pin wins over a job's, and a reload leaves those of jobs as they are."""
+    policy = TagPolicy({})
+    policy.hold("job", {alpine(): LATER, alpine("3"): LATER}, until=9.0)
+    policy.take_over({"docker.io": RegistryConfig(pins={"alpine:latest": str(PIN)})})
+
+    assert [PIN, LATER] == [policy.pin(alpine(tag), 0.0) for tag in ("latest", "3")]
