@@ -13,7 +13,7 @@ from registryd.units import parse_size
 
 HEAD = (
     f"{'nodes':>6} {'floor s':>8} {'p50':>6} {'last':>6} {'slow':>6} {'upstream':>8} {'sent':>5} "
-    f"{'asks/s':>7} {'redir':>6} {'hedge':>6} {'took s':>7}  faults"
+    f"{'asks/s':>7} {'redir':>6} {'moved':>6} {'took s':>7}  faults"
 )
 
 
@@ -30,7 +30,7 @@ def row(result: Result, took: float) -> str:
         f"{settings.nodes:6d} {settings.floor:8.2f} {result.at(0.5) / settings.floor:6.3f} "
         f"{result.last / settings.floor:6.3f} {slow:6.2f} "
         f"{result.upstream_bytes / settings.size:8.4f} {max(result.sent) / settings.size:5.2f} "
-        f"{result.busiest:7d} {result.redirects / chunks:6.2f} {result.hedges / chunks:6.3f} "
+        f"{result.busiest:7d} {result.redirects / chunks:6.2f} {result.replaced / chunks:6.3f} "
         f"{took:7.1f}  {said}"
     )
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--loss", type=float, default=0.0, help="part of transfers that is cut")
     parser.add_argument("--slots", type=int, default=16, help="uploads and downloads at a time")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="draw it: FILE.svg, or FILE.png by matplotlib")
+    parser.add_argument("--out", type=Path, help="draw it: FILE.png (by matplotlib)")
     arguments = parser.parse_args(argv)
     results = []
     print(HEAD)

@@ -7,12 +7,13 @@ keeps count. All nodes share one Placement, as nodes with the same view of the m
 from __future__ import annotations
 
 import gc
-from collections import Counter
+from math import inf
 from random import Random
 
 from bench.sim.links import PIECE, QUARTERS, Clock, Link, Transfer
 from bench.sim.model import Result, Settings
 from bench.sim.node import BLOB, Node
+from bench.sim.tally import tally
 from registryd.cluster.choosing import UPSTREAM
 from registryd.cluster.fetching import Ask, AskUpstream, Drop, Fetching, Limits
 from registryd.cluster.geometry import Geometry
@@ -58,7 +59,9 @@ class Cluster:
                 self.clock.now = max(self.clock.now, 0.0) + 1e-9
         finally:
             gc.enable()
-        return self._reckon()
+        self.result.unfinished, self.result.events = self.left, self.clock.count
+        tally(self.result, self.nodes, self.upstream)
+        return self.result
 
     def _set_up(self) -> None:
         settings, random = self.settings, self.random
@@ -138,15 +141,17 @@ class Cluster:
         fetching = peer.fetching or self._begin(peer, wants=())
         free = asker.serving.free
         offset = max(step.offset, int(self._reach(asker, step.chunk)))
-        request = Request(asker.name, BLOB, step.chunk, offset, step.hops, free, step.relay)
+        request = Request(
+            asker.name, BLOB, step.chunk, offset, step.hops, free, step.relay, step.owed
+        )
         answer: Serve | Redirect | Queue | Refuse
         if step.chunk in fetching.here:
             answer = peer.serving.ask(request, None, now)
         elif fetching.demand(step.chunk, now, owed=step.owed):
             answer = peer.serving.ask(request, self._here(peer, step.chunk), now)
         else:
-            owner = self.placement.ranked(BLOB, step.chunk, 1)[0]
-            answer = Redirect(owner)
+            owner = fetching.owner(step.chunk, now)
+            answer = Refuse() if owner in {None, peer.name} else Redirect(str(owner))
         peer.clients[asker.index, step.chunk] = None
         if not isinstance(answer, Queue):
             self._answer(peer, asker, step.chunk, answer)
@@ -239,6 +244,17 @@ class Cluster:
             return transfer.size
         return min(self._reach(peer, transfer.chunk) - PIECE, transfer.size - 1.0)
 
+    def _at_most(self, transfer: Transfer, pause: float) -> float:
+        """The rate that a sender has bytes for: what it has beyond us, and what comes to it."""
+        if transfer.sender < 0:
+            return inf
+        peer = self.nodes[transfer.sender]
+        if peer.fetching is not None and transfer.chunk in peer.fetching.here:
+            return inf
+        comes = max((each.rate for each in peer.coming.get(transfer.chunk, ())), default=0.0)
+        ahead = self._reach(peer, transfer.chunk) - PIECE - transfer.got
+        return comes + max(ahead, PIECE) / pause
+
     def _behind(self, peer: Node, node: Node, chunk: int) -> bool:
         """Whether a sender fell behind while the asker was in its queue (said with the 206)."""
         if peer.fetching is not None and chunk in peer.fetching.here:
@@ -269,11 +285,11 @@ class Cluster:
             self._first(transfer)
             if transfer.over:
                 return
-        transfer.share()
+        pause = 2 * self.tick / QUARTERS
+        transfer.share(self._at_most(transfer, pause))
         left = transfer.size - transfer.got
         if not transfer.flowing:
             left = min(left, PIECE - (transfer.got - transfer.offset) + 1)
-        pause = 2 * self.tick / QUARTERS
         if transfer.rate > 0:
             pause = min(pause, max(left / transfer.rate, 0.0005))
         self.clock.at(now + (pause if transfer.rate > 0 else pause / 4), self._look, transfer)
@@ -284,8 +300,10 @@ class Cluster:
         transfer.flowing = True
         if node.fetching is None:
             return
-        source = self._source(transfer)
-        node.fetching.flowing(transfer.chunk, source, self.clock.now)
+        source, sender = self._source(transfer), self.nodes[transfer.sender].fetching
+        through = sender is None or transfer.chunk not in sender.here
+        passing_on = transfer.sender >= 0 and through
+        node.fetching.flowing(transfer.chunk, source, self.clock.now, passing_on=passing_on)
         self._answers(node, node.serving.here(BLOB, transfer.chunk, self.clock.now))
         self._pump(node)
 
@@ -329,11 +347,12 @@ class Cluster:
         fetching, now = node.fetching, self.clock.now
         if not node.alive or fetching is None:
             return
-        usual = min(node.peers.usual or self.tick, self.limits.stall / 4)
         for chunk, transfers in node.coming.items():
             for each in transfers:
-                if each.flowing and now - each.begun > usual:
-                    fetching.reached(chunk, self._source(each), int(each.got), now)
+                if each.flowing:
+                    came = each.got + each.rate * (now - each.seen)
+                    came = max(each.got, min(came, self._limit(each)))
+                    fetching.reached(chunk, self._source(each), int(came), now)
         fetching.passed(now)
         self._answers(node, node.serving.passed(now))
         self._pump(node)
@@ -366,9 +385,9 @@ class Cluster:
             self.left -= 1
         for transfer in [each for line in list(node.coming.values()) for each in line]:
             self._end(transfer)
-        for (index, chunk), transfer in list(node.clients.items()):
-            if transfer is not None and transfer in self.nodes[index].coming.get(chunk, ()):
-                self._break(transfer, Failure.GONE)
+        for (index, chunk), served in list(node.clients.items()):
+            if served is not None and served in self.nodes[index].coming.get(chunk, ()):
+                self._break(served, Failure.GONE)
             else:
                 step = Ask(chunk, node.name)
                 self.clock.at(
@@ -379,22 +398,3 @@ class Cluster:
                     Failure.GONE,
                 )
         self.clock.at(self.clock.now + self.settings.detect, self.placement.leave, node.name)
-
-    def _reckon(self) -> Result:
-        result = self.result
-        result.unfinished, result.events = self.left, self.clock.count
-        result.sent = [node.up.carried for node in self.nodes]
-        result.received = sum(node.down.carried for node in self.nodes)
-        result.upstream_bytes = self.upstream.carried
-        double: Counter[str] = Counter()
-        failures: Counter[str] = Counter()
-        for node in self.nodes:
-            result.busiest = max([result.busiest, *node.asked_in.values()])
-            if node.fetching is not None:
-                counts = node.fetching.counts
-                result.redirects += counts.redirects
-                result.hedges += counts.hedges
-                double += counts.double
-                failures += counts.failures
-        result.double, result.failures = dict(double), dict(failures)
-        return result

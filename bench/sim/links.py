@@ -21,7 +21,8 @@ from typing import Any
 #: What a sender must have of a chunk before it can pass it on.
 PIECE = 64 << 10
 #: How often shares are looked at, in the usual time of a chunk.
-QUARTERS = 6
+QUARTERS = 12
+SPARE = 0.02
 
 
 class Clock:
@@ -56,8 +57,11 @@ class Link:
 
     @property
     def share(self) -> float:
-        """What one transfer may have now: its part, if the others have left as much."""
-        return min(self.capacity / max(1, self.count), self.capacity - self.used)
+        """What one transfer may have now, its own rate given back: its part, and half of what is
+        left free beyond it by those who cannot use theirs."""
+        part = self.capacity / max(1, self.count)
+        free = self.capacity - self.used
+        return min(free, part + max(0.0, free - part - SPARE * self.capacity) / 2)
 
 
 @dataclass(slots=True, eq=False)
@@ -97,10 +101,10 @@ class Transfer:
         self.down.carried += came - self.got
         self.got, self.seen = came, now
 
-    def share(self) -> None:
-        """Take what both links have for us now."""
+    def share(self, limit: float) -> None:
+        """Take what both links have for us now; ``limit``: no more than the sender has to send."""
         self._pace(0.0)
-        self._pace(max(0.0, min(self.up.share, self.down.share)))
+        self._pace(max(0.0, min(self.up.share, self.down.share, limit)))
 
     def stop(self) -> None:
         """Give both links back."""

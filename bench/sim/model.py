@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from registryd.cluster.geometry import CHUNK
+from registryd.cluster.geometry import chunk_size
 
 #: 1 Gbit/s in bytes a second.
 GIGABIT = 125_000_000.0
@@ -20,7 +20,8 @@ class Settings:
     #: How many hold the blob already; they are the first of those who do not ask.
     holders: int = 0
     size: int = 1 << 30
-    chunk: int = CHUNK
+    #: 0: as the daemon cuts a blob of this size.
+    chunk: int = 0
     #: Bytes a second: a node's link in each direction, and upstream's.
     link: float = GIGABIT
     upstream: float = GIGABIT
@@ -42,6 +43,10 @@ class Settings:
     #: The part of all transfers that is cut half way.
     loss: float = 0.0
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.chunk:
+            object.__setattr__(self, "chunk", chunk_size(self.size))
 
     @property
     def asking(self) -> int:
@@ -77,6 +82,7 @@ class Result:
     busiest: int = 0
     redirects: int = 0
     hedges: int = 0
+    replaced: int = 0
     double: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     events: int = 0

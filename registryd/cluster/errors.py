@@ -22,6 +22,40 @@ class PeerRefused(Fault):
     code = "DENIED"
 
 
+class PeerFault(Fault):
+    """What a peer was asked for did not come from it; another one, or the registry, may have it."""
+
+    exit_code = 6
+    code = "UNAVAILABLE"
+
+
+class PeerGone(PeerFault):
+    """Raised when there is no connection to a peer, or it ends before an answer; says why."""
+
+
+class PeerCut(PeerFault):
+    """Raised when a peer's answer ends before it is whole."""
+
+
+class PeerStalled(PeerFault):
+    """Raised when a connection to a peer stays silent for too long."""
+
+
+class PeerUnknown(PeerFault):
+    """Raised for a member that asks and of which this node has not heard yet."""
+
+
+class PeerWrong(PeerFault):
+    """Raised when a peer's answer is not one to what it was asked."""
+
+
+class NatsAway(Fault):
+    """Raised when no server of NATS answers, or the one that did is gone; says why."""
+
+    exit_code = 6
+    code = "UNAVAILABLE"
+
+
 def file_faults(path: Path) -> AbstractContextManager[None]:
     """Give every OSError of the block as one line. Raises DiskFull, IdentityUnusable."""
     return os_faults(path, IdentityUnusable)

@@ -6,99 +6,26 @@ Invariants:
 - a chunk is asked of one source at a time; of a second one only as a hedge, which is counted;
 - a chunk that is here is never asked for; bytes that came stay (a request starts where they end);
 - a liar is never asked again; within one round no peer is asked twice for the same chunk;
-- upstream is asked by the chunk's owner; by anyone else only when no peer is left or patience is
-  at its end, and then it is counted (``Counts.double``) with its reason;
-- chunks are begun in their order, within a window: the whole cluster then works on the same few
+- upstream is asked by the chunk's owner (the first in rank who is not barred); by anyone else only
+  when no peer is left, or none is fast enough, and that is counted (``Counts.double``) with its
+  reason; who is barred itself never asks it;
+- chunks are begun in their order, few at a time: the whole cluster then works on the same few
   chunks, which upstream sends one after the other and not all at once at a crawl.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from math import inf
 
 from registryd.cluster.choosing import UPSTREAM, Choice, Chooser, Quest, Request
 from registryd.cluster.geometry import Geometry
+from registryd.cluster.pace import Flights, Pace
 from registryd.cluster.peers import Failure, Peers
 from registryd.cluster.placement import Placement
+from registryd.cluster.steps import Ask, AskUpstream, Counts, Drop, Limits, Step
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one blob asks for at once, and how long anything is waited for (seconds)."""
-
-    #: Chunks whose bytes flow at the same time.
-    flowing: int = 16
-    #: Requests that wait for a peer's answer or in its queue, beside those.
-    waiting: int = 8
-    #: How far beyond the first missing chunk another one is begun.
-    window: int = 128
-    #: Without a byte for so long, a source is left.
-    stall: float = 5.0
-    #: A peer that neither answers nor refuses for so long is left (more than its own queue waits).
-    answer: float = 30.0
-    #: Before a chunk is tried again when everyone was busy; doubled each round up to the limit.
-    rest: float = 0.05
-    rest_limit: float = 0.2
-    #: A chunk that nobody gave for so long is fetched from upstream, owner or not.
-    patience: float = 120.0
-    #: A second source is asked when a chunk takes so many times as long as it usually does.
-    hedge_after: float = 1.5
-    #: Never earlier than this.
-    hedge_floor: float = 0.05
-    #: Hedges allowed at the same time, and in all as a share of the chunks that have come.
-    hedges: int = 1
-    hedge_share: float = 0.1
-    #: Before upstream is asked again after it failed; doubled six times at most.
-    upstream_rest: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask a peer for a chunk, from ``offset`` in the chunk on.
-
-    ``owed``: as the one who must get it (owner, or in its place). ``hops``: redirects followed.
-    ``relay``: as one of the chunk's relays.
-    """
-
-    chunk: int
-    node: str
-    offset: int = 0
-    hops: int = 0
-    owed: bool = False
-    relay: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AskUpstream:
-    """Fetch a chunk from upstream, from ``offset`` in the chunk on."""
-
-    chunk: int
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """End a request that is no longer needed."""
-
-    chunk: int
-    node: str
-
-
-Step = Ask | AskUpstream | Drop
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a fetch has cost: for metrics, and for people who ask why."""
-
-    upstream: int = 0
-    redirects: int = 0
-    hedges: int = 0
-    #: Requests to upstream that somebody else may have made as well, by reason.
-    double: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
+__all__ = ["Ask", "AskUpstream", "Counts", "Drop", "Fetching", "Limits", "Step"]
 
 
 class Fetching:
@@ -128,31 +55,44 @@ class Fetching:
         self._chooser.holders = tuple(holders)
         self._todo = list(range(geometry.count)) if wants is None else sorted(set(wants))
         self._todo = [chunk for chunk in self._todo if chunk not in self.here]
-        self._urgent: list[int] = []
         self._quests: dict[int, Quest] = {}
+        #: Quests that are begun at the next step, beyond every limit; others that are tried again.
+        self._urgent: list[Quest] = []
         self._ready: list[Quest] = []
         self._resting: dict[int, Quest] = {}
         self._out: list[Step] = []
-        self._asked = 0
-        self._flows = 0
-        self._hedging = 0
+        #: Chunks before this one have been looked at for whether they are ours to get.
+        self._looked, self._flights = 0, Flights()
+        self._pace = Pace(geometry, self._chooser, self.limits, self.counts)
 
     # What is asked of the fetch.
 
     def demand(self, chunk: int, now: float, *, owed: bool) -> bool:
         """A peer asks us for a chunk: whether it is here, coming, or ours to get.
 
-        False: we do not fetch this blob and are not the one who must: send the asker to the owner.
+        False: send the asker to the ``owner``; with ``owed``, turn it away and say that we are
+        barred (``bar``). Otherwise we do not fetch this blob and are not the one who must.
         """
-        if chunk in self.here or chunk in self._quests:
+        quest = self._quests.get(chunk)
+        if chunk in self.here or (quest is not None and any(r.flowing for r in quest.requests)):
             return True
-        if not (self.whole or owed or self._chooser.owner(chunk, now) == self.peers.me):
+        if owed and self._chooser.barred(self.peers.me, now):
             return False
-        if chunk in self._todo:
-            self._todo.remove(chunk)
-        if chunk not in self._urgent:
-            self._urgent.append(chunk)
+        if quest is None:
+            if not (self.whole or owed or self._chooser.owner(chunk, now) == self.peers.me):
+                return False
+            quest = self._hurry(chunk)
+            self._urgent.append(quest)
+        if owed and not quest.owed:
+            quest.owed = True
+            # With nobody who may be waiting for us.
+            self._abandon(quest, [each for each in quest.requests if each.may_wait])
         return True
+
+    def want(self, chunks: Iterable[int]) -> None:
+        """A reader on this node waits for these chunks: they are begun first, beyond the limits."""
+        new = [c for c in dict.fromkeys(chunks) if c not in self.here and c not in self._quests]
+        self._urgent[:0] = [self._hurry(chunk) for chunk in new]
 
     @property
     def done(self) -> bool:
@@ -162,12 +102,17 @@ class Fetching:
     @property
     def idle(self) -> bool:
         """Whether nothing is wanted and not yet here."""
-        return not (self._todo or self._urgent or self._quests)
+        return not (self._todo or self._quests)
+
+    @property
+    def under_way(self) -> int:
+        """Requests that have not ended."""
+        return self._flights.asked
 
     def want_all(self) -> None:
         """The whole blob is wanted from now on, where it was only chunks for others."""
         self.whole = True
-        begun = self.here | self._quests.keys() | set(self._urgent)
+        begun = self.here | self._quests.keys()
         self._todo = [chunk for chunk in range(self.geometry.count) if chunk not in begun]
 
     def wanted_from(self, chunk: int, node: str) -> int | None:
@@ -179,14 +124,31 @@ class Fetching:
         """Who holds the whole blob, as far as presence knows now."""
         self._chooser.holders = tuple(holders)
 
+    def owner(self, chunk: int, now: float) -> str | None:
+        """Who must get a chunk from upstream, as far as we know; None when nobody is left."""
+        return self._chooser.owner(chunk, now)
+
+    def bar(self, now: float) -> float:
+        """For how many seconds we ourselves are barred; 0.0 when we are not."""
+        return max(0.0, self._chooser.bars.get(self.peers.me, now) - now)
+
+    def hopeless(self, now: float) -> bool:
+        """Whether nobody is left who could get this blob from its registry."""
+        return self._chooser.hopeless(now)
+
     def steps(self, now: float, budget: int | None = None) -> list[Step]:
         """What to do now; ``budget``: how many more requests this blob may have in flight."""
         while self._urgent:
             # Beyond every limit: others wait for these, and we may be waiting for them.
-            self._begin(self._urgent.pop(0), now)
-        room = self._room() if budget is None else min(budget, self._room())
+            quest = self._urgent.pop(0)
+            quest.begun = min(quest.begun, now)
+            self._start(quest, now)
+        room = self.limits.waiting - self._flights.waiting
+        room = room if budget is None else min(budget, room)
         while room > 0 and self._ready:
             room -= self._start(self._ready.pop(0), now)
+        while room > 0 and self.whole and (chunk := self._ours(now)) is not None:
+            room -= self._begin(chunk, now)
         while room > 0 and (chunk := self._next()) is not None:
             room -= self._begin(chunk, now)
         out, self._out = self._out, []
@@ -194,13 +156,16 @@ class Fetching:
 
     # What happened.
 
-    def flowing(self, chunk: int, node: str, now: float) -> None:
-        """The first bytes of an answer are here."""
+    def flowing(self, chunk: int, node: str, now: float, *, passing_on: bool = False) -> None:
+        """The first bytes of an answer are here; ``passing_on``: of a chunk its sender receives."""
         request = self._request(chunk, node)
         if request is not None and not request.flowing:
-            request.flowing = True
-            request.since = request.heard = now
-            self._flows += 1
+            self._flights.flow(request)
+            request.passing_on, request.since, request.heard = passing_on, now, now
+            quest = self._quests[chunk]
+            quest.flowed = min(quest.flowed, now)
+            if request.hedge:
+                self._leave_slower(quest, request)
 
     def reached(self, chunk: int, node: str, offset: int, now: float) -> None:
         """So many bytes of a chunk are here, from this source."""
@@ -216,27 +181,31 @@ class Fetching:
         self.here.add(chunk)
         self._resting.pop(chunk, None)
         for request in quest.requests:
-            self._close(request)
+            self._flights.end(request)
             if request.node != node:
                 self._out.append(Drop(chunk, request.node))
             elif node != UPSTREAM:
-                whole = request.began == 0 and request.flowing
-                self.peers.served(node, now - request.since if whole else None)
-        if quest in self._ready:
-            self._ready.remove(quest)
+                length, took = self.geometry.length(chunk) - request.began, now - request.since
+                self.peers.served(node, length / took if request.flowing and took > 0 else None)
+        for line in (self._ready, self._urgent):
+            if quest in line:
+                line.remove(quest)
 
     def redirected(self, chunk: int, node: str, to: str, now: float) -> None:
         """A peer answered 307: somebody else has the chunk, or must get it."""
         quest, request = self._quests.get(chunk), self._request(chunk, node)
         if quest is None or request is None:
             return
-        self.counts.redirects += 1
         self._end(quest, request)
+        self.counts.redirects += 1
         quest.hops += 1
         if self._chooser.follows(quest, to, now):
-            self._ask(quest, to, now, hedge=request.hedge, owed=False)
-        else:
-            self._retry(quest, now)
+            choice = Choice(to, owed=to == self._chooser.owner(chunk, now))
+            self._ask(quest, choice, now, hedge=request.hedge)
+            return
+        if now - quest.begun >= self.limits.astray:
+            self.peers.failed(node, Failure.GONE, now)
+        self._retry(quest, self._ready)
 
     def failed(self, chunk: int, node: str, failure: Failure, now: float) -> None:
         """A request ended without the chunk."""
@@ -244,9 +213,7 @@ class Fetching:
         if quest is None or request is None:
             return
         if node != UPSTREAM:
-            # Bytes of several senders were wrong: which of them lied is not known.
-            unsure = failure is Failure.WRONG and request.began > 0
-            self.peers.failed(node, Failure.GONE if unsure else failure, now)
+            self.peers.failed(node, request.blame(failure), now)
         self.counts.failures[failure.value] += 1
         if failure is Failure.WRONG:
             quest.offset = request.offset = 0
@@ -256,7 +223,35 @@ class Fetching:
             pause = self.limits.upstream_rest * 2 ** min(quest.upstream_failures, 6)
             self._rest(quest, now, pause)
         else:
-            self._retry(quest, now)
+            self._retry(quest, self._ready)
+
+    def spoilt(self, chunk: int, node: str, now: float, *, sure: bool) -> None:
+        """A chunk that had arrived from this source is wrong by its hash: it is fetched again.
+
+        ``sure``: the source itself made it wrong. Otherwise it may have passed on another's lie.
+        """
+        self.counts.failures[Failure.WRONG.value] += 1
+        if node != UPSTREAM:
+            self.peers.failed(node, Failure.WRONG if sure else Failure.GONE, now)
+        if chunk in self.here:
+            self.here.remove(chunk)
+            quest = self._hurry(chunk)
+            quest.asked.add(node)
+            self._urgent.insert(0, quest)
+
+    def barred(self, node: str, now: float, seconds: float) -> None:
+        """This node, which may be ourselves, cannot get the blob from its registry for so long."""
+        known = self._chooser.barred(node, now)
+        bars = self._chooser.bars
+        bars[node] = max(now + seconds, bars.get(node, now))
+        if node == self.peers.me:
+            self._wake(list(self._resting.values()))
+        elif not known:
+            for quest in list(self._quests.values()):
+                awaited = [r for r in quest.requests if r.node == node and r.owed]
+                self._abandon(quest, awaited)
+                if awaited:
+                    quest.asked.discard(node)  # it may have the chunk: it is asked once more
 
     def left(self, node: str, now: float) -> None:
         """A node is no member any more: what was asked of it is asked elsewhere."""
@@ -267,14 +262,10 @@ class Fetching:
 
     def passed(self, now: float) -> None:
         """Time went by: stalled sources are left, slow ones hedged, those who rested go on."""
-        for quest in [each for each in self._resting.values() if each.until <= now]:
-            del self._resting[quest.chunk]
-            quest.again()
-            self._ready.append(quest)
+        self._wake([each for each in self._resting.values() if each.until <= now])
         for quest in list(self._quests.values()):
             for request in list(quest.requests):
-                limit = self.limits.stall if request.flowing else self.limits.answer
-                if now - request.heard >= limit:
+                if now - request.heard >= self._pace.silence(request):
                     self._out.append(Drop(quest.chunk, request.node))
                     self.failed(quest.chunk, request.node, Failure.STALLED, now)
             self._hedge(quest, now)
@@ -285,15 +276,26 @@ class Fetching:
 
     # How it is done.
 
-    def _room(self) -> int:
-        return self.limits.waiting - (self._asked - self._flows)
-
     def _next(self) -> int | None:
-        """The next chunk to begin, in their order: None beyond the window."""
-        if not self._todo or self._flows >= self.limits.flowing:
-            return None
-        first = min(self._todo[0], min(self._quests, default=self._todo[0]))
-        return self._todo.pop(0) if self._todo[0] < first + self.limits.window else None
+        """The next chunk to begin, in their order."""
+        free = self._flights.flowing < self.limits.flowing
+        return self._todo.pop(0) if free and self._todo else None
+
+    def _ours(self, now: float) -> int | None:
+        """A chunk that is ours to get, a little ahead of those who will ask us for it."""
+        stop = self._todo[0] + self.limits.ahead if self._todo else 0
+        while self._looked < min(stop, self.geometry.count):
+            chunk, self._looked = self._looked, self._looked + 1
+            if chunk in self._todo and self._chooser.owner(chunk, now) == self.peers.me:
+                return self._todo.pop(self._todo.index(chunk))
+        return None
+
+    def _hurry(self, chunk: int) -> Quest:
+        """The quest of a chunk that goes before the others; its time begins with its first step."""
+        if chunk in self._todo:
+            self._todo.remove(chunk)
+        quest = self._quests[chunk] = Quest(chunk, begun=inf)
+        return quest
 
     def _begin(self, chunk: int, now: float) -> int:
         quest = self._quests[chunk] = Quest(chunk, begun=now)
@@ -301,8 +303,11 @@ class Fetching:
 
     def _start(self, quest: Quest, now: float) -> int:
         """Ask the next source for a chunk: 1, or 0 when it has to rest."""
-        if now - quest.begun >= self.limits.patience:
+        impatient = now - quest.begun >= self.limits.patience
+        if impatient and not self._chooser.barred(self.peers.me, now):
             return self._ask_upstream(quest, now, "patience")
+        if quest.asked and self._pace.overdue(quest, len(self.here), now):
+            return self._ask_upstream(quest, now, "slow owner")
         choice = self._chooser.choose(quest, now)
         if choice is None:
             pause = min(self.limits.rest * 2**quest.rounds, self.limits.rest_limit)
@@ -310,22 +315,22 @@ class Fetching:
             return 0
         if choice.node == UPSTREAM:
             return self._ask_upstream(quest, now, choice.reason)
-        self._ask(quest, choice.node, now, owed=choice.owed)
+        self._ask(quest, choice, now)
         return 1
 
-    def _ask(
-        self, quest: Quest, node: str, now: float, *, hedge: bool = False, owed: bool = False
-    ) -> None:
+    def _ask(self, quest: Quest, choice: Choice, now: float, *, hedge: bool = False) -> None:
+        chunk, node, owed = quest.chunk, choice.node, choice.owed and not hedge
         quest.asked.add(node)
-        self._open(quest, Request(node, now, quest.offset, hedge=hedge))
-        relay = self._chooser.relays(quest.chunk)
-        self._out.append(Ask(quest.chunk, node, quest.offset, quest.hops, owed, relay))
+        self._flights.open(quest, Request(node, now, quest.offset, hedge, owed, choice.holds))
+        relay = self._chooser.relays(chunk)
+        self._out.append(Ask(chunk, node, quest.offset, quest.hops, owed, relay))
 
-    def _ask_upstream(self, quest: Quest, now: float, reason: str) -> int:
+    def _ask_upstream(self, quest: Quest, now: float, reason: str, *, hedge: bool = False) -> int:
         if reason:
             self.counts.double[reason] += 1
+            self.counts.hedges += reason == "slow owner"
         self.counts.upstream += 1
-        self._open(quest, Request(UPSTREAM, now, quest.offset))
+        self._flights.open(quest, Request(UPSTREAM, now, quest.offset, hedge))
         self._out.append(AskUpstream(quest.chunk, quest.offset))
         return 1
 
@@ -335,28 +340,38 @@ class Fetching:
             return None
         return next((each for each in quest.requests if each.node == node), None)
 
-    def _open(self, quest: Quest, request: Request) -> None:
-        quest.requests.append(request)
-        self._asked += 1
-        self._hedging += request.hedge
-
-    def _close(self, request: Request) -> None:
-        self._asked -= 1
-        self._flows -= request.flowing
-        self._hedging -= request.hedge
-
     def _end(self, quest: Quest, request: Request) -> None:
         """A request is over: what it brought stays."""
-        self._close(request)
+        self._flights.end(request)
         quest.requests.remove(request)
         quest.offset = max(quest.offset, request.offset)
 
-    def _retry(self, quest: Quest, now: float) -> None:
+    def _leave_slower(self, quest: Quest, hedge: Request) -> None:
+        """The other source answers: the one that was too slow is let go."""
+        for request in [each for each in quest.requests if each is not hedge]:
+            self._out.append(Drop(quest.chunk, request.node))
+            self._end(quest, request)
+        self._flights.settle(hedge)
+
+    def _retry(self, quest: Quest, line: list[Quest]) -> None:
         """Let a chunk be asked elsewhere, unless its other request still runs."""
         if quest.requests:
-            self._hedging -= quest.requests[0].hedge
-            quest.requests[0].hedge = False
+            self._flights.settle(quest.requests[0])
         else:
+            line.append(quest)
+
+    def _abandon(self, quest: Quest, requests: list[Request]) -> None:
+        """End requests of which nothing has come, and try again at once."""
+        for request in [each for each in requests if not each.flowing]:
+            self._out.append(Drop(quest.chunk, request.node))
+            self._end(quest, request)
+            self._retry(quest, self._urgent)
+
+    def _wake(self, quests: list[Quest]) -> None:
+        """Let quests that rest go on, in another round."""
+        for quest in quests:
+            del self._resting[quest.chunk]
+            quest.again()
             self._ready.append(quest)
 
     def _rest(self, quest: Quest, now: float, seconds: float) -> None:
@@ -364,29 +379,22 @@ class Fetching:
         self._resting[quest.chunk] = quest
 
     def _hedge(self, quest: Quest, now: float) -> None:
-        """Ask a second source for a chunk that takes unusually long."""
-        usual = self.peers.usual
-        if usual is None or len(quest.requests) != 1 or self._hedging >= self.limits.hedges:
+        """Ask another source for a chunk that comes far slower than chunks do; then leave it."""
+        for hedge in quest.requests[1:]:
+            if self._pace.vain(quest.chunk, hedge, now):
+                self._out.append(Drop(quest.chunk, hedge.node))
+                self._end(quest, hedge)
+        if len(quest.requests) != 1 or self._flights.hedging >= self.limits.hedges:
             return
-        request = quest.requests[0]
-        late = max(usual * self.limits.hedge_after, self.limits.hedge_floor)
-        allowed = 1 + len(self.here) * self.limits.hedge_share
-        if request.node == UPSTREAM or not request.flowing or now - request.since < late:
+        (request,) = quest.requests
+        if not self._pace.slow(quest.chunk, request, now):
             return
-        if self.counts.hedges >= allowed:
-            return
-        if self._chooser.second(quest.chunk):
-            if now - request.since < late * 2:
-                return
-            choice: Choice | None = Choice(UPSTREAM, reason="slow owner")
-        else:
-            choice = self._chooser.choose(quest, now)
-        if choice is None or (choice.node == UPSTREAM and choice.reason != "slow owner"):
-            return
-        self.counts.hedges += 1
-        if choice.node == UPSTREAM:
-            quest.offset = max(quest.offset, request.offset)
-            self._ask_upstream(quest, now, choice.reason)
+        choice = self._pace.instead(quest, len(self.here), now)
+        if choice is None:
             return
         quest.offset = max(quest.offset, request.offset)
-        self._ask(quest, choice.node, now, hedge=True)
+        if choice.node == UPSTREAM:
+            self._ask_upstream(quest, now, choice.reason, hedge=True)
+            return
+        self.counts.replaced += 1
+        self._ask(quest, choice, now, hedge=True)

@@ -2,7 +2,8 @@
 
 Invariants:
 - the spans of a blob's chunks follow one another without gap or overlap, from 0 to its size;
-- every chunk but the last is CHUNK bytes; an empty blob has one empty chunk.
+- every chunk but the last has the same size, which depends on the blob's size alone; an empty blob
+  has one empty chunk.
 """
 
 from __future__ import annotations
@@ -11,10 +12,24 @@ from dataclasses import dataclass
 
 from cache.chunks import ChunkMap
 
-#: 8 MiB: a request costs little beside it (64 ms at 1 Gbit/s), and a blob of 1 GiB still has enough
-#: of them (128) for the time that the last chunk takes through the cluster not to count. Every node
-#: must cut alike: a change is a change of the protocol between peers.
+#: The most bytes of a chunk: a request costs little beside it (64 ms at 1 Gbit/s).
 CHUNK = 8 << 20
+#: The least: below it requests cost more than they bring.
+LEAST = 2 << 20
+#: Into about so many chunks a blob is cut: then the time that the last chunk takes through the
+#: cluster, and the first one before anybody has something to give, are short beside the whole.
+PARTS = 256
+
+
+def chunk_size(size: int) -> int:
+    """The bytes of a chunk of a blob of this size: a power of two, at most CHUNK.
+
+    Every node must cut alike: a change is a change of the protocol between peers.
+    """
+    part = LEAST
+    while part < CHUNK and part * PARTS < size:
+        part *= 2
+    return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +37,12 @@ class Geometry:
     """A blob's size, and so the spans of its chunks. Raises ValueError for a negative size."""
 
     size: int
-    chunk: int = CHUNK
+    #: 0: by the size.
+    chunk: int = 0
 
     def __post_init__(self) -> None:
+        if not self.chunk:
+            object.__setattr__(self, "chunk", chunk_size(self.size))
         if self.size < 0 or self.chunk < 1:
             raise ValueError(f"a blob of {self.size} bytes has no chunks of {self.chunk}")
 

@@ -3,7 +3,7 @@
 Invariants:
 - a peer that lied is never usable again, and stays named in ``liars``;
 - a peer that failed is usable again after a time which grows with each failure in a row;
-- how long a chunk usually takes is known from the last arrivals alone.
+- how fast chunks usually come is known from the last arrivals alone.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ class Failure(Enum):
 PASSED_OVER = 5.0
 #: The longest such time: membership says within seconds who is gone for good.
 PASSED_OVER_LIMIT = 60.0
-#: Arrivals by which the usual time is known, and how many must be there before it is believed.
+#: Failures in a row after which nobody waits for a peer to come back.
+LOST = 2
+#: Arrivals by which the usual rate is known, and how many must be there before it is believed.
 REMEMBERED = 64
 ENOUGH = 8
-#: The share of arrivals within the usual time.
-QUANTILE = 0.9
+#: The share of arrivals that are slower than usual. Few: where upstream is slow beside the nodes'
+#: links, what comes through from it is slower than what is here already, and no peer is to blame.
+QUANTILE = 0.1
 
 
 class Peers:
@@ -43,7 +46,7 @@ class Peers:
         self.liars: set[str] = set()
         self._until: dict[str, float] = {}
         self._failures: dict[str, int] = {}
-        self._took: deque[float] = deque(maxlen=REMEMBERED)
+        self._rates: deque[float] = deque(maxlen=REMEMBERED)
         self._usual: float | None = None
         self._stale = 0
 
@@ -54,6 +57,12 @@ class Peers:
         until = self._until.get(node)
         return until is None or until <= now
 
+    def lost(self, node: str, now: float) -> bool:
+        """Whether a peer is passed over, and not for the first time since it last served us."""
+        return not self.usable(node, now) and (
+            node in self.liars or self._failures.get(node, 0) >= LOST
+        )
+
     def near(self, node: str) -> bool:
         """Whether a peer is in our own zone (everyone is where no zones are told)."""
         return self.zones.get(node) == self.zones.get(self.me)
@@ -62,24 +71,24 @@ class Peers:
         """Pass a peer over for a time, for good if it lied, not at all if it was only busy."""
         if failure is Failure.WRONG:
             self.liars.add(node)
-        elif failure is not Failure.REFUSED:
+        elif failure is not Failure.REFUSED and self.usable(node, now):
+            # Requests that were under way together fail together: that is once, not in a row.
             count = self._failures[node] = self._failures.get(node, 0) + 1
             length = min(PASSED_OVER * 2 ** (count - 1), PASSED_OVER_LIMIT)
             self._until[node] = now + length
 
-    def served(self, node: str, seconds: float | None) -> None:
-        """A peer gave a chunk; ``seconds`` from first byte to last, if it gave all of it."""
+    def served(self, node: str, rate: float | None) -> None:
+        """A peer gave a chunk; ``rate``: at so many bytes a second, if it was one flow."""
         self._failures.pop(node, None)
         self._until.pop(node, None)
-        if seconds is not None:
-            self._took.append(seconds)
+        if rate is not None:
+            self._rates.append(rate)
             self._stale += 1
 
     @property
     def usual(self) -> float | None:
-        """Within how many seconds nine of ten chunks came lately; None before we know."""
+        """The bytes a second that nine of ten chunks came with lately; None before we know."""
         if self._stale >= ENOUGH:
             self._stale = 0
-            ordered = sorted(self._took)
-            self._usual = ordered[int(len(ordered) * QUANTILE)]
+            self._usual = sorted(self._rates)[int(len(self._rates) * QUANTILE)]
         return self._usual

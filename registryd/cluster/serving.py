@@ -2,7 +2,8 @@
 
 Invariants:
 - never more uploads than slots, never more in the queue than its bound, none beyond its deadline;
-- a redirect names a live node that was served this very chunk here, and never the asker;
+- a redirect names a live node that was served this very chunk here, and never the asker; whoever
+  comes by one does not wait long for what is not here: two may have been sent to each other;
 - an asker that has as much of the chunk as we do gets nothing: whoever sends is ahead of whoever
   receives, so that nodes can never feed on one another in a circle.
 
@@ -23,8 +24,8 @@ QUEUED = 3
 RELAYS_QUEUED = 16
 #: Askers that wait for chunks which are not here yet: each is an open connection, no more.
 ABSENT = 1024
-#: Seconds after which an asker that waits for a slot is sent on its way.
-DEADLINE = 5.0
+#: Seconds after which an asker that waits for a slot is sent on its way: some turns of the slots.
+DEADLINE = 2.0
 #: Seconds after which an asker that waits for a chunk which we fetch is sent on its way.
 PATIENCE = 25.0
 #: What a refused asker is told to wait, in seconds (Retry-After).
@@ -37,7 +38,8 @@ Key = tuple[int, int]
 class Request:
     """What an asker says: the chunk, and from where in it; ``free``: its own free upload slots.
 
-    ``relay``: it asks as one of the chunk's relays, and others wait for it.
+    ``relay``: it asks as one of the chunk's relays, and others wait for it. ``owed``: it asks us as
+    the one who must get the chunk.
     """
 
     asker: str
@@ -47,6 +49,7 @@ class Request:
     hops: int = 0
     free: int = 0
     relay: bool = False
+    owed: bool = False
 
     @property
     def key(self) -> Key:
@@ -166,6 +169,16 @@ class Serving:
         self._absent_count -= len(waiting)
         return [(each.request, Refuse()) for each in waiting]
 
+    def barred(self, blob: int) -> Answers:
+        """We cannot get a blob from its registry: refuse those to whom we owe chunks of it."""
+        answers: Answers = []
+        for key in [key for key in self._absent if key[0] == blob]:
+            line = self._absent[key]
+            answers += [(each.request, Refuse()) for each in line if each.request.owed]
+            self._absent[key] = [each for each in line if not each.request.owed]
+            self._absent_count -= len(line) - len(self._absent[key])
+        return answers
+
     def ended(self, now: float) -> Answers:
         """An upload is over, well or badly: its slot goes to the next in line."""
         self.used -= 1
@@ -235,9 +248,11 @@ class Serving:
         if self._absent_count >= ABSENT:
             return Refuse()
         line = self._absent.setdefault(request.key, [])
-        line.append(Waiting(request, now + PATIENCE))
+        sent_here = request.hops > 0 and not request.owed
+        until = now + (DEADLINE if sent_here else PATIENCE)
+        line.append(Waiting(request, until))
         self._absent_count += 1
-        return Queue(now + PATIENCE)
+        return Queue(until)
 
     def _serve(self, request: Request) -> Serve:
         self.used += 1

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from registryd.cluster.choosing import UPSTREAM
 from registryd.cluster.fetching import Ask, AskUpstream, Drop, Fetching, Limits
 from registryd.cluster.geometry import Geometry
-from registryd.cluster.peers import Failure, Peers
+from registryd.cluster.peers import PASSED_OVER, Failure, Peers
 from registryd.cluster.placement import Placement
 
 BLOB = 42
@@ -48,11 +48,15 @@ def test_next_in_rank_when_the_owner_is_gone_and_upstream_in_the_end() -> None:
     fetch, chunk = fetching(chunks=40, wants=()), alien()
     ranking = Placement(f"n{index}" for index in range(4)).ranked(BLOB, chunk, 3)
     fetch.demand(chunk, 0.0, owed=True)
-    for node in ranking:
-        assert [Ask(chunk, node, owed=True)] == fetch.steps(0.0)
-        fetch.failed(chunk, node, Failure.GONE, 0.0)
+    for now in (0.0, PASSED_OVER):
+        fetch.passed(now)
+        for node in ranking:
+            assert [Ask(chunk, node, owed=True)] == fetch.steps(now)
+            fetch.failed(chunk, node, Failure.GONE, now)
+        if not now:
+            assert [] == fetch.steps(now)
 
-    assert [AskUpstream(chunk)] == fetch.steps(0.0)
+    assert [AskUpstream(chunk)] == fetch.steps(PASSED_OVER)
     assert {"no peer left": 1} == dict(fetch.counts.double)
 
 

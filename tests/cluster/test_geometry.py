@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.chunks import ChunkMap
-from registryd.cluster.geometry import Geometry
+from registryd.cluster.geometry import CHUNK, LEAST, PARTS, Geometry
 
 
 @given(st.integers(0, 10_000), st.integers(1, 300))
@@ -35,3 +35,14 @@ def test_no_such_chunk() -> None:
         Geometry(25, 10).span(3)
     with pytest.raises(ValueError, match="-1 bytes"):
         Geometry(-1)
+
+
+@given(st.integers(0, 1 << 40))
+def test_chunks_are_cut_by_the_size_alone(size: int) -> None:
+    """A power of two within its bounds; no more parts than meant until chunks are the largest."""
+    chunk = Geometry(size).chunk
+
+    assert chunk == Geometry(size).chunk
+    assert LEAST <= chunk <= CHUNK
+    assert 0 == chunk & (chunk - 1)
+    assert chunk == CHUNK or Geometry(size).count <= PARTS

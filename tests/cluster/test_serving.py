@@ -103,3 +103,25 @@ def test_who_hangs_up_leaves_the_queue() -> None:
 
     assert [] == serving.ended(1.0)
     assert None is serving.due()
+
+
+def test_who_waits_because_we_owe_it_is_refused_when_we_are_barred() -> None:
+    """At once; others wait on, and other blobs are not touched."""
+    serving = Serving("me", {"a", "b", "c"})
+    owed, other = Request("a", 1, 0, owed=True), Request("b", 1, 0)
+    elsewhere = Request("c", 2, 0, owed=True)
+    for request in (owed, other, elsewhere):
+        assert isinstance(serving.ask(request, 0, 0.0), Queue)
+
+    assert [(owed, Refuse())] == serving.barred(1)
+    assert [(other, Serve())] == serving.here(1, 0, 1.0)
+    assert [(elsewhere, Serve())] == serving.here(2, 0, 1.0)
+
+
+def test_whoever_was_sent_here_does_not_wait_long_for_a_chunk() -> None:
+    """Two may have been sent to each other: only those to whom we owe it wait for longer."""
+    serving = Serving("me", MEMBERS)
+
+    assert Queue(DEADLINE) == serving.ask(Request("a", 1, 0, hops=1), 0, 0.0)
+    assert Queue(PATIENCE) == serving.ask(Request("b", 1, 0, hops=1, owed=True), 0, 0.0)
+    assert Queue(PATIENCE) == serving.ask(Request("c", 1, 0), 0, 0.0)
