@@ -97,13 +97,13 @@ def _named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
         raise UsageError(f"no command (see {PROGRAM} --help)")
     first, rest = words[0], words[1:]
     name = ALIASES.get(first, first)
+    if rest and f"{name} {rest[0]}" in COMMANDS:
+        return f"{name} {rest[0]}", rest[1:]
     if name in COMMANDS:
         return name, rest
     group = [known for known in COMMANDS if known.startswith(f"{name} ")]
     if not group:
         raise UsageError(f"there is no command {first!r} (see {PROGRAM} --help)")
-    if rest and f"{name} {rest[0]}" in group:
-        return f"{name} {rest[0]}", rest[1:]
     raise UsageError(f"{name} needs one of its commands: {', '.join(group)}")
 
 

@@ -27,7 +27,7 @@ CONNECT_TIMEOUT = 5.0
 #: An answer may wait for a registry and its retries.
 ANSWER_TIMEOUT = 600.0
 #: These have no limit: events may be rare, and a daemon that dies closes the socket.
-STREAMS = frozenset({"pull", "push"})
+STREAMS = frozenset({"pull", "push", "prefetch"})
 #: An error body and an event are small; what is longer is not ours.
 ERROR_LIMIT = 64 * 1024
 LINE_LIMIT = 1024 * 1024
@@ -48,6 +48,14 @@ ROUTES = {
     "active": ("GET", "/api/v1/cache/active"),
     "grants": ("GET", "/api/v1/access"),
     "revoke": ("POST", "/api/v1/access/revoke"),
+    "nodes": ("GET", "/api/v1/nodes"),
+    "whohas": ("GET", "/api/v1/cache/whohas"),
+    "prefetch": ("POST", "/api/v1/prefetch"),
+    "jobs": ("GET", "/api/v1/jobs"),
+    "job": ("GET", "/api/v1/job"),
+    "cancel": ("POST", "/api/v1/jobs/cancel"),
+    "limits": ("GET", "/api/v1/limits"),
+    "limit": ("POST", "/api/v1/limits"),
 }
 
 

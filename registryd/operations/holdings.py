@@ -56,6 +56,7 @@ class Holdings:
             "stale_registries": [
                 {"registry": name, "cause": cause} for name, cause in node.counts.away.items()
             ],
+            "cluster": _cluster(node),
             **await self.active(principal=principal),
         }
 
@@ -161,6 +162,18 @@ class Holdings:
             "unreferenced": unreferenced,
             **await self._store.usage(),
         }
+
+
+def _cluster(node: Node) -> Result:
+    """The other nodes in a word: how they are known, how many there are with this one, who lied."""
+    cluster = node.cluster
+    return {
+        "kind": cluster.kind,
+        "me": cluster.me,
+        "connected": cluster.connected,
+        "nodes": len(cluster.nodes()),
+        "liars": sorted(node.exchange.liars) if node.exchange else [],
+    }
 
 
 def _flight(flight: Flight, ingest: Ingest | None) -> Result:

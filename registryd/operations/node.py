@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cache.store import BlobStore
 from registryd.access import Access
+from registryd.cluster.alone import Alone
 from registryd.counts import Counts
+from registryd.jobs.prefetches import Prefetches
 from registryd.oci.platform import Platform
-from registryd.ports import Remotes
+from registryd.ports import Cluster, Remotes
+from registryd.rates import Rates
 from registryd.transfer.flight import Flights
 from registryd.transfer.library import Library
+
+if TYPE_CHECKING:
+    from registryd.cluster.exchange import Exchange
 
 #: A result that is bytes: content, media type, its digest, the digest of its manifest.
 Raw = tuple[bytes, str, str, str]
@@ -33,3 +40,7 @@ class Node:
     started: float
     listeners: Sequence[str] = ()
     counts: Counts = field(default_factory=Counts)
+    rates: Rates = field(default_factory=Rates)
+    cluster: Cluster = field(default_factory=Alone)
+    exchange: Exchange | None = None
+    prefetches: Prefetches | None = None

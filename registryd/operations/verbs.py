@@ -20,9 +20,12 @@ from registryd.oci.image_config import CONFIG_LIMIT
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
+from registryd.operations.cluster import Clustered
 from registryd.operations.grants import Granted
 from registryd.operations.holdings import Holdings
+from registryd.operations.limits import Limited
 from registryd.operations.node import Raw, Result
+from registryd.operations.prefetch import Prefetching
 from registryd.ports import Remote, Sink
 from registryd.secrets import NOBODY, Login
 from registryd.transfer import report as events
@@ -34,7 +37,7 @@ from registryd.transfer.pull import Request, pull
 from registryd.transfer.report import Report
 
 
-class Operations(Holdings, Granted):
+class Operations(Holdings, Granted, Limited, Prefetching, Clustered):
     """The verbs. Every method raises Faults only."""
 
     # moving images

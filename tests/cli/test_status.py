@@ -54,3 +54,15 @@ def test_an_older_daemon(through: Run, daemon: FakeDaemon) -> None:
 
     assert "aaaaaaaaaaaa - - 0 B - - - 0" == " ".join(lines[-1].split())
     assert not [line for line in lines if line.startswith("without word of")]
+
+
+def test_a_node_among_others(through: Run, daemon: FakeDaemon) -> None:
+    """Which node it is, of how many, and who is left out for lies; nothing where it is alone."""
+    cluster = {"kind": "static", "me": "n1:5051", "connected": True, "nodes": 16, "liars": ["n3"]}
+    daemon.on("GET", "/api/v1/status", Answer.of({"cluster": cluster}))
+    lines = [line.split(": ", 1) for line in through("status").out.splitlines()]
+    facts = {name: value.strip() for name, value in lines}
+    daemon.on("GET", "/api/v1/status", Answer.of({"cluster": {"kind": "none", "me": ""}}))
+
+    assert ("n1:5051 of 16 nodes", "n3") == (facts["cluster"], facts["left out for lies"])
+    assert "cluster:" not in through("status").out

@@ -41,6 +41,7 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("blobs", f"{status.get('blobs', '-')}, {wording.size(status.get('size') or 0)}"),
         *((f"{kind}s given", _lookups(status, kind)) for kind in ("manifest", "blob")),
         *_stale(status),
+        *_cluster(status),
         ("fetching", wording.counted(len(status.get("flights") or []), "blob")),
     ]
 
@@ -50,6 +51,18 @@ def _lookups(status: dict[str, Any], kind: str) -> str:
     counts = status.get("lookups") or {}
     held, fetched, shared = (counts.get(f"{kind}_{way}") or 0 for way in ("hit", "miss", "wait"))
     return f"{held} held, {fetched} fetched, {shared} on their way already"
+
+
+def _cluster(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """``n1 of 16 nodes``; of a node without a cluster nothing is said."""
+    cluster = status.get("cluster") or {}
+    if not cluster.get("me"):
+        return []
+    away = "" if cluster.get("connected") else ", but NATS is away"
+    nodes = wording.counted(cluster.get("nodes") or 0, "node")
+    liars = ", ".join(cluster.get("liars") or [])
+    left_out = [("left out for lies", liars)] if liars else []
+    return [("cluster", f"{cluster['me']} of {nodes}{away}"), *left_out]
 
 
 def _stale(status: dict[str, Any]) -> list[tuple[str, str]]:
