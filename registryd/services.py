@@ -8,26 +8,48 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.store import BlobStore
 from registryd.access import Access, Sharing
-from registryd.config import Config
+from registryd.cluster.alone import Alone
+from registryd.cluster.beside import beside
+from registryd.config import Config, RegistryConfig
 from registryd.counts import Counts
+from registryd.jobs.lookup import Lookup
+from registryd.jobs.opening import prefetches_of
 from registryd.oci.platform import Platform
 from registryd.operations import Node, Operations
+from registryd.rates import Rates
 from registryd.remote.credentials import CredentialFiles, default_paths
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
 from registryd.transfer.flight import Flights
+from registryd.transfer.lanes import Lanes
 from registryd.transfer.library import Library
 from registryd.transfer.tag_policy import TagPolicy
+from registryd.transfer.tags import Tags
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from registryd.cluster.peer_tls import PeerTls
+    from registryd.cluster_services import Neighbourhood
+    from registryd.jobs.prefetches import Prefetches
     from registryd.server.listeners import Door
+
+
+def limits_of(config: Config) -> tuple[int, int, dict[str, int]]:
+    """The limits of a node in bytes a second: up, down, and those of registries."""
+    registries = {name: each.rate for name, each in config.registries.items() if each.rate}
+    return config.cluster.up, config.cluster.down, registries
+
+
+def _lanes(config: Config) -> Lanes:
+    default = RegistryConfig()
+    return Lanes(lambda name: config.registries.get(name, default).max_connections)
 
 
 class Reloads:
@@ -35,14 +57,18 @@ class Reloads:
 
     def __init__(self) -> None:
         self._acts: list[Callable[[Config], None]] = []
+        #: What there is because there are other nodes; None without a cluster.
+        self.neighbours: Neighbourhood | None = None
 
     def on(self, act: Callable[[Config], None]) -> None:
         """Do this at every reload."""
         self._acts.append(act)
 
-    def __call__(self, config: Config) -> None:
+    def __call__(self, config: Config, identity: PeerTls | None = None) -> None:
         for act in self._acts:
             act(config)
+        if self.neighbours is not None and identity is not None:
+            self.neighbours.renew(identity)
 
 
 @asynccontextmanager
@@ -53,12 +79,15 @@ async def open_node(
     authfiles: Sequence[Path] = (),
     listeners: Sequence[str] = (),
     reloads: Reloads | None = None,
+    neighbours: Neighbourhood | None = None,
 ) -> AsyncIterator[Node]:
     """The parts of a node on its cache; ``authfiles`` are what it logs in with.
 
     Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
     counts = Counts(config.registries)
+    rates = neighbours.rates if neighbours else Rates(*limits_of(config))
+    exchange = neighbours.exchange if neighbours else None
     async with (
         BlobStore.open(config.cache.root) as store,
         RegistryRemotes.open(
@@ -69,14 +98,15 @@ async def open_node(
             proxies=proxies_of(environ),
             answered=counts.answered,
         ) as remotes,
-        Flights.open(store, config.transfer, counts) as flights,
+        Flights.open(store, config.transfer, counts, rates, exchange, _lanes(config)) as flights,
     ):
         policy = TagPolicy(config.registries)
-        library = Library(store, flights, policy=policy, clock=time.time)
+        library = Library(store, flights, policy=policy, clock=time.time, neighbours=exchange)
         if reloads is not None:
-            reloads.on(lambda new: remotes.take_over(new.registries, new.access.allow))
-            reloads.on(lambda new: policy.take_over(new.registries))
+            _take_over(reloads, remotes, policy, rates)
         await library.restore(own=not listeners)
+        if exchange is not None:
+            exchange.tell_of(store)
         yield Node(
             store=store,
             flights=flights,
@@ -96,7 +126,35 @@ async def open_node(
             started=time.monotonic(),
             listeners=listeners,
             counts=counts,
+            rates=rates,
+            cluster=neighbours.cluster if neighbours else Alone(),
+            exchange=exchange,
+            prefetches=_prefetches(neighbours, remotes, library.tags, policy, listeners),
         )
+
+
+def _take_over(reloads: Reloads, remotes: RegistryRemotes, policy: TagPolicy, rates: Rates) -> None:
+    """Have these take over what changes in the configuration."""
+    reloads.on(lambda new: remotes.take_over(new.registries, new.access.allow))
+    reloads.on(lambda new: policy.take_over(new.registries))
+    reloads.on(lambda new: rates.take_over(*limits_of(new)))
+
+
+def _prefetches(
+    neighbours: Neighbourhood | None,
+    remotes: RegistryRemotes,
+    tags: Tags,
+    policy: TagPolicy,
+    listeners: Sequence[str],
+) -> Prefetches | None:
+    """The jobs of a daemon, which run beside its listeners; None where there are none."""
+    if not listeners:
+        return None
+    lookup = Lookup(remotes, tags)
+    cluster = neighbours.cluster if neighbours else Alone()
+    client = neighbours.client if neighbours else None
+    host = platform.node()
+    return prefetches_of(cluster, client, lookup, policy, host=host, clock=time.time)
 
 
 @asynccontextmanager
@@ -130,33 +188,51 @@ async def open_daemon(
     from registryd.server.tokens import Tokens
     from registryd.server.uploads import Uploads
 
-    names = [door.name for door in doors]
-    authfiles = config.access.authfiles
+    names = [door.name for door in doors if not door.peers]
     with ThreadPoolExecutor(SEND_THREADS, "send") as senders:
-        async with open_node(
-            config, environ, authfiles=authfiles, listeners=names, reloads=reloads
-        ) as node:
+        async with (
+            _neighbourhood(config) as neighbours,
+            open_node(
+                config,
+                environ,
+                authfiles=config.access.authfiles,
+                listeners=names,
+                reloads=reloads,
+                neighbours=neighbours,
+            ) as node,
+        ):
             metrics = Metrics(node)
             sessions, budgets = Uploads(), Budgets()
             operations = Operations(node)
             secret = node.store.grants.secret
             tokens = Tokens(await secret("token"), await secret("login"))
-            yield [
-                (
-                    door,
-                    make_app(
-                        Context(
-                            node,
-                            operations,
-                            metrics,
-                            senders,
-                            door.default_registry,
-                            tokens,
-                            budgets,
-                            door.name,
-                        ),
-                        sessions,
-                    ),
+            if reloads is not None:
+                reloads.neighbours = neighbours
+            apps = []
+            for door in doors:
+                registry = door.default_registry
+                context = Context(
+                    node, operations, metrics, senders, registry, tokens, budgets, door.name
                 )
-                for door in doors
-            ]
+                if not door.peers:
+                    apps.append((door, make_app(context, sessions)))
+                elif neighbours is not None:
+                    tls = neighbours.tls.listener
+                    apps.append((replace(door, tls=tls), neighbours.app(context)))
+            prefetches = node.prefetches
+            assert prefetches is not None  # noqa: S101 (a node with listeners has them)
+            async with beside(lambda: prefetches.run(operations.pull)):
+                yield apps
+
+
+@asynccontextmanager
+async def _neighbourhood(config: Config) -> AsyncIterator[Neighbourhood | None]:
+    """What there is because there are other nodes."""
+    if not config.cluster.on:
+        yield None
+        return
+    # Here, for a daemon without a cluster has no use for what certificates take to read.
+    from registryd.cluster_services import open_neighbourhood
+
+    async with open_neighbourhood(config, Rates(*limits_of(config))) as neighbours:
+        yield neighbours

@@ -15,7 +15,8 @@ PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registr
     containerd:containerd ctr:containerd dockerd:docker.io nginx:nginx-light crun:crun
     busybox:busybox-static htpasswd:apache2-utils curl:curl openssl:openssl
     systemd-analyze:systemd systemd-socket-activate:systemd wrk:wrk
-    scontrol:slurm-client'
+    scontrol:slurm-client nats-server:nats-server ip:iproute2 tc:iproute2
+    faketime:faketime'
 
 write_env() {
     mkdir -p "$parts"
@@ -53,7 +54,7 @@ disable_services() {
     [ -d /run/systemd/system ] || return 0
     for package in "$@"; do
         case $package in
-            docker-registry | containerd) systemctl disable --quiet "$package" || true ;;
+            docker-registry | containerd | nats-server) systemctl disable --quiet "$package" || true ;;
             nginx-light) systemctl disable --quiet nginx || true ;;
             docker.io) systemctl disable --quiet docker.socket docker.service || true ;;
             slurm-client) systemctl disable --quiet munge || true ;; # which it depends on

@@ -21,7 +21,7 @@ FLOORS = (
     ("registryd.cluster_config",),
     ("registryd.config",),
     ("registryd.reload",),
-    ("registryd.counts",),
+    ("registryd.counts", "registryd.rates"),
     ("registryd.ports",),
     (
         "registryd.remote",
@@ -30,10 +30,12 @@ FLOORS = (
         "registryd.transfer",
         "registryd.runtimes",
     ),
+    ("registryd.jobs",),
     ("registryd.access",),
     ("registryd.operations",),
     ("registryd.server",),
     ("registryd.systemd",),
+    ("registryd.cluster_services",),
     ("registryd.services",),
     ("registryd.daemon", "registryd.cli"),
 )

@@ -9,8 +9,10 @@ from registryd.units import (
     LARGEST_SIZE,
     SIZE_UNITS,
     format_duration,
+    format_rate,
     format_size,
     parse_duration,
+    parse_rate,
     parse_size,
 )
 
@@ -90,6 +92,43 @@ def test_duration_refused(text: str) -> None:
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [
+        (0, "0"),
+        (0, "0/s"),
+        (512, 512),
+        (125_000_000, "125MB/s"),
+        (10 * 2**20, "10MiB"),
+        (125_000_000, "1Gbit/s"),
+        (12_500_000, "100 Mbit"),
+        (187_500, "1.5Mbit/s"),
+        (1, "15bit"),
+    ],
+)
+def test_rate(expected: int, text: str | int) -> None:
+    """A size or a number of bits, with or without the second; a bit is an eighth of a byte."""
+    assert expected == parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "/s", "fast", "1Gbit/m", "1MB /s", "1MB/s/s", "1Gb", "1gbit", "-1", -1, "9" * 40]
+)
+def test_rate_refused(text: str | int) -> None:
+    """Whatever is not exactly that is refused in one short line."""
+    with pytest.raises(UsageError) as caught:
+        parse_rate(text)
+
+    assert 1 == len(str(caught.value).splitlines())
+    assert len(str(caught.value)) < 200
+
+
+@given(st.integers(0, LARGEST_SIZE))
+def test_rate_written_is_read_back(rate: int) -> None:
+    """format_rate is exact: parse_rate gives the number back."""
+    assert rate == parse_rate(format_rate(rate))
+
+
 @given(st.integers(0, LARGEST_SIZE))
 def test_size_written_is_read_back(size: int) -> None:
     """format_size is exact: parse_size gives the number back."""
@@ -112,7 +151,7 @@ def test_duration_written_is_read_back(milliseconds: int) -> None:
 @given(st.text(alphabet="0123456789.hmsdGMKkiB -+e\n", max_size=12))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text crashes a parser or gives a negative or endless number."""
-    for parse in (parse_size, parse_duration):
+    for parse in (parse_size, parse_duration, parse_rate):
         try:
             number = parse(text)
         except UsageError:

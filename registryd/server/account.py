@@ -24,7 +24,7 @@ class Account:
     came from: ``cache``, ``upstream`` (on its way here) or ``""`` for no content; ``sent`` counts
     bytes of content; ``stale`` says why what is held was given without its registry's word.
     ``kind`` and ``outcome`` are those of ``Counts.lookups``; ``first_byte`` is when the first byte
-    was given (time.monotonic).
+    was given (time.monotonic). ``calm``: that this is refused is how things go, and no warning.
     """
 
     user: str = ""
@@ -36,6 +36,7 @@ class Account:
     sent: int = 0
     first_byte: float | None = None
     stale: str = ""
+    calm: bool = False
 
     @property
     def registry(self) -> str:

@@ -54,6 +54,8 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 ROUTE: web.RequestKey[str] = web.RequestKey("route", str)
 READINESS = web.AppKey("readiness", Readiness)
+#: Statuses that are said all day between programs: their lines are for who looks closely.
+ROUTINE = web.AppKey("routine", frozenset[int])
 
 METHODS: dict[type[Any], dict[str, Answer]] = {
     BlobRoute: {
@@ -151,7 +153,10 @@ async def observe(request: web.Request, handler: Next) -> web.StreamResponse:
         ended = time.monotonic()
         metrics = context_of(request).metrics
         metrics.count(request.method, _label(request), status, account, began, ended)
-        level = logging.INFO if status < 400 and not cause else logging.WARNING
+        calm = account.calm or (status < 400 and not cause)
+        level = logging.INFO if calm else logging.WARNING
+        if status in request.app.get(ROUTINE, ()):
+            level = logging.INFO if cause and not calm else logging.DEBUG
         if _log.isEnabledFor(level):
             _log.log(level, _line(request, status, account, began, ended, cause))
 

@@ -51,18 +51,39 @@ def add_routes(app: web.Application) -> None:
     get("/api/v1/config", _raw(lambda o, a, r: o.config(a.pop("reference"), **a)))
     get("/api/v1/access", _json(lambda o, a: o.grants(principal=a["principal"])))
     post("/api/v1/access/revoke", _json(lambda o, a: o.revoke(**_own(a))))
+    get("/api/v1/nodes", _json(lambda o, a: o.nodes()))
+    get("/api/v1/cache/whohas", _json(lambda o, a: o.whohas(**_own(a)), "digest"))
+    get("/api/v1/limits", _json(lambda o, a: o.limits()))
+    post("/api/v1/limits", _json(lambda o, a: o.limit(**_own(a))))
+    post("/api/v1/prefetch", _stream(lambda o, a, r: o.prefetch(**_own(a), report=r)))
+    get("/api/v1/jobs", _json(lambda o, a: o.jobs(**_own(a))))
+    get("/api/v1/job", _json(lambda o, a: o.job(**_own(a)), "id"))
+    post("/api/v1/jobs/cancel", _json(lambda o, a: o.cancel(**_own(a)), "id"))
     post("/api/v1/tag", _json(lambda o, a: o.tag(**_own(a)), "source", "target"))
     post("/api/v1/rmi", _json(lambda o, a: o.rmi(**_own(a)), "reference"))
     post("/api/v1/pull", _stream(lambda o, a, r: o.pull(**a, report=r), "reference"))
     post("/api/v1/push", _stream(lambda o, a, r: o.push(**a, report=r), "source", "destination"))
 
 
-#: Arguments a request may leave out, and what they are then.
+#: Arguments a request may leave out, and what they are then; by the end of its path, with the
+#: method where that matters.
 OPTIONAL: dict[str, dict[str, Any]] = {
     "pull": {"platforms": (), "all_platforms": False},
     "manifest": {"platform": None},
     "config": {"platform": None},
     "revoke": {"repository": None, "whose": None, "everything": False},
+    "prefetch": {
+        "references": (),
+        "nodes": None,
+        "everywhere": False,
+        "wishes": None,
+        "platforms": (),
+        "all_platforms": False,
+        "lasting": None,
+        "wait": False,
+        "timeout": None,
+    },
+    "POST limits": {"up": None, "down": None, "registries": ()},
 }
 
 
@@ -76,7 +97,8 @@ async def _arguments(request: web.Request, *required: str) -> Arguments:
     given: Arguments = dict(request.query)
     if request.method == "POST":
         given = await _object(request)
-    optional = OPTIONAL.get(request.path.rpartition("/")[2], {})
+    name = request.path.rpartition("/")[2]
+    optional = OPTIONAL.get(f"{request.method} {name}") or OPTIONAL.get(name, {})
     for key in required:
         if not isinstance(given.get(key), str):
             raise UsageError(f"{request.path} needs {key!r}, a text")

@@ -28,8 +28,8 @@ def cut(request: web.Request) -> None:
     transport = request.transport
     if transport is None:
         return
-    if "ns" not in request.query:
-        wire = transport.get_extra_info("socket")
+    wire = transport.get_extra_info("socket")  # None when TLS has closed it already
+    if wire is not None and "ns" not in request.query:
         with suppress(OSError), socket.socket(fileno=os.dup(wire.fileno())) as copy:
             if copy.family != socket.AF_UNIX:
                 copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -27,6 +28,10 @@ from registryd.config import DaemonConfig, Listen
 from registryd.oci.errors import ConfigInvalid
 from registryd.server.connections import Connection, Crowd, Limits, watched
 from registryd.server.tls import make_contexts
+from registryd.transfer.groups import task_group
+
+if TYPE_CHECKING:
+    from registryd.server.entrance import Entrance
 
 BACKLOG = 1024
 #: How long (seconds) the two sides may take to agree on TLS.
@@ -44,6 +49,7 @@ class Door:
     """A listening socket, what it is called for people, and which registry it stands for.
 
     ``entry`` is the place of its table in ``daemon.listen``, ``tls`` what that says of TLS.
+    ``peers``: it is for the other nodes of the cluster, who show certificates (``cluster.listen``).
     """
 
     sock: socket.socket
@@ -52,12 +58,13 @@ class Door:
     file: Path | None = None
     entry: int | None = None
     tls: ssl.SSLContext | None = None
+    peers: bool = False
 
 
-def inherited(count: int, listen: Sequence[Listen]) -> list[Door]:
+def inherited(count: int, listen: Sequence[Listen], peers: str = "") -> list[Door]:
     """The sockets that systemd handed over; a TCP one is served as the configuration says.
 
-    Raises ConfigInvalid.
+    ``peers`` is the address for other nodes. Raises ConfigInvalid.
     """
     doors: list[Door] = []
     contexts = make_contexts(listen)
@@ -71,7 +78,9 @@ def inherited(count: int, listen: Sequence[Listen]) -> list[Door]:
             continue
         name = _address(sock)
         entry = entries.get(name)
-        if entry is not None:
+        if peers and name == _plain_name(peers):
+            doors.append(Door(sock, name, peers=True))
+        elif entry is not None:
             default = listen[entry].default_registry
             doors.append(Door(sock, name, default, entry=entry, tls=contexts[entry]))
         elif _is_local(sock):
@@ -85,6 +94,12 @@ def inherited(count: int, listen: Sequence[Listen]) -> list[Door]:
         if contexts[at] is not None and at not in [door.entry for door in doors]:
             _log.warning("daemon.listen[%d]: no socket for %s was handed over", at, each.address)
     return doors
+
+
+def make_peers_door(address: str) -> Door:
+    """Open the socket for other nodes. Raises ConfigInvalid."""
+    sock = _tcp_socket(address, "cluster.listen")
+    return Door(sock, _address(sock), peers=True)
 
 
 def _plain_name(address: str) -> str:
@@ -104,7 +119,7 @@ def make_doors(config: DaemonConfig) -> list[Door]:
         if config.socket is not None:
             doors.append(_unix_door(config.socket, config.socket_mode))
         for at, entry in enumerate(config.listen):
-            sock = _tcp_socket(entry)
+            sock = _tcp_socket(entry.address, "daemon.listen")
             name = _address(sock)
             doors.append(Door(sock, name, entry.default_registry, entry=at, tls=contexts[at]))
     except BaseException:
@@ -156,8 +171,8 @@ def _clear(path: Path) -> None:
         probe.close()
 
 
-def _tcp_socket(entry: Listen) -> socket.socket:
-    host, _, port = entry.address.rpartition(":")
+def _tcp_socket(address: str, key: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
     host = host.strip("[]")
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -167,9 +182,7 @@ def _tcp_socket(entry: Listen) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise ConfigInvalid(
-            f"daemon.listen: cannot listen on {entry.address}: {error.strerror}"
-        ) from error
+        raise ConfigInvalid(f"{key}: cannot listen on {address}: {error.strerror}") from error
     return sock
 
 
@@ -181,18 +194,34 @@ def _address(sock: socket.socket) -> str:
 class Listeners:
     """The servers on the doors of one daemon; made by ``serving``."""
 
-    def __init__(self, crowd: Crowd) -> None:
+    def __init__(self, crowd: Crowd, group: asyncio.TaskGroup) -> None:
         self._crowd = crowd
+        self._group = group
         self._rooms: list[tuple[Door, web.Server]] = []
         self._servers: list[asyncio.AbstractServer] = []
+        self._entrances: list[tuple[Door, Entrance]] = []
 
     async def open(self, door: Door, server: web.Server) -> None:
         """Serve on this door."""
+        if door.peers and door.tls is not None:
+            # Here, for a daemon without a cluster has no use for what certificates take to read.
+            from registryd.server.entrance import Entrance
+
+            sock = door.sock.dup()
+            entrance = Entrance(sock, lambda: Connection(server, self._crowd), door.tls)
+            entrance.open(self._group)
+            self._entrances.append((door, entrance))
+            return
         self._rooms.append((door, server))
         self._servers.append(await self._listen(door, server, door.tls))
 
-    async def renew(self, contexts: Sequence[ssl.SSLContext | None]) -> None:
-        """Serve new connections with these contexts, by place in ``daemon.listen``."""
+    async def renew(
+        self, contexts: Sequence[ssl.SSLContext | None], peers: ssl.SSLContext | None = None
+    ) -> None:
+        """Serve new connections with these contexts, by place in ``daemon.listen``; and peers."""
+        for _, entrance in self._entrances:
+            if peers is not None:
+                entrance.tls = peers
         for at, (door, server) in enumerate(self._rooms):
             if door.entry is not None:
                 self._servers[at].close()
@@ -202,6 +231,9 @@ class Listeners:
         """Accept nobody any more; with a socket of the service manager, clients wait in line."""
         for server in self._servers:
             server.close()
+        for door, entrance in self._entrances:
+            entrance.close()
+            door.sock.close()
         for door, _ in self._rooms:
             door.sock.close()
 
@@ -226,11 +258,11 @@ async def serving(
 ) -> AsyncIterator[Listeners]:
     """Serve each application on its door; at the end stop accepting, then drain for so long."""
     crowd = Crowd(limits)
-    listeners = Listeners(crowd)
     runners: list[web.AppRunner] = []
     async with AsyncExitStack() as stack:
         for door, _ in apps:
             stack.push_async_callback(_shut, door)
+        listeners = Listeners(crowd, await stack.enter_async_context(task_group()))
         stack.callback(listeners.close)
         for door, app in apps:
             app.on_response_prepare.append(crowd.part)

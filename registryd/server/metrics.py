@@ -13,9 +13,8 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,7 +23,6 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.core import (
-    CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
@@ -36,6 +34,8 @@ from cache.errors import Fault
 from registryd import __version__
 from registryd.operations import Node
 from registryd.server.account import Account
+from registryd.server.metric_forms import counter, singly
+from registryd.server.metrics_cluster import of_cluster
 
 #: Upper bounds (seconds) that tell a hit (well under 10 ms) from a miss and from a stall.
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0)
@@ -43,8 +43,6 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 SOURCES = ("cache", "upstream")
 KINDS = ("blob", "manifest")
 OUTCOMES = ("hit", "miss", "wait")
-
-_Labels = TypeVar("_Labels", bound=tuple[str, ...])
 
 
 class Times:
@@ -134,12 +132,14 @@ class Metrics:
         yield from self._of_requests()
         yield from self._of_cache()
         yield from self._of_upstream()
+        if self._node.exchange is not None:
+            yield from of_cluster(self._node.cluster, self._node.exchange)
         yield from self._of_process()
 
     def _of_requests(self) -> Iterator[Metric]:
         requests = {(m, r, str(s)): count for (m, r, s), count in self._requests.items()}
         counts = self._node.counts
-        yield _counter(
+        yield counter(
             "registryd_requests", "Requests answered, by method, route and status.",
             ("method", "route", "status"), requests,
         )  # fmt: skip
@@ -151,26 +151,26 @@ class Metrics:
             "Time to the first byte of content, by where the content came from.",
             "source", self._first_byte,
         )  # fmt: skip
-        yield _counter(
+        yield counter(
             "registryd_served_bytes",
             "Bytes of blobs given to clients, by where they came from.",
-            ("source",), _singly(self._served),
+            ("source",), singly(self._served),
         )  # fmt: skip
-        yield _counter(
+        yield counter(
             "registryd_pushed_bytes", "Bytes of blobs taken from clients.",
             (), {(): self.pushed.value},
         )  # fmt: skip
         nothing = {(kind, outcome): 0 for kind in KINDS for outcome in OUTCOMES}
-        yield _counter(
+        yield counter(
             "registryd_cache_lookups",
             "Content given, by kind and outcome: it was here (hit), was fetched for the request"
             " (miss), or was on its way already (wait).",
             ("kind", "outcome"), nothing | counts.lookups,
         )  # fmt: skip
-        yield _counter(
+        yield counter(
             "registryd_stale_answers",
             "Answers given without the registry's word, by why it could not be had.",
-            ("cause",), _singly(counts.stale),
+            ("cause",), singly(counts.stale),
         )  # fmt: skip
 
     def _of_cache(self) -> Iterator[Metric]:
@@ -178,11 +178,11 @@ class Metrics:
         removed = store.removed
         yield GaugeMetricFamily("registryd_cache_blobs", "Blobs held.", len(store))
         yield GaugeMetricFamily("registryd_cache_bytes", "Bytes held.", store.size)
-        yield _counter(
+        yield counter(
             "registryd_removed_blobs", "Blobs removed from the cache, by whatever removes them.",
             (), {(): removed["blobs"]},
         )  # fmt: skip
-        yield _counter(
+        yield counter(
             "registryd_removed_bytes", "Bytes of the blobs removed from the cache.",
             (), {(): removed["bytes"]},
         )  # fmt: skip
@@ -190,10 +190,10 @@ class Metrics:
             yield GaugeMetricFamily(
                 "registryd_grants", "Grants of access that have not run out.", self._grants
             )
-        yield _counter(
+        yield counter(
             "registryd_access_proofs",
             "Questions to registries whether a caller may read, by what came of them.",
-            ("outcome",), _singly({"proven": 0, "denied": 0, "unanswered": 0} | proofs),
+            ("outcome",), singly({"proven": 0, "denied": 0, "unanswered": 0} | proofs),
         )  # fmt: skip
 
     def _of_upstream(self) -> Iterator[Metric]:
@@ -201,21 +201,21 @@ class Metrics:
         waiters = sum(ingest.followers for ingest in self._node.store.arriving())
         under_way = len(flights.under_way())
         yield GaugeMetricFamily("registryd_flights", "Fetches under way.", under_way)
-        yield _counter(
+        yield counter(
             "registryd_flights_started", "Fetches begun.", (), {(): counts.flights_started}
         )
-        yield _counter(
+        yield counter(
             "registryd_flights_failed", "Fetches that brought nothing, by kind of error.",
-            ("reason",), _singly(counts.flights_failed),
+            ("reason",), singly(counts.flights_failed),
         )  # fmt: skip
         yield GaugeMetricFamily(
             "registryd_waiters", "Clients that read what is arriving or pushed.", waiters
         )
-        yield _counter(
+        yield counter(
             "registryd_upstream_bytes", "Bytes of blobs taken from upstream, by registry.",
-            ("registry",), _singly(flights.fetched()),
+            ("registry",), singly(flights.fetched()),
         )  # fmt: skip
-        yield _counter(
+        yield counter(
             "registryd_upstream_answers",
             "Answers of registries by class of status, challenges (401) included; none: no answer.",
             ("registry", "status"), counts.answers,
@@ -243,17 +243,6 @@ class _Families(Collector):
     def describe(self) -> Iterable[Metric]:
         """Nothing: the registry need not ask for everything to know the names."""
         return []
-
-
-def _counter(name: str, words: str, labels: Sequence[str], values: Mapping[_Labels, int]) -> Metric:
-    family = CounterMetricFamily(name, words, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _singly(values: Mapping[str, int]) -> dict[tuple[str, ...], int]:
-    return {(key,): value for key, value in values.items()}
 
 
 def _histogram(name: str, words: str, label: str, times: Mapping[str, Times]) -> Metric:

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from registryd.cluster.identity import Authority
-from registryd.cluster.identity_files import IdentityFiles, write_identity
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
+
+from registryd.cluster.identity import Authority, certificate_pem
+from registryd.cluster.identity_files import IdentityFiles, read_certificates, write_identity
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOST = "127.0.0.1"
@@ -36,6 +40,23 @@ class Site:
         """A node's files, made at some time."""
         identity = self.authority.issue(name, (*hosts, HOST), now=at, days=days)
         return write_identity(self.folder / name, identity, self.authority)
+
+    def web_server(self, name: str) -> IdentityFiles:
+        """What the same authority signs for a web server of this name: it is no node's."""
+        files = self.node(name)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self.authority.certificate.subject)
+            .public_key(read_certificates(files.cert)[0].public_key())  # type: ignore[arg-type]
+            .serial_number(1)
+            .not_valid_before(NOW)
+            .not_valid_after(NOW + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .sign(self.authority.key, hashes.SHA256())
+        )
+        files.cert.write_bytes(certificate_pem(made))
+        return files
 
 
 def stranger_client(ca_file: Path, shown: IdentityFiles | None = None) -> ssl.SSLContext:

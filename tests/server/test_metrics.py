@@ -41,6 +41,23 @@ FAMILIES = {
     ("registryd_tasks", "gauge", ()),
     ("registryd_build_info", "gauge", ("version",)),
 }
+#: Those of a node among others (tests/server/test_metrics_cluster.py).
+OF_CLUSTER = {
+    ("registryd_cluster_nodes", "gauge", ()),
+    ("registryd_cluster_connected", "gauge", ()),
+    ("registryd_cluster_uploads", "gauge", ()),
+    ("registryd_cluster_received_bytes", "counter", ("zone",)),
+    ("registryd_cluster_sent_bytes", "counter", ()),
+    ("registryd_cluster_registry_chunks", "counter", ()),
+    ("registryd_cluster_double_fetches", "counter", ("reason",)),
+    ("registryd_cluster_hedges", "counter", ()),
+    ("registryd_cluster_redirects", "counter", ()),
+    ("registryd_cluster_refusals", "counter", ()),
+    ("registryd_cluster_failures", "counter", ("kind",)),
+    ("registryd_cluster_answers", "counter", ("answer",)),
+    ("registryd_cluster_checks", "counter", ("verdict",)),
+    ("registryd_cluster_liars", "gauge", ()),
+}
 #: What the client library tells of a process.
 PROCESS = {"process_open_fds", "process_resident_memory_bytes", "process_start_time_seconds"}
 
@@ -277,7 +294,7 @@ def test_the_readme_names_what_there_is() -> None:
     section = text[text.index("## Watching it") : text.index("## How fast it is")]
     named = {word.removesuffix("_total") for word in re.findall(r"registryd_[a-z_]+", section)}
 
-    assert {name for name, _, _ in FAMILIES} == named
+    assert {name for name, _, _ in FAMILIES | OF_CLUSTER} == named
 
 
 async def test_stale_answers(tmp_path: Path, upstream: FakeRegistry) -> None:
