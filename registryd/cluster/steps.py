@@ -32,9 +32,9 @@ class Limits:
     astray: float = 10.0
     #: A chunk is slow when it comes so many times slower than chunks usually do. It is judged after
     #: the time that one usually takes, and then another source is sought: for so many at once.
-    slower: float = 4.0
-    #: No chunk is slow before so many seconds: a busy machine falters for longer than one thinks.
-    least: float = 1.0
+    slower: float = 3.0
+    #: No chunk is slow before so many seconds: a busy machine falters now and then.
+    least: float = 0.5
     hedges: int = 8
     #: A stand-in fetches a chunk after so many times that time, if nobody gave it a byte.
     overdue: float = 6.0
