@@ -24,17 +24,18 @@ from typing_extensions import override
 from yarl import URL
 
 from cache.content import Digest
-from cache.errors import DigestInvalid
 from registryd import __version__
 from registryd.cluster.errors import PeerCut, PeerGone, PeerRefused, PeerStalled, PeerWrong
 from registryd.cluster.peer_failures import FOREIGN, explain
 from registryd.cluster.peer_tls import PeerTls
+from registryd.cluster.peer_words import digest_of, number_of, seconds_of
 from registryd.hostlist import split_port
 from registryd.oci.errors import BadAnswer, UsageError
 from registryd.oci.ranges import ContentRange, format_range
 from registryd.oci.reference import Reference
 from registryd.ports import ClusterNode
 from registryd.secrets import Secret
+from registryd.trickle import Trickle
 
 #: As for registries: less costs throughput by wake-ups, more by cache misses.
 READ_BUFFER: Final = 2**20
@@ -51,8 +52,6 @@ MANIFEST_LIMIT: Final = 4 * 2**20
 HEADER_LIMIT: Final = 16 * 2**10
 #: A body without a byte for so long is given up; a fetch leaves a source long before (seconds).
 STALL: Final = 30.0
-#: No peer is left alone for longer on its own word (seconds).
-LONGEST_REST: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +110,12 @@ class ChunkAnswer:
         self._response, self._ask, self._peer, self._stall = response, ask, peer, stall
         headers = response.headers
         self.status: int = response.status
-        self.here = _number(headers, "Registryd-Here", peer)
+        self.here = number_of(headers, "Registryd-Here", peer)
         self.checked = headers.get("Registryd-Checked") == "1"
-        self.chunk_digest = _digest(headers.get("Registryd-Chunk"), peer)
+        self.chunk_digest = digest_of(headers.get("Registryd-Chunk"), peer)
         self.to = headers.get("Registryd-To") or None
-        self.barred = _seconds(headers.get("Registryd-Barred"))
-        self.retry_after = _seconds(headers.get("Retry-After"))
+        self.barred = seconds_of(headers.get("Registryd-Barred"))
+        self.retry_after = seconds_of(headers.get("Retry-After"))
         self.start, self.total = ask.start, ask.size
         if self.status == 206:
             self._check_range(headers.get("Content-Range", ""))
@@ -141,7 +140,7 @@ class ChunkAnswer:
         if self.status != 206:
             return
         left = self._ask.stop - self._ask.start
-        content = self._response.content
+        content, trickle = self._response.content, Trickle(asyncio.get_running_loop().time)
         while True:
             try:
                 async with asyncio.timeout(self._stall):
@@ -158,8 +157,22 @@ class ChunkAnswer:
             if left < 0:
                 raise PeerWrong(f"peer {self._peer}: it sends more than it announced")
             yield piece
+            if left and (seconds := trickle.pause(len(piece))):
+                await self._gather(seconds)
         if left:
             raise PeerCut(f"peer {self._peer}: it ended with {left} bytes to come")
+
+    async def _gather(self, seconds: float) -> None:
+        """Let bytes gather in the kernel: taken one by one they cost more than they are."""
+        connection = self._response.connection
+        protocol = None if connection is None else connection.protocol
+        if protocol is None:
+            return  # all of it is here
+        protocol.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            protocol.resume_reading()
 
 
 class PeerClient:
@@ -248,7 +261,7 @@ class PeerClient:
             said = json.loads(body)["digest"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PeerWrong(f"peer {node.name}: it answered what is no chunk's hash") from error
-        return _digest(said, node.name)
+        return digest_of(said, node.name)
 
     async def manifest(
         self, node: ClusterNode, exact: Reference, token: Secret | None
@@ -364,30 +377,3 @@ def _host(node: ClusterNode) -> str:
 
 def _token(token: Secret | None) -> dict[str, str]:
     return {"Registryd-Upstream": f"Bearer {token.reveal()}"} if token else {}
-
-
-def _number(headers: Mapping[str, str], name: str, peer: str) -> int | None:
-    text = headers.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise PeerWrong(f"peer {peer}: its {name} is {text[:40]!a}, not a number")
-    return int(text)
-
-
-def _seconds(text: str | None) -> float | None:
-    """A time to wait, None where none that can be read is told."""
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        return None
-    return min(seconds, LONGEST_REST) if seconds >= 0 else None
-
-
-def _digest(text: object, peer: str) -> Digest | None:
-    if text is None:
-        return None
-    try:
-        return Digest.parse(str(text))
-    except DigestInvalid as error:
-        raise PeerWrong(f"peer {peer}: its chunk's hash: {error}") from error

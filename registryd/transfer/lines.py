@@ -18,6 +18,7 @@ from collections.abc import Callable
 from cache.ingest import Ingest
 from registryd.ports import Line, TransportError
 from registryd.rates import Pace
+from registryd.trickle import Trickle
 
 #: Bytes a hop takes at most; the first ones are smaller, so that followers have something early.
 HOP = 8 << 20
@@ -49,6 +50,7 @@ async def receive(
             await ingest.write(at, [line.head])
         at += len(line.head)
         begin, end = at, at + line.count
+        trickle = Trickle(asyncio.get_running_loop().time)
         while (stop := _limit(ingest, at, end, until())) > at:
             step = min(HOP, max(FIRST_HOP, at - begin), stop - at)
             if pace is not None:
@@ -63,6 +65,8 @@ async def receive(
                 if pace is not None:
                     pace.passed(count)
                 came(count)
+                if at < stop and (seconds := trickle.pause(count)):
+                    await asyncio.sleep(seconds)
             else:
                 await _readable(line.fd, source, stall)
     finally:

@@ -114,5 +114,6 @@ def test_whohas(story: Story) -> None:
     assert (2, 0) == (before.code, removed.code)
     assert "no node says that it has" in before.err
     assert layer == found["digest"] == own["digest"]
-    assert {"name": "n1", "whole": True} in found["holders"]
+    # One of each group answers: the third node may speak for the first.
+    assert {"n1", "n3"} & {each["name"] for each in found["holders"] if each["whole"]}
     assert {"name": "n1", "whole": True} == own["holders"][0]

@@ -64,7 +64,6 @@ def test_the_same_seed_gives_the_same_storm() -> None:
 
 def test_the_picture_is_a_picture(tmp_path: Path) -> None:
     """A PNG of the storms."""
-    pytest.importorskip("matplotlib")
     draw([storm(nodes=nodes) for nodes in (3, 10)], tmp_path / "storms.png")
 
     assert (tmp_path / "storms.png").read_bytes().startswith(b"\x89PNG")
