@@ -153,6 +153,8 @@ class Asking:
                     await _paced(pace, arrival, piece)
         finally:
             await arrival.finish()  # also after a break: what came is kept
+            # Again: the chunk may have been given up meanwhile, with the list of its senders.
+            effort.sent_by(request.chunk, request.node, checked=answer.checked)
 
     async def _ends(self, request: Listening) -> None:
         """All bytes have come, or another request is just writing those that are missing."""

@@ -73,6 +73,8 @@ def _read(address: str, path: str) -> bytes:
         return connection.getresponse().read()
     except http.client.IncompleteRead as cut:
         return cut.partial
+    except ConnectionResetError:
+        return b""  # a cut too: what came before it is lost to this reader
     finally:
         connection.close()
 
