@@ -25,6 +25,7 @@ FLOORS = (
     ),
     ("registryd.tables",),
     ("registryd.cluster_config",),
+    ("registryd.registry_config",),
     ("registryd.config",),
     ("registryd.reload",),
     ("registryd.counts", "registryd.rates"),

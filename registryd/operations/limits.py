@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from registryd.cluster_config import FASTEST
-from registryd.config import registry_name
 from registryd.oci.errors import ConfigInvalid, Denied, UsageError
 from registryd.operations.node import Node, Result
+from registryd.registry_config import registry_name
 from registryd.units import format_rate, parse_rate
 
 

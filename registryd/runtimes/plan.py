@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from registryd.config import registry_name
 from registryd.oci.errors import UsageError
+from registryd.registry_config import registry_name
 from registryd.runtimes.mark import mark_of
 
 DEFAULT_ADDRESS = "127.0.0.1:5050"
