@@ -7,9 +7,11 @@ Nothing here sleeps: what stalls waits for an event that the test sets.
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -36,6 +38,9 @@ class Reply:
     cut: int | None = None
     gate: asyncio.Event | None = None
     gate_at: int = 0
+    #: Awaited after every ``piece`` bytes of the body: a slow host.
+    pace: Callable[[], Awaitable[object]] | None = None
+    piece: int = PIECE
     #: Under which name the body's bytes are counted in ``FakeServer.sent``.
     counted_as: str = ""
 
@@ -45,6 +50,12 @@ def reply(status: int = 200, body: bytes | str = b"", **headers: str) -> Reply:
     raw = body.encode() if isinstance(body, str) else body
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     return Reply(status, raw, named)
+
+
+def error(status: int, code: str, message: str = "", **headers: str) -> Reply:
+    """A proper error reply."""
+    body = json.dumps({"errors": [{"code": code, "message": message or code.lower()}]})
+    return reply(status, body, Content_Type="application/json", **headers)
 
 
 @dataclass
@@ -148,6 +159,51 @@ class FakeServer:
 
         self.change(pattern, change, times)
 
+    def slow(
+        self,
+        pattern: str,
+        pace: Callable[[], Awaitable[object]],
+        piece: int = 1000,
+        times: int | None = 1,
+    ) -> None:
+        """Send the body in small pieces, and await ``pace`` after each."""
+
+        def change(answer: Reply) -> None:
+            answer.pace, answer.piece = pace, piece
+
+        self.change(pattern, change, times)
+
+    def spoil(self, pattern: str, at: int = 0, times: int | None = 1) -> None:
+        """Send one wrong byte."""
+
+        def change(answer: Reply) -> None:
+            spoiled = bytearray(answer.body)
+            spoiled[at] ^= 0xFF
+            answer.body = bytes(spoiled)
+
+        self.change(pattern, change, times)
+
+    def compress(self, pattern: str, coding: str = "gzip", times: int | None = None) -> None:
+        """Put gzip on top, as a proxy does on its way."""
+
+        def change(answer: Reply) -> None:
+            answer.body = gzip.compress(answer.body)
+            answer.headers["Content-Encoding"] = coding
+
+        self.change(pattern, change, times)
+
+    def web_page(self, pattern: str = "", times: int | None = None) -> None:
+        """Answer everything with a web page, and 200."""
+        self.answer(pattern, 200, "<html>Welcome</html>", times, Content_Type="text/html")
+
+    def throttle(
+        self, pattern: str, retry_after: str | None, status: int = 429, times: int | None = 1
+    ) -> None:
+        """Say that it is too much; ``retry_after`` in seconds or as a date."""
+        headers = {} if retry_after is None else {"Retry_After": retry_after}
+        said = '{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}'
+        self.answer(pattern, status, said, times, **headers)
+
     def announce(self, pattern: str, length: int, times: int | None = 1) -> None:
         """Send a wrong Content-Length; negative: none, in chunked coding."""
         self.change(pattern, lambda answer: setattr(answer, "length", length), times)
@@ -215,10 +271,12 @@ class FakeServer:
                 await answer.gate.wait()
                 answer.gate = None
                 continue
-            end = min(at + PIECE, stop if answer.gate is None else min(answer.gate_at, stop))
+            end = min(at + answer.piece, stop if answer.gate is None else min(answer.gate_at, stop))
             await response.write(answer.body[at:end])
             self.sent[answer.counted_as] += end - at
             at = end
+            if answer.pace is not None:
+                await answer.pace()
         if answer.cut is not None or (answer.length or 0) > len(answer.body):
             return self._break_off(request, response)
         await response.write_eof()
