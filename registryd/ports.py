@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from cache.content import Descriptor, Digest
 from cache.errors import Fault
 from cache.ingest import Ingest
 from registryd.oci.errors import RateLimited, RegistryError
-from registryd.oci.manifest import Document
+from registryd.oci.manifest import Document, Index
 from registryd.oci.reference import Reference
 from registryd.secrets import Login, Secret
 
@@ -85,6 +85,10 @@ class Wired(Protocol):
 Answered = Callable[[str, int | None], None]
 
 BodyOpener = Callable[[], AbstractAsyncContextManager[Body]]
+
+#: Where a registry's referrers are looked for: its API, the tag that stands in for it, or (the
+#: empty text) the tag where there is no API.
+ReferrersWay = Literal["", "api", "tag"]
 
 
 class Resolver(Protocol):
@@ -161,6 +165,23 @@ class Remote(Resolver, Fetcher, Pusher, Protocol):
 
     async def tags(self, repository: Reference) -> list[str]:
         """All tags of a repository, sorted, without duplicates; follows every page."""
+
+    async def referrers(
+        self,
+        repository: Reference,
+        digest: Digest,
+        *,
+        artifact_type: str = "",
+        way: ReferrersWay = "",
+    ) -> Index:
+        """What is attached to a manifest of the repository, as one index; empty when nothing is.
+
+        Each entry has its artifact type and annotations where the registry tells them; with
+        ``artifact_type`` only those of this type are there. By the referrers API, and where there
+        is none by the tag that stands in for it; ``way`` forces one of the two.
+        Raises as resolve does, but a repository that is not there has no referrers; Unsupported
+        when the API is forced and not there.
+        """
 
     async def ping(self) -> None:
         """Prove that a registry answers and takes our login. Raises as resolve does."""

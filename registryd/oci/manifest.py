@@ -15,6 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -148,6 +149,35 @@ def parse(
         return read(members, raw, media_type, digest)
     except (Malformed, UsageError) as error:
         raise ManifestInvalid(f"manifest {digest} is not usable: {error}") from None
+
+
+def listing(entries: Iterable[IndexEntry]) -> Index:
+    """An OCI index of these entries, each digest once; it may be larger than one that is pushed."""
+    once = tuple({entry.descriptor.digest: entry for entry in entries}.values())
+    members = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [wire_entry(entry) for entry in once],
+    }
+    raw = json.dumps(members, separators=(",", ":")).encode()
+    children = tuple(entry.descriptor for entry in once)
+    return Index(
+        raw=raw, media_type=OCI_INDEX, digest=Digest.of(raw), children=children, entries=once
+    )
+
+
+def wire_entry(entry: IndexEntry) -> dict[str, object]:
+    """An entry of an index as it is written, but for its platform."""
+    members: dict[str, object] = {
+        "mediaType": entry.descriptor.media_type,
+        "digest": str(entry.descriptor.digest),
+        "size": entry.descriptor.size,
+    }
+    if entry.artifact_type:
+        members["artifactType"] = entry.artifact_type
+    if entry.annotations:
+        members["annotations"] = dict(entry.annotations)
+    return members
 
 
 def _media_type(members: Mapping[str, object], header: str) -> str:

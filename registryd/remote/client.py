@@ -16,16 +16,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cache.content import Descriptor, Digest
 from cache.errors import DigestInvalid, DigestMismatch
 from registryd.oci.errors import BadAnswer, BlobUnknown, ManifestInvalid, RegistryError
-from registryd.oci.manifest import MANIFEST_LIMIT, Document, parse
+from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
 from registryd.oci.media_types import ACCEPT, DOCUMENTS, essence
 from registryd.oci.ranges import ContentRange, format_range
 from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute, ManifestRoute, Ping
-from registryd.ports import Body, BodyOpener
+from registryd.ports import Body, BodyOpener, ReferrersWay
 from registryd.remote.answer import Answer
 from registryd.remote.blob_head import head_blob
 from registryd.remote.body import RemoteBody
 from registryd.remote.exchange import PULL, Call, Exchange, scope
+from registryd.remote.referrers import Listing, list_referrers
 from registryd.remote.retry import PASSING
 from registryd.remote.tag_pages import list_tags
 from registryd.remote.upload import Uploader
@@ -198,6 +199,21 @@ class RegistryClient:
         Raises NameUnknown, Unauthorized, Denied, RateLimited, BadAnswer, TransportError.
         """
         return await list_tags(self._exchange, repository)
+
+    async def referrers(
+        self,
+        repository: Reference,
+        digest: Digest,
+        *,
+        artifact_type: str = "",
+        way: ReferrersWay = "",
+    ) -> Index:
+        """What is attached to a manifest, as one index; empty when nothing is.
+
+        Raises Unauthorized, Denied, RateLimited, BadAnswer, Unsupported, TransportError.
+        """
+        listing = Listing(repository, digest, artifact_type)
+        return await list_referrers(self._exchange, self.fetch_manifest, listing, way)
 
     async def ask_push(self, repository: Reference) -> None:
         """Prove that we may push to a repository. Raises as ``push_blob`` does, and NameUnknown."""

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from cache.content import Descriptor, Digest
-from registryd.oci.manifest import Document
+from registryd.oci.manifest import Document, Index
 from registryd.oci.reference import Reference
-from registryd.ports import Body, BodyOpener, Offline, TransportError
+from registryd.ports import Body, BodyOpener, Offline, ReferrersWay, TransportError
 from registryd.secrets import Secret
 
 
@@ -56,6 +56,17 @@ class SilentRegistry:
         return None
 
     async def tags(self, repository: Reference) -> list[str]:
+        """Raises."""
+        raise self._why()
+
+    async def referrers(
+        self,
+        repository: Reference,
+        digest: Digest,
+        *,
+        artifact_type: str = "",
+        way: ReferrersWay = "",
+    ) -> Index:
         """Raises."""
         raise self._why()
 

@@ -52,7 +52,7 @@ async def list_tags(exchange: Exchange, repository: Reference) -> list[str]:
                 raise await exchange.refusal(answer, call.what, NameUnknown)
             found |= set(_tags(await answer.read(PAGE_BODY_LIMIT), answer.host))
             seen.add(answer.url)
-            target, query = _next_page(answer, seen), ""
+            target, query = next_page(answer, seen), ""
     raise BadAnswer(f"{repository.name}: the list of tags has no end ({PAGES_LIMIT} pages)")
 
 
@@ -73,17 +73,17 @@ def _tags(raw: bytes, host: str) -> Iterator[str]:
     return (tag for tag in listed if isinstance(tag, str) and _TAG.fullmatch(tag))
 
 
-def _next_page(answer: Answer, seen: set[URL]) -> URL | None:
-    """The URL of the next page; None after the last one. Raises BadAnswer."""
+def next_page(answer: Answer, seen: set[URL], of: str = "tags") -> URL | None:
+    """The URL of the next page of a list of these; None after the last one. Raises BadAnswer."""
     link = find_next(", ".join(answer.headers.getall("Link", [])))
     if link is None:
         return None
     try:
         page = resolve_location(answer.url, link)
     except ValueError:
-        raise BadAnswer(f"{answer.host} links its next page of tags to what is no URL") from None
+        raise BadAnswer(f"{answer.host} links its next page of {of} to what is no URL") from None
     if page.host != answer.url.host:
-        raise BadAnswer(f"{answer.host} links its next page of tags to another host")
+        raise BadAnswer(f"{answer.host} links its next page of {of} to another host")
     return None if page in seen else page
 
 

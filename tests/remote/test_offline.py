@@ -26,6 +26,7 @@ CALLS: dict[str, Callable[[Remote], Any]] = {
     "fetch_blob": lambda r: r.fetch_blob(APP, DIGEST),
     "blob_size": lambda r: r.blob_size(APP, DIGEST),
     "tags": lambda r: r.tags(APP),
+    "referrers": lambda r: r.referrers(APP, DIGEST),
     "ask_push": lambda r: r.ask_push(APP),
     "has_blob": lambda r: r.has_blob(APP, DIGEST),
     "mount_blob": lambda r: r.mount_blob(APP, DIGEST, "org/other"),

@@ -11,7 +11,7 @@ import pytest
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch, SizeMismatch
 from registryd.oci.errors import BadAnswer
-from registryd.oci.manifest import Document
+from registryd.oci.manifest import Document, Index, listing
 from registryd.oci.media_types import OCI_LAYER
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, Remote, TransportError
@@ -91,6 +91,12 @@ class FakeRemote:
     async def tags(self, repository: Reference) -> list[str]:
         """No tags."""
         return []
+
+    async def referrers(
+        self, repository: Reference, digest: Digest, *, artifact_type: str = "", way: str = ""
+    ) -> Index:
+        """Nothing is attached to anything."""
+        return listing(())
 
     async def ping(self) -> None:
         """Always there."""
