@@ -15,7 +15,7 @@ from cache.content import Descriptor, Digest
 from cache.errors import Fault
 from cache.ingest import Ingest
 from registryd.oci.errors import RateLimited, RegistryError
-from registryd.oci.manifest import Document, Index
+from registryd.oci.manifest import Document, Index, IndexEntry
 from registryd.oci.reference import Reference
 from registryd.secrets import Login, Secret
 
@@ -159,6 +159,14 @@ class Pusher(Protocol):
         Whether the registry says that it lists it with the referrers of its subject (OCI-Subject).
         """
 
+    async def note_subject(self, repository: Reference, document: Document) -> None:
+        """See to it that a manifest that was pushed is listed with the referrers of its subject.
+
+        Where the registry lists it by itself, and for a manifest without a subject, there is
+        nothing to do; elsewhere the tag that stands in for the list is changed, and what others
+        have written there stays. Raises as push_manifest does.
+        """
+
 
 class Remote(Resolver, Fetcher, Pusher, Protocol):
     """One registry, with one login: everything we do with it."""
@@ -209,6 +217,14 @@ class Source(Protocol):
 
     def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
         """A config or layer, whole."""
+
+
+@runtime_checkable
+class Referring(Source, Protocol):
+    """A source that knows what is attached to the manifests of its repository or layout."""
+
+    async def referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
+        """What is listed as attached to a manifest; what is listed need not be there."""
 
 
 class Sink(Protocol):

@@ -30,9 +30,10 @@ from registryd.images.files import (
     write_blob,
     write_small,
 )
+from registryd.images.referrers import find_referrers
 from registryd.oci import fields
 from registryd.oci.errors import ManifestUnknown, UsageError
-from registryd.oci.manifest import Document, parse
+from registryd.oci.manifest import Document, IndexEntry, parse
 from registryd.oci.media_types import OCI_INDEX
 from registryd.ports import Body, BodyOpener
 
@@ -68,6 +69,20 @@ class LayoutSource:
     def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
         """A config or layer. Raises BlobUnknown, SizeMismatch, PathUnusable on entering."""
         return open_blob(blob_path(self._path, descriptor.digest), descriptor)
+
+    async def referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
+        """What the layout lists as attached to a manifest (``ports.Referring``).
+
+        Raises NotAnImage, and as manifest does.
+        """
+        return await in_thread(self._referrers, digest)
+
+    def _referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
+        check_layout(self._path)
+        members = _entries(read_index(self._path) or {})
+        with _index_faults(self._path):
+            listed = [(fields.descriptor(each, "an entry of manifests"), each) for each in members]
+        return find_referrers(digest, [(d, _names(each)) for d, each in listed], self._document)
 
     def _root(self) -> Document:
         check_layout(self._path)

@@ -28,6 +28,7 @@ from registryd.remote.body import RemoteBody
 from registryd.remote.exchange import PULL, Call, Exchange, scope
 from registryd.remote.referrers import Listing, list_referrers
 from registryd.remote.retry import PASSING
+from registryd.remote.subjects import Subjects
 from registryd.remote.tag_pages import list_tags
 from registryd.remote.upload import Uploader
 from registryd.secrets import Secret
@@ -44,6 +45,7 @@ class RegistryClient:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._uploader = Uploader(exchange)
+        self._subjects = Subjects(exchange, self.fetch_manifest, self.push_manifest)
 
     @property
     def registry(self) -> str:
@@ -244,6 +246,10 @@ class RegistryClient:
         RegistryError, TransportError.
         """
         return await self._uploader.push_manifest(reference, document)
+
+    async def note_subject(self, repository: Reference, document: Document) -> None:
+        """List a pushed manifest with the referrers of its subject. Raises as push_manifest."""
+        await self._subjects.note(repository, document)
 
 
 def _described(answer: Answer) -> Descriptor | None:

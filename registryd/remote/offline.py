@@ -91,3 +91,7 @@ class SilentRegistry:
     async def push_manifest(self, reference: Reference, document: Document) -> bool:
         """Raises."""
         raise self._why()
+
+    async def note_subject(self, repository: Reference, document: Document) -> None:
+        """Raises."""
+        raise self._why()

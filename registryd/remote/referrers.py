@@ -24,8 +24,9 @@ from registryd.oci.errors import (
     Unsupported,
 )
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, IndexEntry, listing, parse
-from registryd.oci.media_types import DOCUMENTS, OCI_INDEX, essence
+from registryd.oci.media_types import OCI_INDEX, essence
 from registryd.oci.reference import Reference
+from registryd.oci.referrers import fallback_tag, referrers_in
 from registryd.oci.routes import ReferrersRoute
 from registryd.ports import ReferrersWay
 from registryd.remote.answer import Answer
@@ -38,8 +39,6 @@ PAGES_LIMIT = 1000
 ENTRIES_LIMIT = 50_000
 #: What is said for a path that a registry does not know. Some answer with a page for people.
 NO_API = frozenset({400, 404, 405, 406, 501})
-#: The tag that stands in for the list: what the specification leaves of algorithm and digest.
-ALGORITHM_LIMIT, HEX_LIMIT = 32, 64
 
 FetchManifest = Callable[[Reference], Awaitable[Document]]
 
@@ -60,8 +59,9 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Some of the entries, and where the others are."""
+    """Some of the entries, the URL that gave them, and where the others are."""
 
+    url: URL
     entries: tuple[IndexEntry, ...]
     rest: URL | None = None
 
@@ -80,54 +80,71 @@ async def list_referrers(
 
 async def list_by_api(exchange: Exchange, wanted: Listing) -> Index | None:
     """What the referrers API says; None where there is none. Raises as ``list_referrers`` does."""
-    name = wanted.repository.repository
-    target: str | URL | None = ReferrersRoute(name, wanted.subject).path()
-    query = urlencode({"artifactType": wanted.artifact_type}) if wanted.artifact_type else ""
-    found: list[IndexEntry] = []
-    seen: set[URL] = set()
+    page = await _first_page(exchange, wanted)
+    if page is None:
+        return None
+    found, seen = list(page.entries), {page.url}
     for _ in range(PAGES_LIMIT):
-        if target is None or len(found) > ENTRIES_LIMIT:
+        if page.rest is None or page.rest in seen:
+            return listing(found)
+        if len(found) > ENTRIES_LIMIT:
             break
-        headers = {"Accept": OCI_INDEX}
-        call = Call("GET", target, wanted.what, name, (scope(name),), query=query, headers=headers)
-        async with exchange.send(call) as answer:
-            first = isinstance(target, str)
-            if first and answer.status in NO_API:
-                return None
+        seen.add(page.rest)
+        async with exchange.send(_call(wanted, page.rest)) as answer:
             if answer.status != 200:
                 raise await exchange.refusal(answer, wanted.what, ManifestUnknown)
-            page = await _page(answer, wanted, seen, first=first)
-        if page is None:
-            return None
+            page = await _page(answer, wanted)
         found += page.entries
-        target, query = page.rest, ""
-    if target is not None or len(found) > ENTRIES_LIMIT:
-        raise BadAnswer(f"{wanted.what}: the list has no end ({len(found)} entries so far)")
-    return listing(found)
+    raise BadAnswer(f"{wanted.what}: the list has no end ({len(found)} entries so far)")
 
 
-async def _page(answer: Answer, wanted: Listing, seen: set[URL], *, first: bool) -> _Page | None:
-    """What a 200 says; None when it is not the API that answers."""
+async def offers_api(exchange: Exchange, wanted: Listing) -> bool:
+    """Whether a registry has the referrers API. Raises as ``list_referrers`` does."""
+    return await _first_page(exchange, wanted) is not None
+
+
+async def _first_page(exchange: Exchange, wanted: Listing) -> _Page | None:
+    """What the API answers; None where there is none."""
+    path = ReferrersRoute(wanted.repository.repository, wanted.subject).path()
+    query = urlencode({"artifactType": wanted.artifact_type}) if wanted.artifact_type else ""
+    async with exchange.send(_call(wanted, path, query)) as answer:
+        if answer.status in NO_API:
+            return None
+        if answer.status != 200:
+            raise await exchange.refusal(answer, wanted.what, ManifestUnknown)
+        try:
+            return await _page(answer, wanted)
+        except BadAnswer:
+            # A web page, or what is served for every path: nobody here knows of referrers.
+            if essence(answer.content_type) == OCI_INDEX:
+                raise
+            return None
+
+
+def _call(wanted: Listing, target: str | URL, query: str = "") -> Call:
+    name = wanted.repository.repository
+    headers = {"Accept": OCI_INDEX}
+    return Call("GET", target, wanted.what, name, (scope(name),), query=query, headers=headers)
+
+
+async def _page(answer: Answer, wanted: Listing) -> _Page:
+    """What a 200 says. Raises BadAnswer when that is no list."""
     raw = await answer.read(MANIFEST_LIMIT)
     try:
         document = parse(raw, answer.content_type)
     except ManifestInvalid as error:
-        # A web page, or what is served for every path: nobody here knows of referrers.
-        if first and essence(answer.content_type) != OCI_INDEX:
-            return None
         raise BadAnswer(f"{wanted.what}: {answer.host} sends what is no index: {error}") from error
     if not isinstance(document, Index):
-        return None
-    seen.add(answer.url)
+        raise BadAnswer(f"{wanted.what}: {answer.host} sends a manifest, which is no list")
     applied = {word.strip() for word in answer.headers.get("OCI-Filters-Applied", "").split(",")}
-    entries: Iterable[IndexEntry] = document.entries
+    entries = document.entries
     if "artifactType" not in applied:
         entries = _of_type(entries, wanted.artifact_type)
-    return _Page(tuple(entries), next_page(answer, seen, "referrers"))
+    return _Page(answer.url, entries, next_page(answer, {answer.url}, "referrers"))
 
 
-def _of_type(entries: Iterable[IndexEntry], wanted: str) -> list[IndexEntry]:
-    return [entry for entry in entries if wanted in ("", entry.artifact_type)]
+def _of_type(entries: Iterable[IndexEntry], wanted: str) -> tuple[IndexEntry, ...]:
+    return tuple(entry for entry in entries if wanted in ("", entry.artifact_type))
 
 
 async def list_by_tag(fetch: FetchManifest, wanted: Listing) -> tuple[IndexEntry, ...]:
@@ -151,23 +168,3 @@ async def fetch_tag(fetch: FetchManifest, repository: Reference, subject: Digest
         return None
     # Some registries give the manifest itself for a tag that is made of its digest.
     return found if isinstance(found, Index) and found.digest != subject else None
-
-
-def referrers_in(index: Index, subject: Digest) -> tuple[IndexEntry, ...]:
-    """The entries that can be referrers of this subject.
-
-    What names a platform and no artifact type is an image's child: the index is a tagged image
-    that happens to be called so.
-    """
-    return tuple(
-        entry
-        for entry in index.entries
-        if entry.descriptor.digest != subject
-        and entry.descriptor.media_type in DOCUMENTS
-        and (entry.artifact_type or entry.platform is None)
-    )
-
-
-def fallback_tag(subject: Digest) -> str:
-    """The tag under which referrers are listed where there is no API ("Referrers Tag Schema")."""
-    return f"{subject.algorithm[:ALGORITHM_LIMIT]}-{subject.hex[:HEX_LIMIT]}"

@@ -54,6 +54,8 @@ NO_CHUNK_REGISTRIES = ("gcr.io", ".gcr.io", "-docker.pkg.dev")
 
 #: "Too large", and the ways to say "not like this" to a blob in one piece.
 REFUSES_WHOLE = frozenset({405, 411, 413, 501})
+#: What registries from before attached artifacts say to a manifest that has a subject.
+REFUSES_SUBJECT = frozenset({400, 404, 405, 415, 422})
 #: Broken connections after which a blob is tried in chunks: a proxy may cut what it finds too long.
 BREAKS_BEFORE_CHUNKS = 2
 #: Sessions kept that refused mounts have begun: the upload that was to follow may never come.
@@ -299,7 +301,13 @@ class Uploader:
         )
         async with self._exchange.send(call) as answer:
             if answer.status not in (200, 201, 202, 204):
-                raise await self._exchange.refusal(answer, call.what, NameUnknown)
+                error = await self._exchange.refusal(answer, call.what, NameUnknown)
+                if document.subject is not None and answer.status in REFUSES_SUBJECT:
+                    hint = "it has a subject, which some registries do not take"
+                    raise type(error)(
+                        f"{error} ({hint})", status=error.status, entries=error.entries
+                    )
+                raise error
             return "OCI-Subject" in answer.headers
 
     def _call(

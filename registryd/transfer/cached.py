@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedReader
 
-from cache.content import Descriptor
+from cache.content import Descriptor, Digest
 from cache.errors import BlobNotFound, SizeMismatch
 from cache.store import BlobStore
-from registryd.oci.manifest import Document
+from registryd.oci.manifest import Document, IndexEntry
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, Remote
 from registryd.transfer.library import Library
 
 #: Bytes a thread hop reads.
 READ = 1 << 20
+#: Entries, and bytes of annotations, of a list of referrers: far beyond what people attach.
+REFERRERS_LIMIT = 50_000
+REFERRERS_ROOM = 64 << 20
 
 
 class CachedSource:
@@ -49,6 +53,20 @@ class CachedSource:
     def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
         """A config or layer, whole. Raises BlobUnknown, and what the Remote raises."""
         return self._blob(descriptor)
+
+    async def referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
+        """What is here of what is attached to a manifest (``ports.Referring``)."""
+        found = await self._store.repositories.referrers(
+            self._reference.name, digest, limit=REFERRERS_LIMIT, room=REFERRERS_ROOM
+        )
+        return tuple(
+            IndexEntry(
+                each.descriptor,
+                annotations=MappingProxyType(dict(each.annotations)),
+                artifact_type=each.artifact_type,
+            )
+            for each in found.referrers
+        )
 
     @asynccontextmanager
     async def _blob(self, descriptor: Descriptor) -> AsyncIterator[Body]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from cache.content import Descriptor, Digest, verify
 from registryd.oci.errors import BadAnswer
-from registryd.oci.manifest import Document
+from registryd.oci.manifest import Document, IndexEntry
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, Remote, TransportError
 
@@ -44,6 +44,10 @@ class RegistrySource:
     def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
         """A config or layer, whole. Raises as ``ports.Fetcher.fetch_blob`` does on entering."""
         return self._blob(descriptor)
+
+    async def referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
+        """What is attached to a manifest (``ports.Referring``). Raises as Remote.referrers does."""
+        return (await self._remote.referrers(self._reference.bare(), digest)).entries
 
     @asynccontextmanager
     async def _blob(self, descriptor: Descriptor) -> AsyncIterator[Body]:
@@ -78,14 +82,17 @@ class RegistrySink:
     async def put_manifest(self, document: Document, *, root: bool) -> None:
         """Put the root under the name's tag or digest, the others under their own digest.
 
-        Raises DigestMismatch when the name has a digest that is not the root's.
+        What is attached to something is listed there, if need be by us. Raises DigestMismatch when
+        the name has a digest that is not the root's.
         """
         reference = self._repository.with_digest(document.digest)
         if root and self._reference.digest:
             verify(document.raw, self._reference.digest)
         if root and self._reference.target:
             reference = self._reference
-        await self._remote.push_manifest(reference, document)
+        listed = await self._remote.push_manifest(reference, document)
+        if document.subject is not None and not listed:
+            await self._remote.note_subject(self._repository, document)
 
 
 class _Resumed:

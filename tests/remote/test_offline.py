@@ -32,6 +32,7 @@ CALLS: dict[str, Callable[[Remote], Any]] = {
     "mount_blob": lambda r: r.mount_blob(APP, DIGEST, "org/other"),
     "push_blob": lambda r: r.push_blob(APP, Descriptor("", DIGEST, 1), lambda: None),  # type: ignore[arg-type, return-value]
     "push_manifest": lambda r: r.push_manifest(APP, parse(make_image(), OCI_MANIFEST, None)),
+    "note_subject": lambda r: r.note_subject(APP, parse(make_image(), OCI_MANIFEST, None)),
 }
 
 

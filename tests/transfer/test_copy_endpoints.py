@@ -98,6 +98,10 @@ class FakeRemote:
         """Nothing is attached to anything."""
         return listing(())
 
+    async def note_subject(self, repository: Reference, document: Document) -> None:
+        """Write it down."""
+        self.log.append(("note", str(repository), document.digest))
+
     async def ping(self) -> None:
         """Always there."""
 
