@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
-from urllib.parse import parse_qs
 
-from aiohttp import web
-from typing_extensions import override
-
-from tests.fakes.http import Reply, reply
-from tests.fakes.registry import OCI_MANIFEST, FakeRegistry, Repository, digest_of, error
+from tests.fakes.registry import OCI_MANIFEST, FakeRegistry, digest_of
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
-
-_REFERRERS = re.compile(r"/v2/(?P<name>.+)/referrers/(?P<digest>[^/]+)")
 
 
 def make_artifact(subject: bytes, kind: str = "text/sbom", **annotations: str) -> bytes:
@@ -47,58 +39,33 @@ class ReferrersRegistry(FakeRegistry):
 
     def __init__(self, *, api: bool = True, filters: bool = True, entries: int = 0) -> None:
         super().__init__()
-        self.api = api
-        self.filters = filters
-        self.entries = entries
+        self.api, self.filters, self.entries = api, filters, entries
+
+    @property
+    def api(self) -> bool:
+        return self.traits.lists.referrers
+
+    @api.setter
+    def api(self, has: bool) -> None:
+        self.traits = self.traits.but("lists", referrers=has)
+
+    @property
+    def filters(self) -> bool:
+        return self.traits.lists.filters
+
+    @filters.setter
+    def filters(self, applied: bool) -> None:
+        self.traits = self.traits.but("lists", filters=applied)
+
+    @property
+    def entries(self) -> int:
+        return self.traits.lists.referrers_page
+
+    @entries.setter
+    def entries(self, count: int) -> None:
+        self.traits = self.traits.but("lists", referrers_page=count)
 
     def attach(self, repository: str, subject: bytes, kind: str = "text/sbom", **notes: str) -> str:
         """Put an artifact there that is attached to this manifest; its digest."""
         self.add_blob(repository, b"{}")
         return self.add_manifest(repository, "", make_artifact(subject, kind, **notes))
-
-    def referrers(self, repository: str, subject: str) -> list[dict[str, Any]]:
-        """The entries of the list, by digest."""
-        found = {}
-        for _, raw in self.repositories.get(repository, Repository()).manifests.values():
-            members = json.loads(raw)
-            if members.get("subject", {}).get("digest") == subject:
-                kind = members.get("artifactType") or members.get("config", {}).get("mediaType")
-                entry = {**point(raw), "artifactType": kind}
-                if "annotations" in members:
-                    entry["annotations"] = members["annotations"]
-                found[entry["digest"]] = entry
-        return [found[digest] for digest in sorted(found)]
-
-    @override
-    async def respond(self, request: web.BaseRequest) -> Reply:
-        match = _REFERRERS.fullmatch(request.rel_url.path)
-        if match is None:
-            return await super().respond(request)
-        if not self.api:
-            return error(404, "NOT_FOUND", "no such page")
-        query = parse_qs(request.rel_url.raw_query_string)
-        wanted = query.get("artifactType", [""])[0]
-        entries = self.referrers(match["name"], match["digest"])
-        if self.filters and wanted:
-            entries = [entry for entry in entries if entry["artifactType"] == wanted]
-        start = int(query.get("from", ["0"])[0])
-        stop = start + (self.entries or len(entries))
-        members = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries[start:stop]}
-        answer = reply(200, json.dumps(members), Content_Type=OCI_INDEX)
-        if self.filters and wanted:
-            answer.headers["OCI-Filters-Applied"] = "artifactType"
-        if stop < len(entries):
-            rest = f"from={stop}" + (f"&artifactType={wanted}" if wanted else "")
-            answer.headers["Link"] = f'<{request.rel_url.path}?{rest}>; rel="next"'
-        return answer
-
-    @override
-    async def _manifest(self, request: web.BaseRequest, name: str, target: str) -> Reply:
-        answer = await super()._manifest(request, name, target)
-        if request.method == "PUT" and answer.status == 201 and self.api:
-            digest = answer.headers["Docker-Content-Digest"]
-            raw = self.repositories[name].manifests[digest][1]
-            subject = json.loads(raw).get("subject")
-            if subject:
-                answer.headers["OCI-Subject"] = subject["digest"]
-        return answer

@@ -217,7 +217,7 @@ async def test_second_page_that_is_no_index(
     registry.entries = 1
     for number in range(2):
         registry.attach("team/app", IMAGE, nr=str(number))
-    registry.answer("from=1", 200, "<html>", Content_Type="text/html")
+    registry.answer("page=1", 200, "<html>", Content_Type="text/html")
     with pytest.raises(BadAnswer, match="no index"):
         await client.referrers(repository, SUBJECT)
 
