@@ -18,6 +18,7 @@ from yarl import URL
 from registryd.oci.errors import BadAnswer, ErrorEntry
 from registryd.oci.wire_errors import ERROR_BODY_LIMIT, parse_errors
 from registryd.ports import Line, TransportError
+from registryd.remote.coding import undo
 from registryd.remote.failures import FOREIGN, explain
 
 
@@ -59,6 +60,11 @@ class Answer:
         """The Content-Type as it came, or the empty text."""
         return self.headers.get("Content-Type", "")
 
+    @property
+    def coding(self) -> str:
+        """The Content-Encoding as it came, or the empty text."""
+        return self.headers.get("Content-Encoding", "")
+
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body in the pieces in which it came off the wire. Raises TransportError."""
         # Not readany(): that joins what is buffered, a copy of every byte.
@@ -91,7 +97,13 @@ class Answer:
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises BadAnswer beyond the limit, TransportError."""
-        whole = await self.head(limit + 1)
+        return self._bounded(await self.head(limit + 1), limit)
+
+    async def plain(self, limit: int) -> bytes:
+        """The whole body without what a proxy has put on top of it. Raises as ``read`` does."""
+        return self._bounded(undo(await self.read(limit), self.coding, limit), limit)
+
+    def _bounded(self, whole: bytes, limit: int) -> bytes:
         if len(whole) > limit:
             raise BadAnswer(f"{self.host} answered with more than {limit} bytes")
         return whole
@@ -110,7 +122,7 @@ class Answer:
     async def errors(self) -> tuple[ErrorEntry, ...]:
         """What the body of a refusal says; may be called again. Raises TransportError."""
         if self._errors is None:
-            body = await self.head(ERROR_BODY_LIMIT)
+            body = undo(await self.head(ERROR_BODY_LIMIT), self.coding, ERROR_BODY_LIMIT)
             self._errors = parse_errors(self.status, body, self.content_type)
         return self._errors
 

@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-import zlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -25,6 +25,7 @@ from registryd.ports import Body, BodyOpener, ReferrersWay
 from registryd.remote.answer import Answer
 from registryd.remote.blob_head import head_blob
 from registryd.remote.body import RemoteBody
+from registryd.remote.coding import undo
 from registryd.remote.exchange import PULL, Call, Exchange, scope
 from registryd.remote.referrers import Listing, list_referrers
 from registryd.remote.retry import PASSING
@@ -63,7 +64,9 @@ class RegistryClient:
             if answer.status not in (200, 404):
                 raise await self._exchange.refusal(answer, what)
             if "Docker-Distribution-Api-Version" not in answer.headers:
-                _check_not_page(answer, await answer.head(PING_LIMIT))
+                body = undo(await answer.head(PING_LIMIT), answer.coding, PING_LIMIT)
+                if not _is_json(body):
+                    _check_not_page(answer, body)
 
     async def pull_token(self, repository: Reference) -> Secret | None:
         """A short-lived bearer token of our login for this repository, or None.
@@ -267,18 +270,11 @@ def _described(answer: Answer) -> Descriptor | None:
 
 def _parse(raw: bytes, answer: Answer, expected: Digest | None) -> Document:
     """The document in a body; undone is an encoding that was added on the way, if it was."""
-    coding = answer.headers.get("Content-Encoding", "").strip().lower()
     try:
         return parse(raw, answer.content_type, expected)
     except (DigestMismatch, ManifestInvalid):
-        if coding not in ("gzip", "x-gzip", "deflate"):
-            raise
-        decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        try:
-            decoded = decoder.decompress(raw, MANIFEST_LIMIT + 1)
-        except zlib.error:
-            decoded = b""
-        if not decoded:
+        decoded = undo(raw, answer.coding, MANIFEST_LIMIT)
+        if decoded == raw:
             raise
         return parse(decoded, answer.content_type, expected)
 
@@ -302,6 +298,15 @@ def _refused_words(answer: Answer, reference: Reference) -> str:
 
 def _blob_words(repository: Reference, digest: Digest) -> str:
     return f"cannot fetch blob {digest} of {repository.name}"
+
+
+def _is_json(body: bytes) -> bool:
+    """Whether this is JSON: some registries call theirs a web page."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _check_not_page(answer: Answer, body: bytes) -> None:

@@ -129,7 +129,7 @@ def _call(wanted: Listing, target: str | URL, query: str = "") -> Call:
 
 async def _page(answer: Answer, wanted: Listing) -> _Page:
     """What a 200 says. Raises BadAnswer when that is no list."""
-    raw = await answer.read(MANIFEST_LIMIT)
+    raw = await answer.plain(MANIFEST_LIMIT)
     try:
         document = parse(raw, answer.content_type)
     except ManifestInvalid as error:

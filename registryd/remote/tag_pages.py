@@ -50,7 +50,7 @@ async def list_tags(exchange: Exchange, repository: Reference) -> list[str]:
                 continue
             if answer.status != 200:
                 raise await exchange.refusal(answer, call.what, NameUnknown)
-            found |= set(_tags(await answer.read(PAGE_BODY_LIMIT), answer.host))
+            found |= set(_tags(await answer.plain(PAGE_BODY_LIMIT), answer.host))
             seen.add(answer.url)
             target, query = next_page(answer, seen), ""
     raise BadAnswer(f"{repository.name}: the list of tags has no end ({PAGES_LIMIT} pages)")
@@ -84,7 +84,25 @@ def next_page(answer: Answer, seen: set[URL], of: str = "tags") -> URL | None:
         raise BadAnswer(f"{answer.host} links its next page of {of} to what is no URL") from None
     if page.host != answer.url.host:
         raise BadAnswer(f"{answer.host} links its next page of {of} to another host")
-    return None if page in seen else page
+    page = _at_path_asked(answer.url, page)
+    return None if page in seen or _stands_still(answer.url, page) else page
+
+
+def _at_path_asked(asked: URL, page: URL) -> URL:
+    """The next page below the path by which we reached this one.
+
+    A registry behind a proxy may write the path that it knows itself by, which leads nowhere here.
+    """
+    _, api, rest = asked.raw_path.partition("/v2/")
+    if not api or page.raw_path == asked.raw_path or not page.raw_path.endswith(api + rest):
+        return page
+    return URL(f"{page.origin()}{asked.raw_path}?{page.raw_query_string}", encoded=True)
+
+
+def _stands_still(asked: URL, page: URL) -> bool:
+    """Whether a page goes on after the same entry as the one before it: a list without end."""
+    last = page.query.get("last")
+    return last is not None and last == asked.query.get("last")
 
 
 def find_next(header: str) -> str | None:

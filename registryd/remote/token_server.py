@@ -57,7 +57,7 @@ async def fetch_token(transport: Transport, registry: str, key: TokenKey) -> Tok
     for request in ways:
         async with transport.send(request) as answer:
             if answer.status == 200:
-                return _parse(await answer.read(TOKEN_BODY_LIMIT), answer.host)
+                return _parse(await answer.plain(TOKEN_BODY_LIMIT), answer.host)
             refused = await _refusal(answer, registry, login)
         # The first way is the proper one, but "no such way" says less than "wrong password".
         if refusal is None or isinstance(refused, Unauthorized):

@@ -98,7 +98,7 @@ async def test_missing_repository_at_a_registry_that_hides_it(
     assert 2 == len(guarded.lines("team/secret"))
 
 
-async def test_challenge_with_several_schemes(
+async def test_4b_01_challenge_with_several_schemes(
     guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
 ) -> None:
     """Several challenges in one header, any case, no service, a relative realm (1)."""
@@ -114,7 +114,7 @@ async def test_challenge_with_several_schemes(
     ] == asked
 
 
-async def test_scope_of_a_ping_is_not_used(
+async def test_4b_02_scope_of_a_ping_is_not_used(
     guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
 ) -> None:
     """A ping's challenge has placeholders; our own scope is what is asked for (2)."""
@@ -125,7 +125,7 @@ async def test_scope_of_a_ping_is_not_used(
     assert [()] == tokens.scopes
 
 
-async def test_more_than_needed_is_never_asked_for(
+async def test_4b_02_more_than_needed_is_never_asked_for(
     guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
 ) -> None:
     """A challenge that wants pull,push gets a token for pull when we pull (2)."""
@@ -175,7 +175,7 @@ async def test_basic_challenge_to_a_token_on_the_ping(
     assert basic("ann", PASSWORD) == guarded.requests[-1].headers["Authorization"]
 
 
-async def test_password_is_not_sent_in_the_clear(
+async def test_4b_05_password_is_not_sent_in_the_clear(
     tokens: FakeTokenServer, connect: Connect, tmp_path: Path
 ) -> None:
     """A registry that is reached by TLS cannot have our password sent over plain HTTP (5)."""

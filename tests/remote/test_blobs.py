@@ -47,7 +47,7 @@ async def test_whole(registry: FakeRegistry, repository: Reference, connect: Con
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (100, 5000), (7, None), (500_000, 900_000)])
-async def test_range(
+async def test_4b_15_range(
     registry: FakeRegistry, repository: Reference, connect: Connect, start: int, stop: int | None
 ) -> None:
     """A stretch comes as asked; one that ends beyond the blob is clipped (15)."""
@@ -59,7 +59,7 @@ async def test_range(
     assert 1 == len(registry.requests)
 
 
-async def test_ignored_range_gives_the_whole(
+async def test_4b_15_ignored_range_gives_the_whole(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """200 to a Range is the whole blob from 0, and the body says so (15)."""
@@ -87,7 +87,7 @@ def make_whole(reply: Reply) -> None:
         None,
     ],
 )
-async def test_wrong_content_range_is_never_used(
+async def test_4b_15_wrong_content_range_is_never_used(
     registry: FakeRegistry, repository: Reference, connect: Connect, wrong: str | None
 ) -> None:
     """A 206 must be exactly what was asked for; the host is not asked for ranges again (15)."""
@@ -99,7 +99,7 @@ async def test_wrong_content_range_is_never_used(
     assert [True, False, False] == ["Range" in seen.headers for seen in registry.requests]
 
 
-async def test_content_range_without_unit_is_understood(
+async def test_4b_15_content_range_without_unit(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """Nexus leaves "bytes " out."""
@@ -110,7 +110,7 @@ async def test_content_range_without_unit_is_understood(
 
 
 @pytest.mark.parametrize("status", [400, 501])
-async def test_refused_range_falls_back(
+async def test_4b_15_refused_range_falls_back(
     registry: FakeRegistry, repository: Reference, connect: Connect, status: int
 ) -> None:
     """A registry that refuses ranges is asked for the whole."""
@@ -120,7 +120,7 @@ async def test_refused_range_falls_back(
     assert (0, len(CONTENT), CONTENT) == await fetch(client, repository, 1000, 2000)
 
 
-async def test_range_at_the_end_is_complete(
+async def test_4b_15_range_at_the_end_is_complete(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """416 with a total that is where we are: nothing is missing (15)."""
@@ -130,7 +130,7 @@ async def test_range_at_the_end_is_complete(
     assert (end, end, b"") == await fetch(client, repository, end)
 
 
-async def test_range_beyond_the_end_starts_again(
+async def test_4b_15_range_beyond_the_end_starts_again(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """416 with another total: what we have is not of this blob; it comes whole."""
@@ -211,7 +211,7 @@ async def test_stall_is_an_error_of_its_own(
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip"])
-async def test_encoding_of_a_blob_is_not_undone(
+async def test_4b_14_encoding_of_a_blob_is_not_undone(
     registry: FakeRegistry, repository: Reference, connect: Connect, coding: str
 ) -> None:
     """A layer that is served with a Content-Encoding is still what its digest says (14)."""
@@ -255,7 +255,7 @@ async def test_missing_blob(
                     pass
 
 
-async def test_web_page_is_not_a_blob(
+async def test_4b_17_web_page_is_not_a_blob(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """A log-in page with status 200 is refused before its bytes are given out."""
@@ -289,7 +289,7 @@ def redirecting(registry: FakeRegistry, cdn: FakeCdn) -> Reference:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirect_drops_the_login_and_keeps_the_query(
+async def test_4b_08_redirect_drops_the_login_and_keeps_the_query(
     registry: FakeRegistry, cdn: FakeCdn, redirecting: Reference, connect: Connect, status: int
 ) -> None:
     """Another origin sees neither login nor cookie, and its signed query to the last byte (8)."""
@@ -306,7 +306,7 @@ async def test_redirect_drops_the_login_and_keeps_the_query(
     assert "bytes=10-19" == cdn.requests[0].headers["Range"]
 
 
-async def test_expired_redirect_is_asked_for_anew(
+async def test_4b_08_expired_redirect_is_asked_for_anew(
     registry: FakeRegistry, cdn: FakeCdn, redirecting: Reference, connect: Connect
 ) -> None:
     """A presigned URL that has expired sends us back to the registry for a new one (8)."""
@@ -317,7 +317,7 @@ async def test_expired_redirect_is_asked_for_anew(
     assert 2 == len(cdn.requests)
 
 
-async def test_redirect_target_that_refuses_is_named(
+async def test_4b_08_redirect_target_that_refuses_is_named(
     registry: FakeRegistry, cdn: FakeCdn, redirecting: Reference, connect: Connect
 ) -> None:
     """When the second URL is refused too, the line names both hosts and blames no password."""
@@ -329,7 +329,7 @@ async def test_redirect_target_that_refuses_is_named(
     assert 2 == len(cdn.requests)
 
 
-async def test_head_refused_by_redirect_target(
+async def test_4b_08_head_refused_by_redirect_target(
     registry: FakeRegistry, cdn: FakeCdn, redirecting: Reference, connect: Connect
 ) -> None:
     """Presigned URLs often refuse a HEAD: the size comes from a range (8)."""
@@ -340,7 +340,7 @@ async def test_head_refused_by_redirect_target(
     assert not await client.has_blob(redirecting, DIGEST)
 
 
-async def test_endless_redirect(
+async def test_4b_08_endless_redirect(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """Ten redirects and no more."""
@@ -363,7 +363,7 @@ async def test_redirect_to_nowhere(
         await fetch(client, repository)
 
 
-async def test_login_stays_on_its_origin_by_redirect(
+async def test_4b_08_login_stays_on_its_origin(
     registry: FakeRegistry, redirecting: Reference, connect: Connect
 ) -> None:
     """A redirect within the registry keeps the login."""

@@ -41,7 +41,7 @@ async def test_a_tag_is_resolved_by_head(
     assert [f"HEAD {MANIFESTS}/1.0"] == registry.lines()
 
 
-async def test_one_accept_header_lists_all_types(
+async def test_4b_13_one_accept_header_lists_all_types(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
     """All types in one comma-joined header; nothing that is hashed is encoded (13, 14)."""
@@ -62,7 +62,7 @@ async def test_one_accept_header_lists_all_types(
         ("Content-Encoding", "gzip"),
     ],
 )
-async def test_a_head_that_does_not_tell_all_is_followed_by_get(
+async def test_4b_11_head_that_does_not_tell_all_is_followed_by_get(
     registry: FakeRegistry, image: Reference, connect: Connect, name: str, value: str | None
 ) -> None:
     """Without digest, type or true length, the body is what decides (11, 12)."""
@@ -74,7 +74,7 @@ async def test_a_head_that_does_not_tell_all_is_followed_by_get(
 
 
 @pytest.mark.parametrize("status", [400, 405, 501])
-async def test_a_refused_head_is_followed_by_get(
+async def test_4b_11_refused_head_is_followed_by_get(
     registry: FakeRegistry, image: Reference, connect: Connect, status: int
 ) -> None:
     """Some proxies know no HEAD (11)."""
@@ -84,7 +84,7 @@ async def test_a_refused_head_is_followed_by_get(
     assert described(registry, image) == await client.resolve(image)
 
 
-async def test_head_without_length_is_followed_by_get(
+async def test_4b_11_head_without_length_is_followed_by_get(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
     """A descriptor has a size, so a HEAD without one is not enough (11)."""
@@ -94,7 +94,7 @@ async def test_head_without_length_is_followed_by_get(
     assert described(registry, image) == await client.resolve(image)
 
 
-async def test_head_of_another_digest_than_asked_is_checked(
+async def test_4b_11_head_of_another_digest_than_asked_is_checked(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
     """Asked by digest, the digest decides and not the header (11)."""
@@ -131,7 +131,7 @@ async def test_a_missing_tag_is_unknown(
         assert "\n" not in str(caught.value)
 
 
-async def test_content_type_with_parameters_or_generic_is_taken(
+async def test_4b_12_content_type_with_parameters_or_generic(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
     """The body's mediaType decides where the header is generic (12)."""
@@ -143,7 +143,7 @@ async def test_content_type_with_parameters_or_generic_is_taken(
         assert OCI_MANIFEST == (await client.fetch_manifest(image)).media_type
 
 
-async def test_contradicting_types_are_refused(
+async def test_4b_12_contradicting_types_are_refused(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
     """A manifest that is sent as an index could be two things to two readers (12)."""
@@ -166,7 +166,7 @@ async def test_schema_1_is_refused_clearly(registry: FakeRegistry, connect: Conn
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip"])
-async def test_an_encoding_added_on_the_way_is_undone(
+async def test_4b_14_encoding_added_on_the_way_is_undone(
     registry: FakeRegistry, image: Reference, connect: Connect, coding: str
 ) -> None:
     """Raw bytes first, then decoded ones (14)."""
@@ -183,7 +183,7 @@ async def test_an_encoding_added_on_the_way_is_undone(
     assert expected == document.descriptor
 
 
-async def test_an_encoding_that_is_only_claimed_is_ignored(
+async def test_4b_14_encoding_that_is_only_claimed_is_ignored(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
     """Some servers say Content-Encoding and send the bytes as they are (14)."""
@@ -193,7 +193,7 @@ async def test_an_encoding_that_is_only_claimed_is_ignored(
     assert described(registry, image) == (await client.fetch_manifest(image)).descriptor
 
 
-async def test_a_manifest_has_a_limit(
+async def test_4b_22_manifest_has_a_limit(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
     """4 MiB and no more are read (22)."""
@@ -204,7 +204,7 @@ async def test_a_manifest_has_a_limit(
         await client.fetch_manifest(image)
 
 
-async def test_a_web_page_is_not_a_manifest(
+async def test_4b_17_web_page_is_not_a_registry(
     registry: FakeRegistry, image: Reference, connect: Connect
 ) -> None:
     """200 with HTML to everything means: not a registry (17)."""
@@ -237,7 +237,7 @@ async def test_a_manifest_that_breaks_off_is_a_transport_error(
         ('{"errors": null}', "application/json"),
     ],
 )
-async def test_any_error_body_is_one_line(
+async def test_4b_18_any_error_body_is_one_line(
     registry: FakeRegistry, image: Reference, connect: Connect, body: str, kind: str
 ) -> None:
     """Error bodies of all shapes are understood, whatever they are (18)."""
@@ -276,7 +276,7 @@ async def test_head_that_is_too_much_is_not_followed_by_get(
     assert {f"HEAD {MANIFESTS}/1.0"} == set(registry.lines())
 
 
-async def test_ping(registry: FakeRegistry, connect: Connect) -> None:
+async def test_4b_17_ping(registry: FakeRegistry, connect: Connect) -> None:
     """A registry answers to /v2/; no version header is required, 404 proves nothing (17)."""
     client = await connect(registry)
     await client.ping()
@@ -286,7 +286,7 @@ async def test_ping(registry: FakeRegistry, connect: Connect) -> None:
     assert ["GET /v2/"] * 2 == registry.lines()
 
 
-async def test_ping_follows_a_move_to_tls(registry: FakeRegistry, connect: Connect) -> None:
+async def test_4b_17_ping_follows_a_move(registry: FakeRegistry, connect: Connect) -> None:
     """Some registries redirect the ping, from http to https (17)."""
     registry.answer("GET /v2/$", 301, Location=f"{registry.url}/moved/v2/")
     registry.answer("GET /moved/v2/$", 200, "{}", Content_Type="application/json")

@@ -77,7 +77,7 @@ def test_no_other_name_leaves_tls(registry: str) -> None:
         ("https://a.example/x", "https://x.a.example/x", False),
     ],
 )
-def test_where_a_login_may_go(start: str, target: str, carries: bool) -> None:
+def test_4b_08_where_a_login_may_go(start: str, target: str, carries: bool) -> None:
     """Scheme, host and port are one origin; moving up to TLS on the same host is allowed (8)."""
     assert carries == may_carry_login(URL(start), URL(target))
 
@@ -94,7 +94,7 @@ def test_where_a_login_may_go(start: str, target: str, carries: bool) -> None:
         ("http://s.example/v2/up", "http://s.example/v2/up"),
     ],
 )
-def test_locations(location: str, resolved: str) -> None:
+def test_4b_07_locations(location: str, resolved: str) -> None:
     """Relative, absolute, without scheme, demoted by a proxy; queries to the last byte (7)."""
     request = URL("https://r.example:8443/v2/a/blobs?digest=1")
 
@@ -124,7 +124,7 @@ def test_no_location(location: str) -> None:
         ("example.org", False, False),
     ],
 )
-def test_private_hosts(host: str, private: bool, loopback: bool) -> None:
+def test_4b_05_private_hosts(host: str, private: bool, loopback: bool) -> None:
     """Private, link-local and loopback addresses are known in all their forms (5)."""
     assert (private, loopback) == (is_private(host), is_loopback(host))
 

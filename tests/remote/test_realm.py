@@ -34,7 +34,7 @@ async def lookup(host: str) -> list[str]:
         ("https://unknown.example", "https://other.example/token"),
     ],
 )
-async def test_allowed(registry: str, realm: str, secret: bool) -> None:
+async def test_4b_05_allowed(registry: str, realm: str, secret: bool) -> None:
     """Public to public, private to private, private to public."""
     await check_realm(URL(registry), URL(realm), secret=secret, lookup=lookup)
 
@@ -53,13 +53,13 @@ async def test_allowed(registry: str, realm: str, secret: bool) -> None:
         "file:///etc/passwd",
     ],
 )
-async def test_public_to_private_is_refused(realm: str, secret: bool) -> None:
+async def test_4b_05_public_to_private_is_refused(realm: str, secret: bool) -> None:
     """A public registry cannot make us ask the private network, with a login or without."""
     with pytest.raises(Denied):
         await check_realm(URL("https://public.example"), URL(realm), secret=secret, lookup=lookup)
 
 
-async def test_no_password_in_the_clear() -> None:
+async def test_4b_05_no_password_in_the_clear() -> None:
     """TLS for the registry is TLS for the password; a token of nobody may come by plain HTTP."""
     registry = URL("https://public.example")
     for realm in (URL("http://auth.example/token"), URL("http://public.example/token")):

@@ -230,7 +230,9 @@ async def test_wait_asked_of_a_push_holds_others_back(
     assert clock.now >= began + 299
 
 
-async def test_socket(open_remotes: OpenRemotes, tmp_path: Path) -> None:
+async def test_4b_21_socket_is_told_which_registry_is_meant(
+    open_remotes: OpenRemotes, tmp_path: Path
+) -> None:
     """Through a unix socket every request says which registry is meant."""
     path = tmp_path / "s"
     server = FakeRegistry()

@@ -47,7 +47,7 @@ def test_failures_cost_attempts(status: int | None) -> None:
     assert after(status, tries=second.tries) is None
 
 
-def test_too_many_requests_costs_no_attempt() -> None:
+def test_4b_21_too_many_requests_wait_as_asked() -> None:
     """429 waits as asked, everyone with it, and counts apart (2.2)."""
     tries = Tries(failures=2)
 
@@ -95,7 +95,7 @@ def test_unavailable_with_retry_after_waits_so_long() -> None:
         ("Mon, 99 Foo 2023 99:99:99 GMT", None),
     ],
 )
-def test_both_forms_of_retry_after(text: str | None, seconds: float | None) -> None:
+def test_4b_21_both_forms_of_retry_after(text: str | None, seconds: float | None) -> None:
     """A number of seconds, or a date by the sender's clock (RFC 9110 10.2.3)."""
     assert seconds == parse_retry_after(text, NOW)
 

@@ -25,7 +25,7 @@ def repository(registry: FakeRegistry) -> Reference:
 
 
 @pytest.mark.parametrize("page", [0, 1, 2, 5])
-async def test_pages(
+async def test_4b_16_pages(
     registry: FakeRegistry, repository: Reference, connect: Connect, page: int
 ) -> None:
     """All pages are followed."""
@@ -45,7 +45,7 @@ async def test_pages(
         (["a", "sha256:" + "0" * 64, 5, "", "x y"], ["a"]),
     ],
 )
-async def test_odd_lists(
+async def test_4b_16_odd_lists(
     registry: FakeRegistry,
     repository: Reference,
     connect: Connect,
@@ -60,7 +60,7 @@ async def test_odd_lists(
     assert tags == await client.tags(repository)
 
 
-async def test_refused_page_size(
+async def test_4b_16_refused_page_size(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """A registry that refuses our n is asked without it."""
@@ -80,7 +80,7 @@ async def test_refused_page_size(
         '</x>; rel="prev", </v2/team/app/tags/list?last=b>; title="t"; REL="next"',
     ],
 )
-async def test_links(
+async def test_4b_16_links(
     registry: FakeRegistry, repository: Reference, connect: Connect, link: str
 ) -> None:
     """Link is relative, absolute, or one of several."""
@@ -91,7 +91,7 @@ async def test_links(
     assert ["a", "b", "c"] == await client.tags(repository)
 
 
-async def test_link_to_the_same_page_ends(
+async def test_4b_16_link_to_the_same_page_ends(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """A page that links to itself is the last one."""
@@ -104,7 +104,7 @@ async def test_link_to_the_same_page_ends(
 
 
 @pytest.mark.parametrize("link", ["<http://[>", "<https://elsewhere.example/list>"])
-async def test_link_to_elsewhere_is_refused(
+async def test_4b_16_link_to_elsewhere_is_refused(
     registry: FakeRegistry, repository: Reference, connect: Connect, link: str
 ) -> None:
     """Pages are on the registry's own host."""

@@ -69,7 +69,7 @@ async def test_token_by_identity_token(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
-async def test_other_way_once(
+async def test_4b_04_other_way_once(
     guarded: FakeRegistry,
     tokens: FakeTokenServer,
     image: Reference,
@@ -166,7 +166,7 @@ async def test_token_is_renewed_before_it_expires(
 
 
 @pytest.mark.parametrize("members", [{}, {"expires_in": 5}, {"expires_in": "soon"}])
-async def test_short_or_missing_lifetime_is_sixty_seconds(
+async def test_4b_03_short_or_missing_lifetime_is_sixty_seconds(
     guarded: FakeRegistry,
     tokens: FakeTokenServer,
     image: Reference,
@@ -189,7 +189,7 @@ async def test_short_or_missing_lifetime_is_sixty_seconds(
     assert {"anonymous": 2} == tokens.counts
 
 
-async def test_access_token_is_a_token(
+async def test_4b_03_access_token_is_a_token(
     guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
 ) -> None:
     """Both members are in use, and one may be empty (3)."""
@@ -200,7 +200,7 @@ async def test_access_token_is_a_token(
     assert {"anonymous": 1} == tokens.counts
 
 
-async def test_revoked_token_is_renewed_once(
+async def test_4b_06_revoked_token_is_renewed_once(
     guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
 ) -> None:
     """401 to a token that we held: a fresh one, and once more (6)."""
@@ -213,7 +213,7 @@ async def test_revoked_token_is_renewed_once(
 
 
 @pytest.mark.parametrize("status", [400, 403])
-async def test_expired_token_by_another_status(
+async def test_4b_06_expired_token_by_another_status(
     guarded: FakeRegistry,
     tokens: FakeTokenServer,
     image: Reference,

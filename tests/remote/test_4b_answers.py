@@ -1,0 +1,388 @@
+"""Answers: rules 7, 8 and 11 to 18 of what registries do (4b), against a scripted one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from cache.content import Descriptor, Digest
+from registryd.oci.errors import BadAnswer, BlobUnknown, ManifestUnknown, RegistryError
+from registryd.oci.media_types import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    DOCKER_SCHEMA1_SIGNED,
+    OCI_INDEX,
+    OCI_MANIFEST,
+)
+from registryd.oci.reference import Reference
+from registryd.remote.token_server import TOKEN_BODY_LIMIT
+from registryd.secrets import Login, Secret
+from tests.fakes.bodies import Opener
+from tests.fakes.http import Reply
+from tests.fakes.registry import FakeCdn, FakeRegistry
+from tests.fakes.tokens import FakeTokenServer
+from tests.remote.conftest import Connect
+
+ANN = Login("ann", Secret("secret-word"), origin="a test")
+CONTENT = bytes(range(256)) * 100
+DIGEST = Digest.of(CONTENT)
+BLOB = Descriptor("application/octet-stream", DIGEST, len(CONTENT))
+UPLOADS = "/v2/team/app/blobs/uploads/"
+
+
+def described(registry: FakeRegistry) -> Descriptor:
+    return Descriptor.of(*registry.repositories["team/app"].manifests["1.0"])
+
+
+# 7: Location.
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "{path}?_state=a%2Fb%2Bc%3D%3D",
+        "{url}{path}?x=%7e+%20",
+        "//{authority}{path}",
+        "{session}?_state=a%2Fb",
+        "./{session}",
+        "{other}{path}?X-Amz-Signature=a%2Fb",
+    ],
+)
+async def test_4b_07_location_of_an_upload(
+    registry: FakeRegistry, connect: Connect, location: str
+) -> None:
+    """Absolute, relative, without scheme, on another host; its query is kept and added to."""
+    registry.users = {"ann": "secret-word"}
+    registry.traits = registry.traits.but("uploads", location=location)
+    client = await connect(registry, ANN)
+    await client.push_blob(Reference(registry.name, "team/app"), BLOB, Opener(CONTENT))
+    put = registry.requests[-1]
+    query = location.partition("?")[2]
+
+    assert CONTENT == registry.repositories["team/app"].blobs[str(DIGEST)]
+    assert f"?{query}&".removesuffix("?&") in put.path
+    assert put.path.endswith(f"digest=sha256%3A{DIGEST.hex}")
+    assert ("{other}" not in location) == ("Authorization" in put.headers)
+
+
+async def test_4b_07_location_is_relative_to_who_answered(
+    registry: FakeRegistry, connect: Connect
+) -> None:
+    """After a redirect, a relative Location is one of the URL that the redirect led to."""
+    registry.answer(f"^POST {UPLOADS}", 307, Location=f"/moved{UPLOADS}")
+    registry.answer("^POST /moved", 202, Location="s1?_state=x%2F")
+    registry.answer("^PUT /moved", 201)
+    client = await connect(registry)
+    await client.push_blob(Reference(registry.name, "team/app"), BLOB, Opener(CONTENT))
+
+    assert [f"PUT /moved{UPLOADS}s1?_state=x%2F&digest=sha256%3A{DIGEST.hex}"] == registry.lines(
+        "^PUT"
+    )
+
+
+# 8: redirects.
+
+
+@pytest.fixture
+def redirecting(registry: FakeRegistry, cdn: FakeCdn) -> Reference:
+    registry.users, registry.cdn = {"ann": "secret-word"}, cdn
+    registry.add_blob("team/app", CONTENT)
+    return Reference(registry.name, "team/app")
+
+
+@pytest.mark.parametrize("head", [200, 403, 405])
+async def test_4b_08_presigned_urls_for_one_use(
+    registry: FakeRegistry, cdn: FakeCdn, redirecting: Reference, connect: Connect, head: int
+) -> None:
+    """Each stretch asks the registry for a URL of its own; a HEAD that is refused is passed by."""
+    registry.traits = registry.traits.but("blobs", redirect=302)
+    cdn.uses, cdn.head = 1, head
+    client = await connect(registry, ANN)
+    got = b""
+
+    assert len(CONTENT) == await client.blob_size(redirecting, DIGEST)
+
+    for start in range(0, len(CONTENT), 10_000):
+        async with client.fetch_blob(redirecting, DIGEST, start, start + 10_000) as body:
+            got += b"".join([piece async for piece in body])
+
+    assert CONTENT == got
+    assert [] == [seen for seen in cdn.requests if "Authorization" in seen.headers]
+
+
+async def test_4b_08_url_that_expired_between_registry_and_host(
+    cdn: FakeCdn, redirecting: Reference, connect: Connect, registry: FakeRegistry
+) -> None:
+    """A URL that is used up when we come is asked for anew, once."""
+    registry.header("^GET /v2/team", "Location", f"{cdn.url}/data/{DIGEST}?sig=old", times=2)
+    client = await connect(registry, ANN)
+    async with client.fetch_blob(redirecting, DIGEST, 5, 10) as body:
+        assert CONTENT[5:10] == b"".join([piece async for piece in body])
+
+
+# 11, 12: digests and types.
+
+
+@pytest.mark.parametrize("length", [False, True])
+async def test_4b_11_no_digest_and_no_length(
+    registry: FakeRegistry, image: Reference, connect: Connect, length: bool
+) -> None:
+    """Without Docker-Content-Digest the body is hashed; a digest asked for is always compared."""
+    registry.traits = registry.traits.but("manifests", says_digest=False, head_says_length=length)
+    client = await connect(registry)
+    expected = described(registry)
+
+    assert expected == await client.resolve(image)
+    assert expected == await client.resolve(image.with_digest(expected.digest))
+
+
+async def test_4b_11_digest_of_another_representation(
+    registry: FakeRegistry, image: Reference, connect: Connect
+) -> None:
+    """The header of a GET may be that of schema 1, or of what was compressed: the body decides."""
+    registry.header("^GET", "Docker-Content-Digest", str(Digest.of(b"other")))
+    client = await connect(registry)
+
+    assert described(registry) == (await client.fetch_manifest(image)).descriptor
+
+
+@pytest.mark.parametrize("sent", ["", "application/octet-stream", "application/json", "x"])
+async def test_4b_12_any_generic_type(
+    registry: FakeRegistry, image: Reference, connect: Connect, sent: str
+) -> None:
+    """A type that says nothing leaves it to the body, by HEAD and by GET."""
+    registry.header("", "Content-Type", sent)
+    client = await connect(registry)
+
+    assert OCI_MANIFEST == (await client.resolve(image)).media_type
+
+
+# 13: Accept.
+
+
+async def test_4b_13_schema_1_is_never_asked_for(
+    registry: FakeRegistry, image: Reference, connect: Connect
+) -> None:
+    """All four types in one header, by HEAD and by GET; no schema 1 from who would give it."""
+    registry.traits = registry.traits.but("manifests", schema1=True, head=405)
+    client = await connect(registry)
+    await client.resolve(image)
+    for seen in registry.requests:
+        sent = seen.headers.getall("Accept")
+
+        assert [", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))] == sent
+        assert DOCKER_SCHEMA1_SIGNED not in sent[0]
+
+
+# 14: compression.
+
+
+async def test_4b_14_gzip_on_top_of_everything(
+    guarded: FakeRegistry, tokens: FakeTokenServer, connect: Connect
+) -> None:
+    """A proxy that compresses what we asked to be left alone: tokens, lists, manifests, errors."""
+    guarded.add_image("team/app", "1.0", CONTENT)
+    image = Reference(guarded.name, "team/app", "1.0")
+    for server in (guarded, tokens):
+        server.compress("^(GET|POST)")
+    client = await connect(guarded, ANN)
+    await client.ping()
+
+    assert described(guarded) == await client.resolve(image)
+    assert described(guarded) == (await client.fetch_manifest(image)).descriptor
+    assert ["1.0"] == await client.tags(image)
+    with pytest.raises(ManifestUnknown, match="manifest unknown"):
+        await client.fetch_manifest(image.with_tag("none"))
+    for seen in (*guarded.requests, *tokens.requests):
+        assert ["identity"] == seen.headers.getall("Accept-Encoding")
+
+
+async def test_4b_14_what_is_no_gzip(
+    registry: FakeRegistry, image: Reference, connect: Connect
+) -> None:
+    """A coding that is claimed and cannot be undone leaves the bytes as they came."""
+    registry.answer("^GET", 200, b"\x1f\x8bnonsense", Content_Encoding="gzip")
+    client = await connect(registry)
+    with pytest.raises(BadAnswer, match=registry.name):
+        await client.tags(image)
+    registry.answer("^GET", 200, b'{"tags":["a"]}', Content_Encoding="gzip")
+
+    assert ["a"] == await client.tags(image)
+
+
+async def test_4b_14_more_than_may_be_read(
+    guarded: FakeRegistry, tokens: FakeTokenServer, connect: Connect
+) -> None:
+    """What is small on the wire and large in memory is refused by what it would be in memory."""
+    large = gzip.compress(b'{"token":"t"' + b" " * TOKEN_BODY_LIMIT + b"}")
+    tokens.answer("^GET", 200, large, times=None, Content_Encoding="gzip")
+    client = await connect(guarded)
+    with pytest.raises(BadAnswer, match=f"more than {TOKEN_BODY_LIMIT} bytes"):
+        await client.ping()
+
+
+# 15: ranges.
+
+
+@pytest.mark.parametrize("ways", ["right", "ignored", "wrong", "unitless", "refused"])
+async def test_4b_15_every_way_of_ranges(
+    registry: FakeRegistry, connect: Connect, ways: str
+) -> None:
+    """Stretches join to the blob whatever the registry makes of ranges; one range a request."""
+    registry.add_blob("team/app", CONTENT)
+    registry.traits = registry.traits.but("blobs", ranges=ways, says_length=ways == "right")
+    repository = Reference(registry.name, "team/app")
+    client = await connect(registry)
+    got = bytearray()
+    while len(got) < len(CONTENT):
+        async with client.fetch_blob(repository, DIGEST, len(got), len(got) + 9000) as body:
+            del got[body.start :]
+            got += b"".join([piece async for piece in body])
+
+    assert CONTENT == got
+    assert not any("," in seen.headers.get("Range", "") for seen in registry.requests)
+
+
+# 16: lists of tags.
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        {},
+        {"unsorted": True, "twice": True},
+        {"digests": True, "more": {"child": ["x"], "manifest": {"sha256:0": {"tag": ["y"]}}}},
+        {"most": 100},
+        {"link": "{leaf}?{query}"},
+        {"link": "{url}{path}?{query}"},
+        {"link": "//{authority}{path}?{query}&_x=%7e"},
+        {"link": "/repository/hub{path}?{query}"},
+        {"link": "http://{authority}/proxied/by{path}?{query}"},
+    ],
+)
+@pytest.mark.parametrize("page", [0, 2])
+async def test_4b_16_every_shape_of_a_list(
+    registry: FakeRegistry, connect: Connect, ways: dict[str, object], page: int
+) -> None:
+    """Unsorted, doubled, with digests, ``n`` refused; Link of any kind, with a prefix too."""
+    tags = ["1.0", "1.1", "2.0", "latest", "v3"]
+    for tag in tags:
+        registry.add_image("team/app", tag, tag.encode())
+    registry.page = page
+    registry.traits = registry.traits.but("lists", **ways)
+    client = await connect(registry)
+
+    assert tags == await client.tags(Reference(registry.name, "team/app"))
+
+
+async def test_4b_16_null(registry: FakeRegistry, connect: Connect) -> None:
+    """An empty repository's tags may be null."""
+    registry.add_blob("team/app", b"x")
+    registry.traits = registry.traits.but("lists", null=True)
+    client = await connect(registry)
+
+    assert [] == await client.tags(Reference(registry.name, "team/app"))
+
+
+@pytest.mark.parametrize(
+    "link", ["{path}?last=b", "{path}?last=b&serial={serial}", "{path}?at={at}"]
+)
+async def test_4b_16_links_in_a_circle(
+    registry: FakeRegistry, image: Reference, connect: Connect, link: str
+) -> None:
+    """A page that was there, or that goes on after the same tag, is the end."""
+    path = "/v2/team/app/tags/list"
+
+    def turn(reply: Reply) -> None:
+        serial = len(registry.requests)
+        target = link.format(path=path, serial=serial, at="ab"[serial % 2])
+        reply.body = json.dumps({"tags": ["a", "b"]}).encode()
+        reply.headers["Link"] = f'<{target}>; rel="next"'
+
+    registry.change(path, turn)
+    client = await connect(registry)
+
+    assert ["a", "b"] == await client.tags(image)
+    assert len(registry.requests) <= 3
+
+
+# 17, 18: what is no registry, and errors.
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        (200, "application/json", "{}"),
+        (200, "text/html; charset=utf-8", "true"),
+        (200, "text/plain", ""),
+        (404, "text/plain", "404 page not found"),
+        (404, "application/json", '{"errors":[]}'),
+    ],
+)
+async def test_4b_17_odd_pings_of_registries(
+    registry: FakeRegistry, connect: Connect, status: int, kind: str, body: str
+) -> None:
+    """JSON of any type, or nothing, or 404: a registry; the version header is not required."""
+    registry.answer("GET /v2/$", status, body, Content_Type=kind)
+    client = await connect(registry)
+    await client.ping()
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_4b_17_not_a_registry(registry: FakeRegistry, connect: Connect, status: int) -> None:
+    """A web page to everything is none, and no list or blob of it is believed."""
+    registry.answer("", status, "<html>Hi</html>", times=None, Content_Type="text/html")
+    client = await connect(registry)
+    image = Reference(registry.name, "team/app", "1.0")
+    with pytest.raises(BadAnswer, match="web page"):
+        await client.ping()
+    for act in (client.tags(image), client.has_blob(image, DIGEST)):
+        if status == 404:
+            act.close()
+        else:
+            with pytest.raises(BadAnswer):
+                await act
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"errors":[{"code":"not_found","message":"no such thing","detail":{"a":[1]}}]}',
+        '{"errors":[{"code":404,"message":"no such thing"}]}',
+        '{"errors":["no such thing"]}',
+        '{"details":"no such thing"}',
+        '{"message":"no such thing","status":404}',
+        '{"error":"x","error_description":"no such thing"}',
+        "no such thing",
+        "<html><head><title>no such thing</title></head></html>",
+    ],
+)
+async def test_4b_18_what_the_registry_says_is_told(
+    registry: FakeRegistry, image: Reference, connect: Connect, body: str
+) -> None:
+    """Errors in any shape: their words are in the line, their kind is by the status."""
+    registry.answer("^(GET|HEAD)", 404, body, times=None)
+    client = await connect(registry)
+    with pytest.raises(ManifestUnknown, match="no such thing"):
+        await client.fetch_manifest(image)
+    with pytest.raises(BlobUnknown, match="no such thing"):
+        async with client.fetch_blob(image, DIGEST):
+            pass
+
+
+@pytest.mark.parametrize(
+    "body", ['{"errors":[{"code":null}]}', "[]", "null", "\xff\xfe", "{" * 9999]
+)
+@pytest.mark.parametrize("status", [400, 403, 409, 418, 451])
+async def test_4b_18_what_says_nothing(
+    registry: FakeRegistry, image: Reference, connect: Connect, body: str, status: int
+) -> None:
+    """A refusal that says nothing is still one line with the status."""
+    registry.answer("^GET", status, body, times=None)
+    client = await connect(registry)
+    with pytest.raises(RegistryError, match=str(status)) as caught:
+        await client.fetch_manifest(image)
+
+    assert "\n" not in str(caught.value)
