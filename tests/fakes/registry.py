@@ -183,7 +183,10 @@ class FakeRegistry(FakeServer):
             return None
         scheme, _, token = header.partition(" ")
         bearer = scheme.lower() == "bearer"
-        if bearer and not name and self.traits.auth.ping_wants_basic:
+        if header and not name and self.traits.auth.ping_wants_basic:
+            user, password = decode_basic(header)
+            if password and self.tokens.users.get(user) == password:
+                return None
             return self._unauthorized('Basic realm="fake"', name)
         granted = self.tokens.granted(token) if bearer else None
         if granted is not None and _may(granted, request, name, self.traits.auth.delete):
