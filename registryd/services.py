@@ -26,6 +26,7 @@ from registryd.rates import Rates
 from registryd.remote.credentials import CredentialFiles, default_paths
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
+from registryd.remote.upload_journal import UPLOADS, UploadJournal
 from registryd.transfer.flight import Flights
 from registryd.transfer.lanes import Lanes
 from registryd.transfer.library import Library
@@ -97,6 +98,7 @@ async def open_node(
             credentials=CredentialFiles(authfiles),
             proxies=proxies_of(environ),
             answered=counts.answered,
+            journal=UploadJournal(config.cache.root / UPLOADS),
         ) as remotes,
         Flights.open(store, config.transfer, counts, rates, exchange, _lanes(config)) as flights,
     ):

@@ -10,6 +10,7 @@ from registryd.cli.command import Context
 from registryd.cli.settings import settings
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
+from registryd.remote.upload_journal import UPLOADS, UploadJournal
 
 
 @asynccontextmanager
@@ -18,6 +19,7 @@ async def open_remotes(
 ) -> AsyncIterator[RegistryRemotes]:
     """Connections to this registry, by ``side``'s flags; ``endpoint`` replaces the configured one.
 
+    Pushes that were cut off go on by the journal beside the user's cache.
     No credentials but those that are handed to ``remote()``. Raises ConfigInvalid, UsageError.
     """
     config = settings(context, registries=(registry,), side=side)
@@ -30,5 +32,6 @@ async def open_remotes(
         allow=config.access.allow,
         credentials=None,
         proxies=proxies_of(context.environ),
+        journal=UploadJournal(config.cache.root / UPLOADS),
     ) as remotes:
         yield remotes

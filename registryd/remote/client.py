@@ -32,6 +32,7 @@ from registryd.remote.retry import PASSING
 from registryd.remote.subjects import Subjects
 from registryd.remote.tag_pages import list_tags
 from registryd.remote.upload import Uploader
+from registryd.remote.upload_journal import UploadJournal
 from registryd.secrets import Secret
 
 #: A registry's answer to a ping is a few bytes.
@@ -43,9 +44,9 @@ HEAD_IS_FINAL = frozenset({404, *PASSING})
 class RegistryClient:
     """A registry with one choice of logins: ports.Remote."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, journal: UploadJournal | None = None) -> None:
         self._exchange = exchange
-        self._uploader = Uploader(exchange)
+        self._uploader = Uploader(exchange, journal)
         self._subjects = Subjects(exchange, self.fetch_manifest, self.push_manifest)
 
     @property

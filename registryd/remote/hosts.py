@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from yarl import URL
 
 from registryd.config import RegistryConfig
+from registryd.remote.upload_rules import Learned
 
 #: Registries whose API is on another host than their name (memory of every client there is).
 API_HOSTS = {"docker.io": "registry-1.docker.io"}
@@ -38,6 +39,8 @@ class Endpoint:
         self.namespace = namespace
         #: False once this registry, or a host it sent us to, got a range wrong.
         self.ranges_work = True
+        #: What it has taught us of how it takes blobs.
+        self.uploads = Learned()
         self._bases = bases
         self._chosen = 0
 

@@ -31,6 +31,7 @@ from registryd.remote.retry import RetryPolicy
 from registryd.remote.tls import TlsSetting
 from registryd.remote.tokens import TokenCache
 from registryd.remote.transport import Timeouts, Transport
+from registryd.remote.upload_journal import UploadJournal
 from registryd.secrets import Login
 
 #: The node's own registry: its images are here and nowhere else.
@@ -55,6 +56,7 @@ class RegistryRemotes:
         clock: Clock,
         lookup: Lookup,
         answered: Answered,
+        journal: UploadJournal | None = None,
     ) -> None:
         self._registries = registries
         self._timeouts = Timeouts(transfer.connect_timeout, transfer.stall_timeout)
@@ -64,6 +66,7 @@ class RegistryRemotes:
         self._clock = clock
         self._lookup = lookup
         self._answered = answered
+        self._journal = journal
         self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock)
         self._tokens = TokenCache(clock)
         self._endpoints: dict[str, Endpoint] = {}
@@ -83,11 +86,12 @@ class RegistryRemotes:
         clock: Clock = Clock(),  # noqa: B008 - frozen
         lookup: Lookup = look_up,
         answered: Answered = lambda registry, status: None,
+        journal: UploadJournal | None = None,
     ) -> AsyncIterator[RegistryRemotes]:
         """The remotes, whose connections end with the context.
 
         ``proxies`` has lower-case schemes as keys, and exceptions under ``no``; ``answered`` is
-        told how each request has ended.
+        told how each request has ended; uploads that are cut off go on by the ``journal``.
         """
         remotes = cls(
             registries=registries,
@@ -98,6 +102,7 @@ class RegistryRemotes:
             clock=clock,
             lookup=lookup,
             answered=answered,
+            journal=journal,
         )
         try:
             yield remotes
@@ -146,7 +151,7 @@ class RegistryRemotes:
             registry, own=login, config=config, files=self._credentials, clock=self._clock
         )
         authority = Authority(registry, transport, self._tokens, logins, self._lookup)
-        return RegistryClient(Exchange(endpoint, transport, authority))
+        return RegistryClient(Exchange(endpoint, transport, authority), self._journal)
 
     def _transport(self, config: RegistryConfig, endpoint: Endpoint) -> Transport:
         tls = TlsSetting.of(config)
