@@ -93,9 +93,12 @@ class BreakingSessions(Sessions):
         """Read a body; False when we hang up in the middle of it."""
         registry = self._breaking
         async for piece in request.content.iter_any():
-            if registry.break_at is not None and registry.received + len(piece) >= registry.break_at:
-                into += piece[: registry.break_at - registry.received]
-                registry.received, registry.break_at = registry.break_at, None
+            if (
+                registry.break_at is not None
+                and registry.received + len(piece) >= registry.break_at
+            ):
+                into += piece[: stop - registry.received]
+                registry.received, registry.break_at = stop, None
                 return False
             registry.received += len(piece)
             into += piece

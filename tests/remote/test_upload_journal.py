@@ -17,9 +17,9 @@ from registryd.remote.upload_journal import JOURNALED_FROM, LIFETIME, Kept, Uplo
 from registryd.remote.upload_rules import CHUNK, MIB
 from registryd.secrets import Secret
 from tests.fakes.bodies import Opener
+from tests.fakes.breaking import Quirks, UploadRegistry
 from tests.fakes.clock import FakeClock
 from tests.fakes.http import Reply
-from tests.fakes.uploads import Quirks, UploadRegistry
 from tests.remote.conftest import Connect
 
 CONTENT = bytes(range(256)) * 4096 * 20
@@ -102,8 +102,7 @@ async def test_session_that_is_gone(
     registry.quirks.keeps = gone != "nothing kept"
     await cut_off(registry, await process(), 12 * MIB)
     if gone == "session":
-        registry._held.clear()
-        registry._uploads.clear()
+        registry.sessions.held.clear()
     if gone == "time":
         clock.now += LIFETIME + 1
     await push(await process())
@@ -216,8 +215,8 @@ async def test_wait_that_is_asked_for_in_the_middle(
     def wait(answer: Reply) -> None:
         if len(registry.lines("^PATCH")) == 2:
             answer.status = 429
-            for held in registry._held.values():
-                del held[CHUNK:]
+            for session, held in registry.sessions.held.items():
+                registry.sessions.held[session] = held[:CHUNK]
 
     registry.change("^PATCH", wait)
     await push(client)

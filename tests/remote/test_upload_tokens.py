@@ -14,10 +14,10 @@ from registryd.oci.reference import Reference
 from registryd.remote.upload_rules import CHUNK, MIB
 from registryd.secrets import Login, Secret
 from tests.fakes.bodies import Opener
+from tests.fakes.breaking import Quirks, UploadRegistry
 from tests.fakes.clock import FakeClock
 from tests.fakes.http import Reply
 from tests.fakes.tokens import FakeTokenServer
-from tests.fakes.uploads import Quirks, UploadRegistry
 from tests.remote.conftest import Connect
 
 CONTENT = bytes(range(256)) * 4096 * 36  # three chunks of the usual size
