@@ -19,6 +19,9 @@ from registryd.oci.manifest import Document, Index, IndexEntry
 from registryd.oci.reference import Reference
 from registryd.secrets import Login, Secret
 
+#: Told in one line what a person should know though the work goes on; it holds no secret.
+Warned = Callable[[str], None]
+
 
 class TransportError(Fault):
     """Raised when a host could not be reached, stalled, or broke off; names the host."""

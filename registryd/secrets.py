@@ -56,7 +56,9 @@ class Login:
     """A credential for one registry: user and password, or an identity (refresh) token.
 
     ``registry_token`` is a bearer token that somebody else was given, to be shown as it is.
-    ``origin`` says where it came from (a file and key, a helper, a flag), for people to read.
+    ``origin`` says where it came from (a file and key, a helper, a flag), for people to read;
+    ``stored`` that it was found there rather than given for the occasion: it may be out of date,
+    and is no reason to refuse what nobody needs a login for.
     """
 
     username: str = ""
@@ -64,6 +66,7 @@ class Login:
     identity_token: Secret = field(default_factory=lambda: Secret(""))
     registry_token: Secret = field(default_factory=lambda: Secret(""))
     origin: str = field(default="", compare=False)
+    stored: bool = field(default=False, compare=False)
 
 
 #: The login of a caller who has none and may not use ours.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
@@ -22,8 +23,10 @@ from registryd.jobs.lookup import Lookup
 from registryd.jobs.opening import prefetches_of
 from registryd.oci.platform import Platform
 from registryd.operations import Node, Operations
+from registryd.ports import Warned
 from registryd.rates import Rates
-from registryd.remote.credentials import CredentialFiles, default_paths
+from registryd.remote.credential_places import Place, default_places
+from registryd.remote.credentials import CredentialFiles
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
 from registryd.remote.upload_journal import UPLOADS, UploadJournal
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
     from registryd.cluster_services import Neighbourhood
     from registryd.jobs.prefetches import Prefetches
     from registryd.server.listeners import Door
+
+
+_log = logging.getLogger(__name__)
 
 
 def limits_of(config: Config) -> tuple[int, int, dict[str, int]]:
@@ -77,13 +83,15 @@ async def open_node(
     config: Config,
     environ: Mapping[str, str],
     *,
-    authfiles: Sequence[Path] = (),
+    authfiles: Sequence[Place] = (),
     listeners: Sequence[str] = (),
     reloads: Reloads | None = None,
     neighbours: Neighbourhood | None = None,
+    warned: Warned = _log.warning,
 ) -> AsyncIterator[Node]:
     """The parts of a node on its cache; ``authfiles`` are what it logs in with.
 
+    ``warned`` is told what a person should know, which is the log's reader unless given.
     Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
     counts = Counts(config.registries)
@@ -95,10 +103,11 @@ async def open_node(
             registries=config.registries,
             transfer=config.transfer,
             allow=config.access.allow,
-            credentials=CredentialFiles(authfiles),
+            credentials=CredentialFiles(authfiles, warned=warned),
             proxies=proxies_of(environ),
             answered=counts.answered,
             journal=UploadJournal(config.cache.root / UPLOADS),
+            warned=warned,
         ) as remotes,
         Flights.open(store, config.transfer, counts, rates, exchange, _lanes(config)) as flights,
     ):
@@ -113,14 +122,7 @@ async def open_node(
             store=store,
             flights=flights,
             library=library,
-            access=Access(
-                store,
-                remotes,
-                ttl=config.access.grant_ttl,
-                sharing=Sharing.of(config.registries),
-                for_others=bool(listeners),
-                counts=counts,
-            ),
+            access=_access(config, store, remotes, counts, for_others=bool(listeners)),
             remotes=remotes,
             host=Platform.of_machine(platform.system(), platform.machine()),
             jobs=config.transfer.jobs,
@@ -133,6 +135,19 @@ async def open_node(
             exchange=exchange,
             prefetches=_prefetches(neighbours, remotes, library.tags, policy, listeners),
         )
+
+
+def _access(
+    config: Config, store: BlobStore, remotes: RegistryRemotes, counts: Counts, *, for_others: bool
+) -> Access:
+    return Access(
+        store,
+        remotes,
+        ttl=config.access.grant_ttl,
+        sharing=Sharing.of(config.registries),
+        for_others=for_others,
+        counts=counts,
+    )
 
 
 def _take_over(reloads: Reloads, remotes: RegistryRemotes, policy: TagPolicy, rates: Rates) -> None:
@@ -160,12 +175,14 @@ def _prefetches(
 
 
 @asynccontextmanager
-async def open_operations(config: Config, environ: Mapping[str, str]) -> AsyncIterator[Operations]:
+async def open_operations(
+    config: Config, environ: Mapping[str, str], *, warned: Warned = _log.warning
+) -> AsyncIterator[Operations]:
     """The verbs of a node in this process, with its user's own credential files."""
-    authfiles = config.access.authfiles or default_paths(
+    authfiles = config.access.authfiles or default_places(
         environ, Path(environ.get("HOME") or Path.home())
     )
-    async with open_node(config, environ, authfiles=authfiles) as node:
+    async with open_node(config, environ, authfiles=authfiles, warned=warned) as node:
         yield Operations(node)
 
 

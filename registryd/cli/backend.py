@@ -95,7 +95,11 @@ def _chosen(context: Context, registries: tuple[str, ...], side: str) -> Backend
         return _local(context, Path(root), registries, side)
     named = options.socket or environ.get("REGISTRYD_SOCKET")
     daemon = _daemon(Path(named).absolute()) if named else _running_daemon(context)
-    return daemon or _local(context, None, registries, side)
+    if daemon is None:
+        return _local(context, None, registries, side)
+    from registryd.cli.stored_logins import StoredLogins
+
+    return StoredLogins(daemon, context.console.warning)
 
 
 def _daemon(path: Path) -> Backend:
@@ -130,7 +134,7 @@ def _local(context: Context, root: Path | None, registries: tuple[str, ...], sid
     from registryd.cli.settings import settings
 
     config = settings(context, root=root, registries=registries, side=side)
-    return LocalBackend(config, context.environ)
+    return LocalBackend(config, context.environ, context.console.warning)
 
 
 def _refuse_connection_flags(context: Context, socket: Path, side: str) -> None:

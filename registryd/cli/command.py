@@ -53,6 +53,8 @@ COMMANDS = {
     "tags": "list the tags of a repository",
     "login": "keep a credential for a registry",
     "logout": "forget a registry's credential",
+    "auth explain": "show which credential is used for a name, and why",
+    "auth get": "print the credential of a registry, as credential helpers do",
     "cache df": "show how the cache uses the disk",
     "cache active": "show what is on its way into the cache",
     "cache whohas": "show which nodes of the cluster hold a blob",
@@ -71,7 +73,14 @@ COMMANDS = {
     "doctor": "check that the runtimes here pull through the daemon",
     "version": "print the version",
 }
-ALIASES = {"cp": "copy", "ls": "tags", "list-tags": "tags", "resolve": "digest"}
+ALIASES = {
+    "cp": "copy",
+    "ls": "tags",
+    "list-tags": "tags",
+    "resolve": "digest",
+    "auth login": "login",
+    "auth logout": "logout",
+}
 
 
 def load(name: str) -> Command:

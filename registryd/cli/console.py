@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from registryd.cli.errors import printable
@@ -27,6 +27,7 @@ class Console:
     out: TextIO
     err: TextIO
     typed: TextIO
+    _warned: set[str] = field(default_factory=set, repr=False)
 
     def line(self, text: str) -> None:
         """One line of data."""
@@ -56,6 +57,12 @@ class Console:
         """A line for people."""
         self.err.write(printable(text) + "\n")
         self.err.flush()
+
+    def warning(self, text: str) -> None:
+        """A line for people about what went otherwise than they may think; the same one once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.words(f"warning: {text}")
 
     def ask(self, question: str) -> str:
         """The line that a person types. Raises UsageError where nobody is there to ask."""

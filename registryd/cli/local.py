@@ -30,10 +30,13 @@ class LocalBackend:
 
     socket: Path | None = None
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], warned: Callable[[str], None]
+    ) -> None:
         self._config = config
         self.root: Path | None = config.cache.root
         self._environ = environ
+        self._warned = warned
 
     def call(
         self, operation: str, arguments: Mapping[str, Any], login: Login | None = None
@@ -84,5 +87,6 @@ class LocalBackend:
     async def _with_operations(self, ask: Callable[[Operations], Awaitable[Any]]) -> Any:
         from registryd.services import open_operations
 
-        async with open_operations(self._config, self._environ) as operations:
+        opening = open_operations(self._config, self._environ, warned=self._warned)
+        async with opening as operations:
             return await ask(operations)

@@ -12,8 +12,9 @@ from pathlib import Path
 from registryd.cli.command import Context
 from registryd.cli.console import Console
 from registryd.oci.errors import UsageError
-from registryd.oci.reference import check_registry, normalised
-from registryd.remote.credentials import CredentialFiles, default_paths
+from registryd.oci.reference import check_registry, check_repository, normalised
+from registryd.remote.credential_places import default_places
+from registryd.remote.credentials import CredentialFiles
 from registryd.secrets import Login, Secret
 
 
@@ -41,8 +42,9 @@ def files(context: Context) -> CredentialFiles:
         path = Path(context.options.authfile)
         if not path.exists():
             raise UsageError(f"--authfile {path}: there is no such file")
-        return CredentialFiles((path,))
-    return CredentialFiles(default_paths(context.environ, context.home))
+        return CredentialFiles((path,), warned=context.console.warning)
+    places = default_places(context.environ, context.home)
+    return CredentialFiles(places, warned=context.console.warning)
 
 
 def from_flag(console: Console, value: str, flag: str) -> Login:
@@ -54,12 +56,18 @@ def from_flag(console: Console, value: str, flag: str) -> Login:
     return Login(user, secret, origin=flag)
 
 
-def registry_name(text: str) -> str:
-    """The registry as references name it: ``https://index.docker.io/v1/`` is docker.io.
+def login_key(text: str) -> str:
+    """What a login is kept for: a registry, or a repository or namespace of one.
 
-    Raises ReferenceInvalid.
+    Both as references name them: ``https://index.docker.io/v1/`` is docker.io. Raises
+    ReferenceInvalid.
     """
-    host = text.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    _, scheme, rest = text.rpartition("://")
+    host, _, path = rest.partition("/")
+    path = path.strip("/")
     registry, _ = normalised(host, "any")
     check_registry(registry)
-    return registry
+    if scheme or path in ("", "v1", "v2"):
+        return registry
+    check_repository(path)
+    return f"{registry}/{path}"

@@ -95,6 +95,8 @@ def _named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     """The command that these words begin with, and the words after it. Raises UsageError."""
     if not words:
         raise UsageError(f"no command (see {PROGRAM} --help)")
+    if ALIASES.get(" ".join(words[:2])) in COMMANDS:
+        return ALIASES[" ".join(words[:2])], words[2:]
     first, rest = words[0], words[1:]
     name = ALIASES.get(first, first)
     if rest and f"{name} {rest[0]}" in COMMANDS:

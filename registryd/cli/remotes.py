@@ -33,5 +33,6 @@ async def open_remotes(
         credentials=None,
         proxies=proxies_of(context.environ),
         journal=UploadJournal(config.cache.root / UPLOADS),
+        warned=context.console.warning,
     ) as remotes:
         yield remotes

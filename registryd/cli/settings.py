@@ -62,6 +62,9 @@ def settings(
         config = replace(config, cache=replace(config.cache, root=root.absolute()))
     if context.options.jobs is not None:
         config = replace(config, transfer=replace(config.transfer, jobs=context.options.jobs))
+    if context.options.authfile:  # it is the only one: what it has not, no other has either
+        only = (Path(context.options.authfile).absolute(),)
+        config = replace(config, access=replace(config.access, authfiles=only))
     if context.options.no_creds:  # no file at all would mean those in their usual places
         config = replace(config, access=replace(config.access, authfiles=(Path(os.devnull),)))
     wanted = connection(context, side)

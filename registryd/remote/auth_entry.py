@@ -26,7 +26,7 @@ def decode_entry(entry: Any, origin: str) -> Login | None:
     token = _text(entry, "identitytoken", origin)
     if not username and not password and not token:
         return None
-    return Login(username, Secret(password), Secret(token), origin=origin)
+    return Login(username, Secret(password), Secret(token), origin=origin, stored=True)
 
 
 def encode_entry(login: Login) -> dict[str, str]:

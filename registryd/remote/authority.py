@@ -23,7 +23,7 @@ from registryd.remote.realm import Lookup, check_realm, look_up
 from registryd.remote.token_server import basic, fetch_token
 from registryd.remote.tokens import Token, TokenCache, TokenKey
 from registryd.remote.transport import Transport
-from registryd.secrets import Login, Secret
+from registryd.secrets import Login, Secret, redact_url
 
 #: Sets of scopes for which a registry's additions are remembered.
 KEPT = 1024
@@ -41,6 +41,16 @@ class Grant:
     fresh: bool = True
     key: TokenKey | None = None
     token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a registry wants to see: a scheme ("" for nothing so far), and whom to ask for what."""
+
+    scheme: str = ""
+    realm: str = ""
+    service: str = ""
+    scopes: tuple[str, ...] = ()
 
 
 class Authority:
@@ -74,15 +84,32 @@ class Authority:
         """``bearer`` or ``basic``; empty as long as nothing was asked."""
         return "" if self._challenge is None else self._challenge.scheme
 
-    async def grant(self, repository: str, scopes: Scopes) -> Grant | None:
+    def asks(self, scopes: Scopes) -> Asked:
+        """What the registry has asked for so far, where these scopes are wanted."""
+        challenge = self._challenge
+        if challenge is None:
+            return Asked()
+        if challenge.scheme == "basic":
+            return Asked("basic", challenge.parameters.get("realm", ""))
+        wanted = merge((*scopes, *self._added.get(scopes, ())))
+        service = challenge.parameters.get("service", "")
+        realm = redact_url(str(self._realm))
+        return Asked("bearer", realm, service, tuple(map(str, wanted)))
+
+    async def grant(
+        self, repository: str, scopes: Scopes, shown: list[Login] | None = None
+    ) -> Grant | None:
         """The reply for these scopes; None when nothing was asked or there is nothing to say.
 
+        A login that is shown to anybody is added to ``shown`` first.
         Raises Unauthorized, Denied, RateLimited, RegistryError, ConfigInvalid, TransportError.
         """
         challenge = self._challenge
         if challenge is None:
             return None
         login = await self.logins.find(repository)
+        if login is not None and shown is not None:
+            shown.append(login)
         if login is not None and login.registry_token:
             # Not ours: it is shown where one is wanted, and another one cannot be had for it.
             header = Secret(f"Bearer {login.registry_token.reveal()}")
@@ -111,7 +138,10 @@ class Authority:
         await check_realm(
             self._asked_by, key.realm, secret=key.login is not None, lookup=self._lookup
         )
-        return await self._tokens.get(key, lambda: fetch_token(self._transport, self.registry, key))
+        tokens = self._tokens
+        return await tokens.get(
+            key, lambda: fetch_token(self._transport, self.registry, key, tokens)
+        )
 
     def drop(self, grant: Grant) -> None:
         """Forget a reply that was refused, so that the next one is made anew."""

@@ -23,6 +23,7 @@ from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute, ManifestRoute, Ping
 from registryd.ports import Body, BodyOpener, ReferrersWay
 from registryd.remote.answer import Answer
+from registryd.remote.authority import Asked
 from registryd.remote.blob_head import head_blob
 from registryd.remote.body import RemoteBody
 from registryd.remote.coding import undo
@@ -53,6 +54,10 @@ class RegistryClient:
     def registry(self) -> str:
         """The registry's name in references."""
         return self._exchange.registry
+
+    def asks(self, repository: Reference) -> Asked:
+        """What the registry has asked for so far, of who reads this repository."""
+        return self._exchange.asks(repository.repository)
 
     async def ping(self) -> None:
         """Prove that a registry answers and takes our login.

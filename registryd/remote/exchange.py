@@ -25,11 +25,13 @@ from registryd.oci.errors import (
 )
 from registryd.oci.routes import Ping
 from registryd.oci.wire_errors import refusal
+from registryd.ports import Warned
 from registryd.remote.answer import Answer
-from registryd.remote.authority import Authority, Grant
+from registryd.remote.authority import Asked, Authority, Grant
 from registryd.remote.failures import TlsRefused
 from registryd.remote.hosts import Endpoint, may_carry_login
 from registryd.remote.sending import Upload
+from registryd.remote.stale import Retreat
 from registryd.remote.token_server import refused_login
 from registryd.remote.transport import Request, Transport
 from registryd.secrets import Login, Secret
@@ -66,15 +68,22 @@ def scope(repository: str, actions: frozenset[str] = PULL) -> Scope:
 class Exchange:
     """Requests to one registry, authorised as it wants them."""
 
-    def __init__(self, endpoint: Endpoint, transport: Transport, authority: Authority) -> None:
+    def __init__(
+        self, endpoint: Endpoint, transport: Transport, authority: Authority, warned: Warned
+    ) -> None:
         self.endpoint = endpoint
         self.transport = transport
         self._authority = authority
+        self._retreat = Retreat(endpoint.registry, authority.logins, warned)
 
     @property
     def registry(self) -> str:
         """The registry's name in references."""
         return self.endpoint.registry
+
+    def asks(self, repository: str) -> Asked:
+        """What the registry has asked for so far, of who reads this repository."""
+        return self._authority.asks((scope(repository),))
 
     async def has_login(self, repository: str) -> bool:
         """Whether there is a login for a repository. Raises ConfigInvalid."""
@@ -101,7 +110,13 @@ class Exchange:
         """
         async with AsyncExitStack() as stack:
             try:
-                answer = await self._persuade(call, stack)
+                answer = await self._retreat.ask(
+                    call.repository,
+                    call.scopes,
+                    lambda shown: self._persuade(call, stack, shown),
+                    what=call.what,
+                    whole=call.method == "GET",
+                )
             except Unauthorized:
                 # Who logs in anew because of this must not wait until the old login is forgotten.
                 self._authority.logins.forget()
@@ -116,10 +131,10 @@ class Exchange:
             what = f"{what} ({self.registry} sends us to {answer.host})"
         return refusal(answer.status, await answer.errors(), what, absent=absent)
 
-    async def _persuade(self, call: Call, stack: AsyncExitStack) -> Answer:
+    async def _persuade(self, call: Call, stack: AsyncExitStack, shown: list[Login]) -> Answer:
         went_back = False
         for left in reversed(range(ROUNDS)):
-            grant = await self._authority.grant(call.repository, call.scopes)
+            grant = await self._authority.grant(call.repository, call.scopes, shown)
             answer = await self._ask(call, grant, stack)
             if self._is_stale_redirect(call, answer) and left and not went_back:
                 went_back = True
@@ -205,6 +220,8 @@ class Exchange:
         short = any(c.parameters.get("error") == "insufficient_scope" for c in challenges)
         pushing = any("push" in scope.actions for scope in call.scopes)
         who = "without a login" if login is None else f"as user {login.username!r}"
+        if login is not None and login.stored:
+            who = f"{who} (login from {login.origin})"
         if login is not None and login.registry_token:
             who = f"with the token of {login.origin}"
         hint = f"run registryctl login {self.registry}"

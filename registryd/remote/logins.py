@@ -3,7 +3,8 @@
 Invariants:
 - the caller's own login comes before the configuration's, that before the credential files;
 - a caller who is ``NOBODY`` asks without any login, whatever the node is configured with;
-- what was found is kept for a short while only: a new ``login`` counts without a restart.
+- what was found is kept for a short while only: a new ``login`` counts without a restart;
+- a stored login that was set aside for a repository is not found for it for the same while.
 """
 
 from __future__ import annotations
@@ -41,11 +42,19 @@ class Logins:
         self._files = files
         self._clock = clock
         self._found: dict[str, tuple[Login | None, float]] = {}
+        self._aside: dict[tuple[str, Login], float] = {}
 
     async def find(self, repository: str) -> Login | None:
         """The login to use for a repository, or None. Raises ConfigInvalid."""
         if self._own is not None:
-            return self._own if self._own != NOBODY else None
+            login = self._own if self._own != NOBODY else None
+        else:
+            login = await self._known(repository)
+        if login is None or self._clock.monotonic() < self._aside.get((repository, login), 0.0):
+            return None
+        return login
+
+    async def _known(self, repository: str) -> Login | None:
         login, until = self._found.get(repository, (None, 0.0))
         now = self._clock.monotonic()
         if now < until:
@@ -56,15 +65,36 @@ class Logins:
         self._found[repository] = (login, now + FRESH)
         return login
 
+    def set_aside(self, repository: str, login: Login) -> bool:
+        """Do without a refused login for a while; False when that was so already."""
+        known = self._clock.monotonic() < self._aside.get((repository, login), 0.0)
+        if len(self._aside) >= KEPT:
+            self._aside.clear()
+        self._aside[repository, login] = self._clock.monotonic() + FRESH
+        return not known
+
+    def take_back(self, repository: str, login: Login) -> None:
+        """Find a login again that was set aside: it is not better without."""
+        self._aside.pop((repository, login), None)
+
     def forget(self) -> None:
         """Look all logins up anew when they are needed next: one was refused."""
         self._found.clear()
 
     def _look_up(self, repository: str) -> Login | None:
-        path = self._config.password_file
-        if self._config.username and path is not None:
-            return Login(self._config.username, read_password(path), origin=str(path))
-        return None if self._files is None else self._files.find(self._registry, repository)
+        login = configured_login(self._config)
+        if login is not None or self._files is None:
+            return login
+        return self._files.find(self._registry, repository)
+
+
+def configured_login(config: RegistryConfig) -> Login | None:
+    """The login that a registry's configuration names. Raises ConfigInvalid."""
+    if not config.username or config.password_file is None:
+        return None
+    return Login(
+        config.username, read_password(config.password_file), origin=str(config.password_file)
+    )
 
 
 def read_password(path: Path) -> Secret:

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from registryd.config import RegistryConfig, TransferConfig
 from registryd.oci.errors import Denied
-from registryd.ports import Answered, Remote
+from registryd.ports import Answered, Remote, Warned
 from registryd.remote.authority import Authority
 from registryd.remote.client import RegistryClient
 from registryd.remote.clock import Clock
@@ -33,6 +34,8 @@ from registryd.remote.tokens import TokenCache
 from registryd.remote.transport import Timeouts, Transport
 from registryd.remote.upload_journal import UploadJournal
 from registryd.secrets import Login
+
+log = logging.getLogger(__name__)
 
 #: The node's own registry: its images are here and nowhere else.
 OWN_REGISTRY = "localhost"
@@ -56,7 +59,8 @@ class RegistryRemotes:
         clock: Clock,
         lookup: Lookup,
         answered: Answered,
-        journal: UploadJournal | None = None,
+        journal: UploadJournal | None,
+        warned: Warned,
     ) -> None:
         self._registries = registries
         self._timeouts = Timeouts(transfer.connect_timeout, transfer.stall_timeout)
@@ -67,11 +71,12 @@ class RegistryRemotes:
         self._lookup = lookup
         self._answered = answered
         self._journal = journal
+        self._warned = warned
         self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock)
         self._tokens = TokenCache(clock)
         self._endpoints: dict[str, Endpoint] = {}
         self._transports: dict[_Session, Transport] = {}
-        self._clients: OrderedDict[tuple[str, Login | None], Remote] = OrderedDict()
+        self._clients: OrderedDict[tuple[str, Login | None, bool], Remote] = OrderedDict()
 
     @classmethod
     @asynccontextmanager
@@ -87,11 +92,13 @@ class RegistryRemotes:
         lookup: Lookup = look_up,
         answered: Answered = lambda registry, status: None,
         journal: UploadJournal | None = None,
+        warned: Warned = log.warning,
     ) -> AsyncIterator[RegistryRemotes]:
         """The remotes, whose connections end with the context.
 
         ``proxies`` has lower-case schemes as keys, and exceptions under ``no``; ``answered`` is
-        told how each request has ended; uploads that are cut off go on by the ``journal``.
+        told how each request has ended, ``warned`` what a person should know; uploads that are cut
+        off go on by the ``journal``.
         """
         remotes = cls(
             registries=registries,
@@ -103,6 +110,7 @@ class RegistryRemotes:
             lookup=lookup,
             answered=answered,
             journal=journal,
+            warned=warned,
         )
         try:
             yield remotes
@@ -130,7 +138,8 @@ class RegistryRemotes:
                 f"registry {registry} is not allowed here; add it to allow in [access] "
                 f"(allowed: {', '.join(self._allow) or 'none'})"
             )
-        key = (registry, login)
+        # One that was found somewhere is not used as one is that was given.
+        key = (registry, login, login is not None and login.stored)
         client = self._clients.get(key)
         if client is None:
             client = self._clients[key] = self._make(registry, login)
@@ -151,7 +160,8 @@ class RegistryRemotes:
             registry, own=login, config=config, files=self._credentials, clock=self._clock
         )
         authority = Authority(registry, transport, self._tokens, logins, self._lookup)
-        return RegistryClient(Exchange(endpoint, transport, authority), self._journal)
+        exchange = Exchange(endpoint, transport, authority, self._warned)
+        return RegistryClient(exchange, self._journal)
 
     def _transport(self, config: RegistryConfig, endpoint: Endpoint) -> Transport:
         tls = TlsSetting.of(config)

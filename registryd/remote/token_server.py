@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -19,7 +20,7 @@ from yarl import URL
 from registryd.oci.errors import BadAnswer, RateLimited, RegistryError, Unauthorized
 from registryd.remote.answer import Answer
 from registryd.remote.credential_helper import TOKEN_USER
-from registryd.remote.tokens import Token, TokenKey
+from registryd.remote.tokens import Token, TokenCache, TokenKey
 from registryd.remote.transport import Request, Transport
 from registryd.secrets import Login, Secret
 
@@ -33,6 +34,8 @@ LONGEST_LIFE = 24 * 3600.0
 OTHER_WAY = frozenset({400, 401, 403, 404, 405})
 
 CLIENT_ID = "registryd"
+#: The user under whose name Azure's tools keep an identity token as a password.
+NULL_USER = "00000000-0000-0000-0000-000000000000"
 
 
 def basic(login: Login) -> Secret:
@@ -44,21 +47,23 @@ def basic(login: Login) -> Secret:
     return Secret("Basic " + base64.b64encode(plain.encode()).decode())
 
 
-async def fetch_token(transport: Transport, registry: str, key: TokenKey) -> Token:
-    """A fresh token. Raises Unauthorized, RateLimited, RegistryError, BadAnswer, TransportError."""
+async def fetch_token(
+    transport: Transport, registry: str, key: TokenKey, tokens: TokenCache
+) -> Token:
+    """A fresh token. Raises Unauthorized, RateLimited, RegistryError, BadAnswer, TransportError.
+
+    ``tokens`` knows whether a refresh token was given in place of the login's own.
+    """
     login = key.login
-    if login is None:
-        ways = [_by_get(key)]
-    elif login.identity_token:
-        ways = [_by_post(key, login), _by_get(key)]
-    else:
-        ways = [_by_get(key), _by_post(key, login)]
     refusal: RegistryError | None = None
-    for request in ways:
+    for request, renewed in _ways(key, tokens.renewed(key)):
         async with transport.send(request) as answer:
             if answer.status == 200:
                 return _parse(await answer.plain(TOKEN_BODY_LIMIT), answer.host)
             refused = await _refusal(answer, registry, login)
+        if renewed:
+            tokens.forget_renewed(key)
+            continue
         # The first way is the proper one, but "no such way" says less than "wrong password".
         if refusal is None or isinstance(refused, Unauthorized):
             refusal = refusal if isinstance(refusal, Unauthorized) else refused
@@ -66,6 +71,19 @@ async def fetch_token(transport: Transport, registry: str, key: TokenKey) -> Tok
             break
     assert refusal is not None  # noqa: S101 - there is at least one way
     raise refusal
+
+
+def _ways(key: TokenKey, renewed: Secret | None) -> list[tuple[Request, bool]]:
+    """The requests to try in turn; true for one with a renewed refresh token."""
+    login = key.login
+    if login is None:
+        return [(_by_get(key), False)]
+    get, post = (_by_get(key), False), (_by_post(key, login), False)
+    if not login.identity_token:
+        return [get, post]
+    if renewed is None:
+        return [post, get]
+    return [(_by_post(key, replace(login, identity_token=renewed)), True), post, get]
 
 
 def _by_get(key: TokenKey) -> Request:
@@ -81,8 +99,9 @@ def _by_get(key: TokenKey) -> Request:
 
 def _by_post(key: TokenKey, login: Login) -> Request:
     form = {"client_id": CLIENT_ID, "service": key.service, "scope": " ".join(key.scopes)}
-    if login.identity_token:
-        form |= {"grant_type": "refresh_token", "refresh_token": login.identity_token.reveal()}
+    refresh = login.identity_token or (login.username == NULL_USER and login.password)
+    if refresh:
+        form |= {"grant_type": "refresh_token", "refresh_token": refresh.reveal()}
     else:
         form |= {"grant_type": "password", "username": login.username}
         form |= {"password": login.password.reveal()}
@@ -102,7 +121,9 @@ def _parse(raw: bytes, host: str) -> Token:
         text = content.get(member)
         # What is not plain ASCII cannot stand in a header.
         if isinstance(text, str) and text and text.isascii() and text.isprintable():
-            return Token(Secret(text), _lifetime(content.get("expires_in")))
+            renewed = content.get("refresh_token")
+            fresh = Secret(renewed if isinstance(renewed, str) else "")
+            return Token(Secret(text), _lifetime(content.get("expires_in")), fresh)
     raise BadAnswer(f"the token server {host} gave no token")
 
 

@@ -4,7 +4,9 @@ Invariants:
 - a token is used for exactly the realm, service, scopes and login that it was given for;
 - for one such key one request is under way at a time; who waited for it shares its failure, so
   that a wrong password is tried once and not by every task;
-- the number of tokens that are kept is bounded.
+- the number of tokens that are kept is bounded;
+- a refresh token that a server gives in place of ours is kept in memory only, for as long as it
+  is taken: what lies in a file is still good.
 """
 
 from __future__ import annotations
@@ -42,6 +44,10 @@ class Token:
 
     text: Secret
     lifetime: float
+    renewed: Secret = field(default_factory=lambda: Secret(""))
+
+
+_Identity = tuple[URL, str, Login | None]
 
 
 class _Turn:
@@ -60,6 +66,7 @@ class TokenCache:
         self._clock = clock
         self._tokens: OrderedDict[TokenKey, tuple[Token, float]] = OrderedDict()
         self._turns: WeakValueDictionary[TokenKey, _Turn] = WeakValueDictionary()
+        self._renewed: OrderedDict[_Identity, Secret] = OrderedDict()
 
     def find(self, key: TokenKey) -> Token | None:
         """A token that is good for a while yet, or None."""
@@ -74,6 +81,14 @@ class TokenCache:
         """Forget a token that was refused, unless another one is here by now."""
         if self._tokens.get(key, (None, 0.0))[0] is token:
             del self._tokens[key]
+
+    def renewed(self, key: TokenKey) -> Secret | None:
+        """The refresh token that was last given in place of a login's own, or None."""
+        return self._renewed.get(_identity(key))
+
+    def forget_renewed(self, key: TokenKey) -> None:
+        """It is not taken any more."""
+        self._renewed.pop(_identity(key), None)
 
     async def get(self, key: TokenKey, fetch: Callable[[], Awaitable[Token]]) -> Token:
         """The token for a key, by ``fetch`` where there is none. Raises what ``fetch`` raises."""
@@ -105,3 +120,11 @@ class TokenCache:
         self._tokens[key] = (token, self._clock.monotonic() + token.lifetime - margin)
         while len(self._tokens) > KEPT:
             self._tokens.popitem(last=False)
+        if token.renewed and key.login is not None:
+            self._renewed[_identity(key)] = token.renewed
+        while len(self._renewed) > KEPT:
+            self._renewed.popitem(last=False)
+
+
+def _identity(key: TokenKey) -> _Identity:
+    return key.realm, key.service, key.login

@@ -11,7 +11,8 @@ import pytest
 from registryd.config import RegistryConfig
 from registryd.oci.errors import Denied, NameUnknown, RateLimited, RegistryError, Unauthorized
 from registryd.oci.reference import Reference
-from registryd.remote.credentials import CredentialFiles, save
+from registryd.remote.credential_files import save
+from registryd.remote.credentials import CredentialFiles
 from registryd.secrets import Login, Secret
 from tests.fakes.certificates import make_identity
 from tests.fakes.registry import FakeRegistry

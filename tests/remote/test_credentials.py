@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import os
 import stat
 from collections.abc import Callable
@@ -16,15 +15,14 @@ from hypothesis import strategies as st
 
 from registryd.oci.errors import ConfigInvalid
 from registryd.remote.auth_entry import decode_entry, encode_entry
-from registryd.remote.credential_helper import ask_helper
-from registryd.remote.credentials import (
-    CredentialFiles,
+from registryd.remote.credential_files import keys_of, read_place, remove, save
+from registryd.remote.credential_places import (
+    AuthText,
     default_paths,
+    default_places,
     login_path,
-    read_file,
-    remove,
-    save,
 )
+from registryd.remote.credentials import CredentialFiles
 from registryd.secrets import Login, Secret
 
 HUB = "https://index.docker.io/v1/"
@@ -159,8 +157,8 @@ def test_the_locked_place_of_podman_holds_nothing(tmp_path: Path) -> None:
     for folder in (run, other):
         folder.mkdir(mode=0)
 
-    assert "{}" == as_user(lambda: str(read_file(run / "1001/auth.json", run)))
-    assert "cannot be read" in as_user(lambda: str(read_file(other / "1001/auth.json", run)))
+    assert "{}" == as_user(lambda: str(read_place(run / "1001/auth.json", run)))
+    assert "cannot be read" in as_user(lambda: str(read_place(other / "1001/auth.json", run)))
 
 
 def as_user(act: Callable[[], str]) -> str:
@@ -232,11 +230,16 @@ def test_save_where_it_cannot_be(tmp_path: Path) -> None:
 
 
 def test_save_does_not_hide_behind_a_helper(tmp_path: Path) -> None:
-    """A helper's host is not written to the file, where it would never be found."""
+    """What a helper should keep is never written to the file instead: it would be in the clear."""
     file = tmp_path / "config.json"
-    write(file, credHelpers={"quay.io": "fake"})
-    with pytest.raises(ConfigInvalid, match="kept by a helper"):
+    write(file, credHelpers={"quay.io": "is-not-there"})
+    before = file.read_text()
+    with pytest.raises(ConfigInvalid, match="docker-credential-is-not-there is missing"):
         save(file, "quay.io", Login("ann", Secret("1")))
+    with pytest.raises(ConfigInvalid, match="which knows registries only"):
+        save(file, "quay.io/team", Login("ann", Secret("1")))
+
+    assert before == file.read_text()
 
 
 @given(st.text(st.characters(exclude_characters=":", exclude_categories=["Cs"])), st.text())
@@ -264,104 +267,56 @@ def test_paths(tmp_path: Path) -> None:
         home / ".docker/config.json",
     ) == default_paths({}, home, uid=7)
     assert (Path("/a"),) == default_paths({"REGISTRY_AUTH_FILE": "/a"} | environ, home)
+    text = {"DOCKER_AUTH_CONFIG": '{"auths": {}}'}
+    given = AuthText("DOCKER_AUTH_CONFIG", Secret(text["DOCKER_AUTH_CONFIG"]))
+    paths = default_paths(environ, home)
+    assert (*paths[:2], given, paths[2]) == default_places(environ | text, home)
+    assert (Path("/a"),) == default_places({"REGISTRY_AUTH_FILE": "/a"} | text, home)
     assert Path("/a") == login_path({"REGISTRY_AUTH_FILE": "/a"}, home)
     assert Path("/run/user/7/containers/auth.json") == login_path(environ, home)
 
 
-# Helpers.
+def test_a_text_in_the_environment(tmp_path: Path) -> None:
+    """DOCKER_AUTH_CONFIG is the JSON itself: used as a file is, and never shown."""
+    text = json.dumps({"auths": {"quay.io": entry("ann", "hidden-text")}})
+    login = CredentialFiles([AuthText("DOCKER_AUTH_CONFIG", Secret(text))]).find("quay.io")
+    broken = AuthText("DOCKER_AUTH_CONFIG", Secret("hidden-text"))
+    with pytest.raises(ConfigInvalid, match=r"^DOCKER_AUTH_CONFIG: is not JSON") as caught:
+        CredentialFiles([broken]).find("quay.io")
+
+    assert Login("ann", Secret("hidden-text")) == login
+    assert login is not None
+    assert login.stored
+    assert 'DOCKER_AUTH_CONFIG, key "quay.io"' == login.origin
+    assert "hidden" not in f"{caught.value} {broken!r}"
 
 
-@pytest.fixture
-def helper(tmp_path: Path) -> Path:
-    """A directory on PATH with a helper that knows one host and notes what it was asked."""
-    return make_helper(
-        tmp_path,
-        f"""
-        read -r server
-        echo "$server" >> {tmp_path}/asked
-        case "$server" in
-          quay.io) echo '{{"ServerURL":"quay.io","Username":"ann","Secret":"word"}}';;
-          {HUB}) echo '{{"Username":"<token>","Secret":"refresh"}}';;
-          odd) echo 'not json, and word';;
-          *) echo "credentials not found in native keychain"; exit 1;;
-        esac
-        """,
-    )
+def test_a_key_of_a_repository(tmp_path: Path) -> None:
+    """A login for HOST/NS is kept, found and removed beside the host's own."""
+    file = tmp_path / "auth.json"
+    save(file, "quay.io", Login("host", Secret("1")))
+    save(file, "quay.io/team", Login("team", Secret("2")))
+    files = CredentialFiles([file])
+
+    assert ("team", "host") == (found(files, "quay.io", "team/app"), found(files, "quay.io", "x"))
+    assert ["quay.io", "quay.io/team"] == keys_of(file)
+    assert remove(file, "quay.io/team")
+    assert "host" == found(files, "quay.io", "team/app")
+    assert not remove(file, "quay.io/team")
 
 
-def make_helper(folder: Path, script: str) -> Path:
-    program = folder / "bin/docker-credential-fake"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\n" + script)
-    program.chmod(0o755)
-    return program
+def test_each_place_is_told(tmp_path: Path) -> None:
+    """What was found where, in order, up to the login; the rest is only named."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    write(first, auths={"ghcr.io": entry("bob", "b")})
+    write(second, auths={"quay.io/team": entry("ann", "hidden-text")})
+    files = CredentialFiles([tmp_path / "none", first, second])
+    looked = list(files.look("quay.io", "team/app"))
 
-
-@pytest.fixture
-def on_path(helper: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
-    return helper
-
-
-def test_helper_for_the_wanted_host_only(on_path: Path, tmp_path: Path) -> None:
-    """A helper is asked for the host that is wanted, and only when it is wanted (2.10)."""
-    files = write(
-        tmp_path / "config.json",
-        credHelpers={"quay.io": "fake", "docker.io": "fake", "other.io": "missing"},
-        auths={"ghcr.io": entry("bob", "b")},
-    )
-
-    assert "bob" == found(files, "ghcr.io")
-    assert not (tmp_path / "asked").exists()
-    assert "ann" == found(files, "quay.io", "team/app")
-    assert "quay.io\n" == (tmp_path / "asked").read_text()
-    assert Login(identity_token=Secret("refresh")) == files.find("docker.io")
-
-
-def test_store_for_all_hosts(on_path: Path, tmp_path: Path) -> None:
-    """credsStore is asked for what the file itself has not."""
-    files = write(
-        tmp_path / "config.json",
-        credsStore="fake",
-        auths={"quay.io": {}, "ghcr.io": entry("bob", "b")},
-    )
-
-    assert ("ann", "bob", None) == tuple(
-        found(files, host) for host in ("quay.io", "ghcr.io", "none.io")
-    )
-
-
-def test_missing_helper_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without the program we go on without a login, and say so (2.10)."""
-    files = write(tmp_path / "config.json", credHelpers={"quay.io": "is-not-there"})
-    with caplog.at_level(logging.WARNING):
-        assert found(files, "quay.io") is None
-
-    assert "docker-credential-is-not-there" in caplog.text
-
-
-def test_slow_helper_is_a_warning(
-    on_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A helper that waits for a person is ended."""
-    on_path.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
-
-    def impatient(name: str, server: str) -> Login | None:
-        return ask_helper(name, server, timeout=0.1)
-
-    file = tmp_path / "config.json"
-    write(file, credHelpers={"quay.io": "fake"})
-    with caplog.at_level(logging.WARNING):
-        assert CredentialFiles([file], helper=impatient).find("quay.io") is None
-
-    assert "gave no answer" in caplog.text
-
-
-def test_odd_helper_is_an_error_without_its_words(on_path: Path) -> None:
-    """What a helper says may hold the secret: it is not shown."""
-    with pytest.raises(ConfigInvalid, match="its answer is not a login") as caught:
-        ask_helper("fake", "odd")
-
-    assert "word" not in str(caught.value)
-    with pytest.raises(ConfigInvalid):
-        ask_helper("../evil", "quay.io")
+    assert [
+        (str(tmp_path / "none"), "nothing is there", ""),
+        (str(first), "no key for quay.io", ""),
+        (str(second), "its key fits", "quay.io/team"),
+    ] == [(each.place, each.found, each.key) for each in looked]
+    assert [each.place for each in looked] == files.order
+    assert "hidden-text" not in repr(looked)

@@ -228,3 +228,32 @@ async def test_4b_06_expired_token_by_another_status(
     await client.fetch_manifest(image)
 
     assert {"anonymous": 2} == tokens.counts
+
+
+async def test_a_renewed_refresh_token_is_used_from_then_on(
+    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
+) -> None:
+    """A server may give a new refresh token; when that is not taken, ours is tried again."""
+    tokens.refresh = {"ours", "newer"}
+    tokens.members["refresh_token"] = "newer"
+    client = await connect(guarded, Login(identity_token=Secret("ours")))
+    sent: list[set[str]] = []
+    for taken in ({"ours"}, {"newer"}, {"ours"}):
+        tokens.refresh = taken
+        tokens.revoke()
+        await client.resolve(image)
+        sent.append(taken)
+
+    assert {"refresh": 3, "refused": 1} == tokens.counts
+
+
+async def test_the_null_user_has_an_identity_token(
+    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
+) -> None:
+    """Azure's tools keep an identity token as the password of a user of zeros."""
+    tokens.refresh = {"ours"}
+    user = "00000000-0000-0000-0000-000000000000"
+    client = await connect(guarded, Login(user, Secret("ours")))
+    await client.resolve(image)
+
+    assert {"refused": 1, "refresh": 1} == tokens.counts

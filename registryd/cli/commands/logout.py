@@ -6,27 +6,54 @@ from pathlib import Path
 
 from registryd.cli.arguments import Parser
 from registryd.cli.command import Context
+from registryd.oci.errors import UsageError
 
 
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("registry", metavar="REGISTRY", help="docker.io, ghcr.io, HOST:PORT")
+    parser.add_argument(
+        "registry",
+        metavar="REGISTRY",
+        nargs="?",
+        default=None,
+        help="docker.io, ghcr.io, HOST:PORT, or the HOST/REPOSITORY that login was for",
+    )
+    parser.add_argument(
+        "-a", "--all", action="store_true", default=False, help="all registries in the file"
+    )
     parser.add_argument("--authfile", metavar="FILE", help="it is kept here (REGISTRY_AUTH_FILE)")
 
 
 def run(context: Context) -> None:
     """Remove the credential; one that is not there is a success. Raises Fault."""
-    from registryd.cli.logins import registry_name
-    from registryd.remote.credentials import CredentialFiles, default_paths, login_path, remove
+    from registryd.cli.logins import login_key
+    from registryd.remote.credential_files import keys_of
+    from registryd.remote.credential_places import login_path
 
     options = context.options
-    registry = registry_name(options.registry)
+    if options.all == (options.registry is not None):
+        raise UsageError("name one REGISTRY to log out of, or --all")
     path = Path(options.authfile) if options.authfile else login_path(context.environ, context.home)
-    if remove(path, registry):
-        context.console.words(f"logged out of {registry}; removed from {path}")
+    keys = keys_of(path) if options.all else [login_key(options.registry)]
+    for key in keys:
+        _log_out(context, key, path)
+    if not keys:
+        context.console.words(f"not logged in anywhere ({path})")
+
+
+def _log_out(context: Context, key: str, path: Path) -> None:
+    """Forget one, and say where else there is one."""
+    from registryd.remote.credential_files import remove
+    from registryd.remote.credential_places import default_places, place_name
+    from registryd.remote.credentials import CredentialFiles
+
+    if remove(path, key):
+        context.console.words(f"logged out of {key}; removed from {path}")
     else:
-        context.console.words(f"not logged in to {registry} ({path})")
-    others = [] if options.authfile else default_paths(context.environ, context.home)
+        context.console.words(f"not logged in to {key} ({path})")
+    registry, _, repository = key.partition("/")
+    others = [] if context.options.authfile else default_places(context.environ, context.home)
     for other in others:
-        if other != path and CredentialFiles((other,)).find(registry) is not None:
-            context.console.words(f"{other} still has a credential for {registry}")
+        files = CredentialFiles((other,), warned=context.console.warning)
+        if other != path and files.find(registry, repository) is not None:
+            context.console.words(f"{place_name(other)} still has a credential for {key}")
