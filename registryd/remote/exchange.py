@@ -30,6 +30,7 @@ from registryd.remote.answer import Answer
 from registryd.remote.authority import Asked, Authority, Grant
 from registryd.remote.failures import TlsRefused
 from registryd.remote.hosts import Endpoint, may_carry_login
+from registryd.remote.realm import check_target
 from registryd.remote.sending import Upload
 from registryd.remote.stale import Retreat
 from registryd.remote.token_server import refused_login
@@ -148,6 +149,8 @@ class Exchange:
     async def _ask(self, call: Call, grant: Grant | None, stack: AsyncExitStack) -> Answer:
         """One request; a loopback registry that does not speak TLS is asked without."""
         base = self.endpoint.base
+        if isinstance(call.target, URL):
+            await check_target(base, call.target, lookup=self.transport.lookup)
         try:
             request = self._request(call, grant)
             answer = await stack.enter_async_context(self.transport.send(request))

@@ -1,9 +1,11 @@
-"""Which token servers a registry may send us to.
+"""Which token servers, and which other places, a registry may send us to.
 
 Invariants:
 - a password never goes over plain HTTP for a registry that is reached by TLS;
 - a registry on the public internet cannot make us ask an address of the private network: the
-  other way round is how clusters are built, and is allowed.
+  other way round is how clusters are built, and is allowed;
+- for redirects and Locations that is judged by the looks of the target alone: a cloud's own names
+  may well mean private addresses to whoever is inside (S3 by a VPC endpoint).
 """
 
 from __future__ import annotations
@@ -46,6 +48,17 @@ async def check_realm(registry: URL, realm: URL, *, secret: bool, lookup: Lookup
         raise Denied(
             f"{registry.authority} is public, but sends us to {realm.host} for a token, "
             "which is on a private network; refused"
+        )
+
+
+async def check_target(asker: URL, target: URL, *, lookup: Lookup = look_up) -> None:
+    """Raise Denied unless ``asker`` may send us to ``target`` by a redirect or Location."""
+    if target.host == asker.host or not is_private(target.host or ""):
+        return
+    if not await _private(asker, lookup):
+        raise Denied(
+            f"{asker.authority} is public, but sends us to {target.host}, which is on a private"
+            " network; refused"
         )
 
 

@@ -175,6 +175,7 @@ class RegistryRemotes:
                 timeouts=self._timeouts,
                 max_connections=config.max_connections,
                 answered=self._answered,
+                lookup=self._lookup,
             )
         return self._transports[key]
 

@@ -3,6 +3,7 @@
 Invariants:
 - no cookies, no netrc, no environment, no decompression: what came is what was sent;
 - a redirect is followed by hand, its URL untouched, and a login never leaves for another origin;
+- who is on the public internet does not lead us into the private network;
 - exceptions of the HTTP library, of sockets and of TLS end here as TransportError;
 - a request is repeated only when it says that it may be, by the policy in ``retry``.
 """
@@ -27,6 +28,7 @@ from registryd.remote.failures import FOREIGN, NotPassing, TlsRefused, Untrusted
 from registryd.remote.hosts import SOCKET_BASE, may_carry_login, resolve_location, same_origin
 from registryd.remote.pacing import Pacing
 from registryd.remote.proxies import choose_proxy
+from registryd.remote.realm import Lookup, check_target, look_up
 from registryd.remote.retry import PASSING, Tries
 from registryd.remote.sending import Sending, Upload
 from registryd.remote.tls import TlsSetting, make_context
@@ -87,8 +89,10 @@ class Transport:
         timeouts: Timeouts = Timeouts(),
         max_connections: int = 16,
         answered: Answered = lambda registry, status: None,
+        lookup: Lookup = look_up,
     ) -> None:
         self.pacing = pacing
+        self.lookup = lookup
         self._answered = answered
         self._tls = tls
         self._socket = socket
@@ -109,6 +113,7 @@ class Transport:
         """The answer to a request, whatever its status; its connection is given back on leaving.
 
         Raises TransportError when there is none, BadAnswer for a redirect that leads nowhere,
+        Denied for one that must not be followed,
         RateLimited when the host must not be asked for longer than we are ready to wait.
         """
         answer = await self._persist(request)
@@ -175,7 +180,8 @@ class Transport:
                 answer.strayed = not may_carry_login(start, answer.url)
                 return answer
             await answer.drain()
-            request = _redirected(request, location)
+            asker, request = request.url, _redirected(request, location)
+            await check_target(asker, request.url, lookup=self.lookup)
         raise BadAnswer(f"{_host(start)} redirects without end ({REDIRECT_LIMIT} times)")
 
     @staticmethod

@@ -1,12 +1,18 @@
-"""Which token servers a registry may send us to (rule 5)."""
+"""Which token servers and other places a registry may send us to (rules 5, 7 and 8)."""
 
 from __future__ import annotations
 
 import pytest
 from yarl import URL
 
+from cache.content import Descriptor
+from registryd.config import RegistryConfig
 from registryd.oci.errors import Denied
-from registryd.remote.realm import check_realm, look_up
+from registryd.oci.reference import Reference
+from registryd.remote.realm import check_realm, check_target, look_up
+from tests.fakes.bodies import Opener
+from tests.fakes.registry import FakeCdn, FakeRegistry
+from tests.remote.conftest import OpenRemotes
 
 ADDRESSES = {
     "public.example": ["93.184.216.34"],
@@ -72,3 +78,53 @@ async def test_look_up() -> None:
     """Addresses by the system's resolver; none for what does not resolve."""
     assert "127.0.0.1" in await look_up("localhost")
     assert [] == await look_up("does-not-exist.invalid")
+
+
+@pytest.mark.parametrize(
+    ("asker", "target", "allowed"),
+    [
+        ("https://public.example/v2/", "https://cdn.example/x", True),
+        ("https://public.example/v2/", "https://inner.example/x", True),
+        ("https://public.example/v2/", "https://10.1.2.3/x", False),
+        ("https://public.example/v2/", "http://169.254.169.254/latest", False),
+        ("https://public.example/v2/", "https://[::1]/x", False),
+        ("https://public.example/v2/", "https://metadata.google.internal/x", False),
+        ("https://inner.example/v2/", "https://10.1.2.3/x", True),
+        ("http://127.0.0.1:5000/v2/", "http://127.0.0.1:9000/x", True),
+    ],
+)
+async def test_where_a_redirect_may_lead(asker: str, target: str, allowed: bool) -> None:
+    """By the target's looks: its name may mean a private address to whoever is inside a cloud."""
+    try:
+        await check_target(URL(asker), URL(target), lookup=lookup)
+    except Denied as refused:
+        said = str(refused)
+    else:
+        said = ""
+
+    assert allowed == (said == "")
+
+
+@pytest.mark.parametrize("header", ["Redirect", "Location"])
+async def test_a_public_registry_leads_nobody_inside(
+    registry: FakeRegistry, cdn: FakeCdn, open_remotes: OpenRemotes, header: str
+) -> None:
+    """Neither the redirect of a blob nor the place of an upload is asked that is inside."""
+    content = b"layer"
+    blob = Descriptor.of("application/octet-stream", content)
+    registry.add_blob("team/app", content)
+    registry.cdn = cdn
+    where = cdn.location(str(blob.digest))
+    registry.answer("POST .*/team/app/blobs/uploads", 202, Location=where, times=None)
+    config = {"public.example": RegistryConfig(plain_http=True)}
+    proxies = {"http": registry.url}
+    client = (await open_remotes(config, proxies=proxies, lookup=lookup)).remote("public.example")
+    place = Reference("public.example", "team/app")
+    with pytest.raises(Denied, match="public, but sends us to 127"):
+        if header == "Redirect":
+            async with client.fetch_blob(place, blob.digest) as body:
+                assert [] == [piece async for piece in body]
+        else:
+            await client.push_blob(place, blob, Opener(content))
+
+    assert [] == cdn.requests
