@@ -20,7 +20,15 @@ from typing import Annotated, Any
 
 from registryd.cluster_config import ClusterConfig
 from registryd.oci.errors import ConfigInvalid
-from registryd.registry_config import DAY, LARGEST_PORT, RegistryConfig, registry_name
+from registryd.registry_config import (
+    DAY,
+    ENVIRONMENT,
+    LARGEST_PORT,
+    MirrorConfig,
+    RegistryConfig,
+    common_proxy,
+    registry_name,
+)
 from registryd.tables import (
     KeyWrong,
     absolute,
@@ -46,6 +54,7 @@ __all__ = [
     "Config",
     "DaemonConfig",
     "Listen",
+    "MirrorConfig",
     "Places",
     "RegistryConfig",
     "TransferConfig",
@@ -152,6 +161,8 @@ class TransferConfig:
     connect_timeout: Annotated[float, duration(0.1, HOUR)] = 10.0
     stall_timeout: Annotated[float, duration(0.1, HOUR)] = 30.0
     attempts: Annotated[int, whole(1, 100)] = 5
+    proxy: Annotated[str, common_proxy] = ENVIRONMENT
+    no_proxy: Annotated[tuple[str, ...], list_of(text(), "hosts")] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,12 @@ class Fetcher(Protocol):
     async def blob_size(self, repository: Reference, digest: Digest) -> int | None:
         """The blob's size by HEAD; None when the source does not say. Raises as fetch_blob does."""
 
+    def distrust(self, repository: Reference, digest: Digest) -> bool:
+        """Say that the bytes which came of a blob are wrong.
+
+        Whether others can be asked for it, as they will be from now on.
+        """
+
     async def pull_token(self, repository: Reference) -> Secret | None:
         """A short-lived bearer token by which another node may read this repository for us.
 

@@ -21,12 +21,15 @@ from registryd.cluster_config import FASTEST
 from registryd.oci.errors import ConfigInvalid, ReferenceInvalid
 from registryd.oci.reference import check_repository, check_tag
 from registryd.tables import (
+    Kind,
     absolute_or_none,
     duration,
     flag,
+    list_of,
     one_of,
     rate,
     shown,
+    table,
     table_of,
     text,
     whole,
@@ -34,6 +37,11 @@ from registryd.tables import (
 
 DAY = 86400.0
 LARGEST_PORT = 65535
+#: What a host may be asked for: content by digest, what a tag means, lists of referrers, pushes.
+CAPABILITIES = ("pull", "resolve", "referrers", "push")
+#: A proxy as the section above says, or as the environment does.
+INHERITED = "inherit"
+ENVIRONMENT = "environment"
 
 #: Names under which one registry is known elsewhere, and its name in references.
 OTHER_NAMES = {"index.docker.io": "docker.io", "registry-1.docker.io": "docker.io"}
@@ -103,6 +111,81 @@ def _endpoint(url: str) -> str:
     return url
 
 
+def _mirror_url(url: str) -> str:
+    """An endpoint, which a mirror must have."""
+    if not url:
+        raise ConfigInvalid('is empty (write "https://HOST[:PORT][/PREFIX]")')
+    return _endpoint(url)
+
+
+def proxy_url(url: str) -> str:
+    """The URL of a proxy without a user, or the empty text for none. Raises ConfigInvalid."""
+    if url in ("", INHERITED, ENVIRONMENT):
+        return url
+    try:
+        parts = urlsplit(url)
+        named, user = parts.hostname is not None, "@" in parts.netloc
+        _ = parts.port
+    except ValueError:
+        named = user = False
+    if user:
+        raise ConfigInvalid(
+            "holds a user or a password, which this file is no place for: set https_proxy in the "
+            'environment, and write "environment"'
+        )
+    if not named or not url.startswith("http://"):
+        raise ConfigInvalid(f'{shown(url)} is not a proxy (write "http://HOST:PORT", "" for none)')
+    return url
+
+
+def _proxy(word: str) -> Kind[str]:
+    """A proxy, or the one word that is allowed besides."""
+
+    def check(url: str) -> str:
+        if url in (INHERITED, ENVIRONMENT) and url != word:
+            raise ConfigInvalid(f'{shown(url)} is not allowed here (write "{word}" or a URL)')
+        return proxy_url(url)
+
+    return text(check)
+
+
+own_proxy, common_proxy = _proxy(INHERITED), _proxy(ENVIRONMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorConfig:
+    """One mirror of a registry: where it is, and what it is asked for.
+
+    Raises ConfigInvalid for a contradiction.
+    """
+
+    url: Annotated[str, text(_mirror_url)]
+    by: Annotated[str, one_of("path", "ns", "plain")] = "path"
+    capabilities: Annotated[tuple[str, ...], list_of(one_of(*CAPABILITIES), "words")] = (
+        "pull",
+        "resolve",
+    )
+    pull: Annotated[str, one_of("all", "digest", "tag")] = "all"
+    tls_verify: Annotated[bool, flag] = True
+    ca_file: Annotated[Path | None, absolute_or_none] = None
+    client_cert: Annotated[Path | None, absolute_or_none] = None
+    client_key: Annotated[Path | None, absolute_or_none] = None
+    cert_dir: Annotated[Path | None, absolute_or_none] = None
+    connect_timeout: Annotated[float, duration(0.05, 3600)] = 2.0
+
+    def __post_init__(self) -> None:
+        if (self.client_cert is None) != (self.client_key is None):
+            raise ConfigInvalid("client_cert and client_key belong together: set both or neither")
+
+
+_mirror_table = table(MirrorConfig)
+
+
+def _mirror(raw: object) -> MirrorConfig:
+    """A mirror's URL, or a table that says more of it."""
+    return _mirror_table({"url": raw} if isinstance(raw, str) else raw)
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryConfig:
     """How one registry is reached, and as whom. Raises ConfigInvalid for a contradiction."""
@@ -113,6 +196,10 @@ class RegistryConfig:
     ca_file: Annotated[Path | None, absolute_or_none] = None
     client_cert: Annotated[Path | None, absolute_or_none] = None
     client_key: Annotated[Path | None, absolute_or_none] = None
+    cert_dir: Annotated[Path | None, absolute_or_none] = None
+    mirrors: Annotated[tuple[MirrorConfig, ...], list_of(_mirror, "URLs or tables")] = ()
+    fallback: Annotated[str, one_of("always", "not-found", "never")] = "always"
+    proxy: Annotated[str, own_proxy] = INHERITED
     username: Annotated[str, text()] = ""
     password_file: Annotated[Path | None, absolute_or_none] = None
     share_login: Annotated[bool, flag] = False

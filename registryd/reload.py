@@ -1,8 +1,8 @@
 """What a reload takes over from a new configuration, and what waits for a restart (pure).
 
 Taken over: the log level, the certificates of listeners, which registries may be dialled, what is
-said of each registry's tags, all limits of bandwidth, and whose files show who a node is. A key is
-taken over whole or not at all.
+said of each registry's tags and mirrors, all limits of bandwidth, and whose files show who a node
+is. A key is taken over whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import Any
 from registryd.config import ClusterConfig, Config, DaemonConfig, RegistryConfig
 
 #: The keys of a registry, and of the cluster, that a running daemon takes over.
-REGISTRY_KEYS = ("tag_ttl", "tags", "pins", "missing_tags", "offline", "rate")
+REGISTRY_KEYS = (
+    "tag_ttl",
+    "tags",
+    "pins",
+    "missing_tags",
+    "offline",
+    "rate",
+    "mirrors",
+    "fallback",
+)
 CLUSTER_KEYS = ("up", "down")
 #: Where a cluster goes on: whose files show who the node is.
 IDENTITY_KEYS = ("ca_file", "cert", "key")

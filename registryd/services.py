@@ -108,6 +108,7 @@ async def open_node(
             answered=counts.answered,
             journal=UploadJournal(config.cache.root / UPLOADS),
             warned=warned,
+            one_user=not listeners,
         ) as remotes,
         Flights.open(store, config.transfer, counts, rates, exchange, _lanes(config)) as flights,
     ):

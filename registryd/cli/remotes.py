@@ -34,5 +34,6 @@ async def open_remotes(
         proxies=proxies_of(context.environ),
         journal=UploadJournal(config.cache.root / UPLOADS),
         warned=context.console.warning,
+        one_user=True,
     ) as remotes:
         yield remotes

@@ -20,6 +20,7 @@ from registryd.oci.wire_errors import ERROR_BODY_LIMIT, parse_errors
 from registryd.ports import Line, TransportError
 from registryd.remote.coding import undo
 from registryd.remote.failures import FOREIGN, explain
+from registryd.remote.hosts import Endpoint
 
 
 class Answer:
@@ -29,7 +30,17 @@ class Answer:
     the one first asked, so that its refusals are not the registry's own.
     """
 
-    __slots__ = ("_errors", "_response", "_stall", "host", "strayed", "url")
+    __slots__ = (
+        "_errors",
+        "_response",
+        "_stall",
+        "asked",
+        "broken",
+        "host",
+        "strayed",
+        "taken",
+        "url",
+    )
 
     def __init__(self, response: aiohttp.ClientResponse, url: URL, host: str, stall: float) -> None:
         self._response = response
@@ -37,7 +48,18 @@ class Answer:
         self.url = url
         self.host = host
         self.strayed = False
+        #: Where the request went first; None: to no registry.
+        self.asked: Endpoint | None = None
+        #: Its body has broken off.
+        self.broken = False
+        #: Its connection is somebody else's, who knows how that ends.
+        self.taken = False
         self._errors: tuple[ErrorEntry, ...] | None = None
+
+    def ranges_fail(self) -> None:
+        """Ask the host for no ranges again: it got one wrong."""
+        if self.asked is not None:
+            self.asked.ranges_work = False
 
     @property
     def status(self) -> int:
@@ -77,6 +99,7 @@ class Answer:
                 elif not chunk_ends:
                     return
         except FOREIGN as error:
+            self.broken = True
             raise explain(error, self.host, self._stall) from error
 
     def take_line(self, length: int) -> Line | None:
@@ -93,6 +116,7 @@ class Answer:
         head = content.read_nowait()
         transport.pause_reading()  # in the same step: nothing may come in between
         sock = transport.get_extra_info("socket")
+        self.taken = True
         return Line(head, os.dup(sock.fileno()), length - content.total_bytes)
 
     async def read(self, limit: int) -> bytes:
@@ -116,6 +140,7 @@ class Answer:
                 parts.append(piece)
                 left -= len(piece)
         except FOREIGN as error:
+            self.broken = True
             raise explain(error, self.host, self._stall) from error
         return b"".join(parts)
 

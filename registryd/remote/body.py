@@ -43,9 +43,11 @@ class RemoteBody:
         async for piece in self._answer.pieces():
             offset += len(piece)
             if self._stop is not None and offset > self._stop:
+                self._answer.broken = True
                 raise TransportError(f"{self.source} sends more than it announced")
             yield piece
         if self._stop is not None and offset < self._stop:
+            self._answer.broken = True
             raise TransportError(
                 f"{self.source} broke off after {offset - self._start} of "
                 f"{self._stop - self._start} bytes"

@@ -101,6 +101,14 @@ class RegistryClient:
         Raises as ``resolve`` does, DigestMismatch and ManifestInvalid.
         """
         call = self._manifest_call("GET", reference)
+        while True:
+            try:
+                return await self._fetch_manifest(call, reference)
+            except (DigestMismatch, ManifestInvalid, BadAnswer):
+                if not self._exchange.distrust(str(call.target)):
+                    raise
+
+    async def _fetch_manifest(self, call: Call, reference: Reference) -> Document:
         async with self._exchange.send(call) as answer:
             if answer.status != 200:
                 raise await self._exchange.refusal(answer, _refused_words(answer, reference))
@@ -133,7 +141,7 @@ class RegistryClient:
         ranged = start > 0 or stop is not None
         async with AsyncExitStack() as stack:
             body = None
-            if ranged and self._exchange.endpoint.ranges_work:
+            if ranged:
                 answer = await self._ask_blob(stack, repository, digest, format_range(start, stop))
                 body = await self._ranged_body(answer, repository, digest, start, stop)
             if body is None:
@@ -169,7 +177,7 @@ class RegistryClient:
             # Nothing is left from there: what we have is whole already.
             return RemoteBody(answer, start, start, start) if _total(answer) == start else None
         if answer.status in (400, 501):
-            self._exchange.endpoint.ranges_work = False
+            answer.ranges_fail()
             await answer.drain()
             return None
         if answer.status != 206:
@@ -178,7 +186,7 @@ class RegistryClient:
         whole = sent.total if sent else None
         wanted_stop = whole if stop is None or (whole is not None and whole < stop) else stop
         if sent is None or sent.start != start or wanted_stop not in (None, sent.stop):
-            self._exchange.endpoint.ranges_work = False
+            answer.ranges_fail()
             answer.close()
             return None
         return RemoteBody(answer, start, sent.stop, whole)
@@ -194,6 +202,10 @@ class RegistryClient:
         self, answer: Answer, repository: Reference, digest: Digest
     ) -> RegistryError:
         return await self._exchange.refusal(answer, _blob_words(repository, digest), BlobUnknown)
+
+    def distrust(self, repository: Reference, digest: Digest) -> bool:
+        """Say that the bytes which came of a blob are wrong; whether another host can be asked."""
+        return self._exchange.distrust(BlobRoute(repository.repository, digest).path())
 
     async def blob_size(self, repository: Reference, digest: Digest) -> int | None:
         """The blob's size; None when the registry does not say. Raises as ``fetch_blob`` does."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, unquote
 
 from yarl import URL
 
@@ -23,7 +24,7 @@ from registryd.oci.errors import (
     RegistryError,
     Unauthorized,
 )
-from registryd.oci.routes import Ping
+from registryd.oci.routes import PREFIX, Ping
 from registryd.oci.wire_errors import refusal
 from registryd.ports import Warned
 from registryd.remote.answer import Answer
@@ -48,7 +49,10 @@ PUSH = frozenset({"pull", "push"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One thing to ask of a registry; ``what`` begins the error line when it is refused."""
+    """One thing to ask of a registry; ``what`` begins the error line when it is refused.
+
+    ``patient`` False: another host can be asked, so this one is asked once.
+    """
 
     method: str
     target: str | URL
@@ -59,6 +63,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Upload | None = field(default=None, repr=False)
     repeatable: bool = True
+    patient: bool = True
 
 
 def scope(repository: str, actions: frozenset[str] = PULL) -> Scope:
@@ -86,6 +91,10 @@ class Exchange:
         """What the registry has asked for so far, of who reads this repository."""
         return self._authority.asks((scope(repository),))
 
+    def distrust(self, target: str) -> bool:
+        """Say that what came of this path is wrong; whether another host can be asked for it."""
+        return False
+
     async def has_login(self, repository: str) -> bool:
         """Whether there is a login for a repository. Raises ConfigInvalid."""
         return await self._authority.logins.find(repository) is not None
@@ -109,6 +118,7 @@ class Exchange:
 
         Raises Unauthorized, Denied, NameUnknown, RateLimited, BadAnswer, TransportError.
         """
+        call = _renamed(call, self.endpoint)
         async with AsyncExitStack() as stack:
             try:
                 answer = await self._retreat.ask(
@@ -161,6 +171,7 @@ class Exchange:
             answer = await stack.enter_async_context(self.transport.send(request))
         if not may_carry_login(self.endpoint.base, request.url):
             answer.strayed = True
+        answer.asked = self.endpoint
         return answer
 
     def _request(self, call: Call, grant: Grant | None) -> Request:
@@ -172,11 +183,13 @@ class Exchange:
         return Request(
             call.method,
             url,
-            call.headers,
+            call.headers if self.endpoint.ranges_work else _without_range(call.headers),
             login=grant.header if grant is not None and ours else None,
             body=call.body,
             repeatable=call.repeatable,
             registry=self.registry,
+            own_headers=self.endpoint.headers if ours else {},
+            patient=call.patient,
         )
 
     @staticmethod
@@ -234,6 +247,32 @@ class Exchange:
         if login is None:
             return Unauthorized(f"{call.what}: no access {who} ({said}); {hint}", status=401)
         return Denied(f"{call.what}: no access {who} ({said})", status=401)
+
+
+def _without_range(headers: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() != "range"}
+
+
+def _renamed(call: Call, endpoint: Endpoint) -> Call:
+    """The call with the names that repositories have at an endpoint."""
+    if not endpoint.renames or not call.repository:
+        return call
+    name = endpoint.repository(call.repository)
+    target, query = call.target, call.query
+    if isinstance(target, str):
+        target = target.replace(f"{PREFIX}{call.repository}/", f"{PREFIX}{name}/", 1)
+    parts = (part.partition("=") for part in query.split("&"))
+    query = "&".join(
+        f"{key}={quote(endpoint.repository(unquote(value)), safe='')}"
+        if key == "from"
+        else f"{key}{glue}{value}"
+        for key, glue, value in parts
+    )
+    scopes = tuple(
+        replace(each, name=endpoint.repository(each.name)) if each.kind == "repository" else each
+        for each in call.scopes
+    )
+    return replace(call, target=target, query=query, repository=name, scopes=scopes)
 
 
 async def _is_refused(answer: Answer, grant: Grant | None) -> bool:

@@ -30,12 +30,16 @@ class NotPassing(TransportError):
 FOREIGN = (aiohttp.ClientError, OSError, ssl.SSLError, asyncio.TimeoutError, ValueError)
 
 
-def explain(error: BaseException, host: str, stall: float) -> TransportError:
-    """This failure of a connection to ``host``, in our words."""
+def explain(error: BaseException, host: str, stall: float, trusted: str = "") -> TransportError:
+    """This failure of a connection to ``host``, in our words.
+
+    ``trusted``: where authorities were looked for beside the system's.
+    """
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or "certificate invalid"
+        tried = f" (tried: the system's, {trusted})" if trusted else ""
         return Untrusted(
-            f"cannot trust {host}: {reason}; set ca_file for this registry if it is its own"
+            f"cannot trust {host}: {reason}{tried}; set ca_file for this registry if it is its own"
         )
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return _explain_tls(error.os_error, host)

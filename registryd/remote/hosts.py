@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from yarl import URL
 
 from registryd.config import RegistryConfig
+from registryd.oci.routes import PREFIX
+from registryd.remote.course import Place, renamed
 from registryd.remote.upload_rules import Learned
 
 #: Registries whose API is on another host than their name (memory of every client there is).
@@ -28,15 +30,22 @@ class Endpoint:
     """Where a registry's API is: a base URL (two to try for loopback names), or a unix socket.
 
     ``namespace`` is not empty when the API is a proxy that must be told which registry is meant
-    (distribution specification after 1.1.1, "Registry Proxying": ``?ns=``).
+    (distribution specification after 1.1.1, "Registry Proxying": ``?ns=``). ``place`` says under
+    which names its repositories are there.
     """
 
     def __init__(
-        self, registry: str, bases: tuple[URL, ...], socket: Path | None = None, namespace: str = ""
+        self,
+        registry: str,
+        bases: tuple[URL, ...],
+        socket: Path | None = None,
+        namespace: str = "",
+        place: Place | None = None,
     ) -> None:
         self.registry = registry
         self.socket = socket
         self.namespace = namespace
+        self._place = place
         #: False once this registry, or a host it sent us to, got a range wrong.
         self.ranges_work = True
         #: What it has taught us of how it takes blobs.
@@ -57,8 +66,29 @@ class Endpoint:
 
     def url(self, path: str, query: str = "") -> URL:
         """The URL of an API path, which must be in the form that goes on the wire."""
+        if self._place is not None:
+            path = f"{self._place.api}/{path.removeprefix(PREFIX)}"
         whole = f"{str(self.base).rstrip('/')}{path}" + (f"?{query}" if query else "")
         return self.named(URL(whole, encoded=True))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What this host alone is sent besides."""
+        return {} if self._place is None else dict(self._place.headers)
+
+    @property
+    def renames(self) -> bool:
+        """Whether repositories have other names here."""
+        return self._place is not None and bool(self._place.prefix or self._place.strip)
+
+    def repository(self, name: str) -> str:
+        """The name of a repository here."""
+        place = self._place
+        return name if place is None else renamed(place.prefix, place.strip, name)
+
+    def owns(self, url: URL) -> bool:
+        """Whether a URL is of this host."""
+        return any(same_origin(base, url) for base in self._bases)
 
     def named(self, url: URL) -> URL:
         """This URL with the namespace that a proxy needs; unchanged for a plain registry."""
@@ -80,6 +110,17 @@ def find_endpoint(registry: str, config: RegistryConfig) -> Endpoint:
     if config.plain_http:
         return Endpoint(registry, (plain,))
     return Endpoint(registry, (secure, plain) if is_loopback(secure.host or "") else (secure,))
+
+
+def endpoint_at(registry: str, place: Place) -> Endpoint:
+    """The endpoint of a place that is asked for a registry's content."""
+    parts = urlsplit(place.url)
+    namespace = registry if place.namespace else ""
+    if parts.scheme == "unix":
+        return Endpoint(registry, (SOCKET_BASE,), Path(unquote(parts.path)), namespace, place)
+    base = URL(place.url, encoded=True)
+    bases = (base, base.with_scheme("http")) if place.lax and base.scheme == "https" else (base,)
+    return Endpoint(registry, bases, None, namespace, place)
 
 
 def is_loopback(host: str) -> bool:

@@ -51,6 +51,10 @@ class SilentRegistry:
         """Raises."""
         raise self._why()
 
+    def distrust(self, repository: Reference, digest: Digest) -> bool:
+        """False: there is nobody else."""
+        return False
+
     async def pull_token(self, repository: Reference) -> Secret | None:
         """None: nobody is to ask it for us."""
         return None

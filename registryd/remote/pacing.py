@@ -42,9 +42,15 @@ class Pacing:
         #: words, and until when we take them at these.
         self._shut: dict[str, tuple[float, float]] = {}
 
-    async def gate(self, host: str) -> None:
-        """Wait until the host may be asked. Raises NotBefore when that is too far away."""
+    async def gate(self, host: str, *, patient: bool = True) -> None:
+        """Wait until the host may be asked. Raises NotBefore when that is too far away.
+
+        Not ``patient``: any wait is too long, for another host can be asked.
+        """
         self._check_shut(host)
+        if not patient and self.clock.monotonic() < self._not_before.get(host, 0.0):
+            text = f"{host} wants no requests now (too many requests)"
+            raise NotBefore(text, status=TOO_MANY_REQUESTS)
         while (remaining := self._not_before.get(host, 0.0) - self.clock.monotonic()) > 0:
             spread = self.clock.chance() * min(SPREAD, remaining / 10)
             await self.clock.sleep(remaining + spread)

@@ -19,21 +19,25 @@ from registryd.config import RegistryConfig, TransferConfig
 from registryd.oci.errors import Denied
 from registryd.ports import Answered, Remote, Warned
 from registryd.remote.authority import Authority
+from registryd.remote.breaker import Breakers
 from registryd.remote.client import RegistryClient
 from registryd.remote.clock import Clock
+from registryd.remote.course import ALL, Place, own_course, proxies_for
 from registryd.remote.credentials import CredentialFiles
 from registryd.remote.exchange import Exchange
-from registryd.remote.hosts import Endpoint, find_endpoint
+from registryd.remote.hosts import Endpoint, endpoint_at, find_endpoint
 from registryd.remote.logins import Logins
+from registryd.remote.mirrored import Host, Hosts, MirroredExchange
 from registryd.remote.offline import SilentRegistry
 from registryd.remote.pacing import Pacing
 from registryd.remote.realm import Lookup, look_up
 from registryd.remote.retry import RetryPolicy
+from registryd.remote.standing import Standing
 from registryd.remote.tls import TlsSetting
 from registryd.remote.tokens import TokenCache
 from registryd.remote.transport import Timeouts, Transport
 from registryd.remote.upload_journal import UploadJournal
-from registryd.secrets import Login
+from registryd.secrets import NOBODY, Login
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ OWN_REGISTRY = "localhost"
 #: Clients kept; on a shared node each user's login has its own.
 KEPT = 512
 
-_Session = tuple[TlsSetting, Path | None, int]
+_Session = tuple[TlsSetting, Path | None, int, float, tuple[tuple[str, str], ...]]
 
 
 class RegistryRemotes:
@@ -61,9 +65,10 @@ class RegistryRemotes:
         answered: Answered,
         journal: UploadJournal | None,
         warned: Warned,
+        one_user: bool,
     ) -> None:
         self._registries = registries
-        self._timeouts = Timeouts(transfer.connect_timeout, transfer.stall_timeout)
+        self._transfer = transfer
         self._allow = tuple(allow)
         self._credentials = credentials
         self._proxies = proxies
@@ -72,9 +77,12 @@ class RegistryRemotes:
         self._answered = answered
         self._journal = journal
         self._warned = warned
+        self._one_user = one_user
         self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock)
         self._tokens = TokenCache(clock)
-        self._endpoints: dict[str, Endpoint] = {}
+        self.breakers = Breakers(clock.monotonic)
+        self._standings: dict[str, Standing] = {}
+        self._endpoints: dict[tuple[str, Place | None], Endpoint] = {}
         self._transports: dict[_Session, Transport] = {}
         self._clients: OrderedDict[tuple[str, Login | None, bool], Remote] = OrderedDict()
 
@@ -93,12 +101,14 @@ class RegistryRemotes:
         answered: Answered = lambda registry, status: None,
         journal: UploadJournal | None = None,
         warned: Warned = log.warning,
+        one_user: bool = False,
     ) -> AsyncIterator[RegistryRemotes]:
         """The remotes, whose connections end with the context.
 
         ``proxies`` has lower-case schemes as keys, and exceptions under ``no``; ``answered`` is
         told how each request has ended, ``warned`` what a person should know; uploads that are cut
-        off go on by the ``journal``.
+        off go on by the ``journal``. ``one_user``: whoever calls is the user whose credentials
+        these are.
         """
         remotes = cls(
             registries=registries,
@@ -111,6 +121,7 @@ class RegistryRemotes:
             answered=answered,
             journal=journal,
             warned=warned,
+            one_user=one_user,
         )
         try:
             yield remotes
@@ -152,27 +163,77 @@ class RegistryRemotes:
         config = self._registries.get(registry, RegistryConfig())
         if config.offline:
             return SilentRegistry.configured(registry)
-        endpoint = self._endpoints.get(registry)
-        if endpoint is None:
-            endpoint = self._endpoints[registry] = find_endpoint(registry, config)
-        transport = self._transport(config, endpoint)
-        logins = Logins(
-            registry, own=login, config=config, files=self._credentials, clock=self._clock
+        course = own_course(config)
+        parts = self._parts(registry, config, login, None)
+        if not course.mirrors:
+            return RegistryClient(Exchange(*parts), self._journal)
+
+        def host(place: Place) -> Host:
+            exchange = Exchange(*self._parts(registry, config, login, place))
+            return Host(_name(place, exchange.endpoint), exchange, place.serves)
+
+        primary = Host(registry, Exchange(*parts), ALL, spare=False)
+        # What a mirror gives to this node because it is this node proves nothing for a caller.
+        closed = login is not None and not (self._one_user or config.share_login)
+        mirrors = (place for place in course.mirrors if not (closed and place.admits_us))
+        hosts = Hosts(primary, tuple(map(host, mirrors)), course.fallback)
+        exchange = MirroredExchange(
+            *parts,
+            hosts=lambda _: hosts,
+            breakers=self.breakers,
+            standing=self._standings.setdefault(registry, Standing(self._clock.monotonic)),
         )
-        authority = Authority(registry, transport, self._tokens, logins, self._lookup)
-        exchange = Exchange(endpoint, transport, authority, self._warned)
         return RegistryClient(exchange, self._journal)
 
-    def _transport(self, config: RegistryConfig, endpoint: Endpoint) -> Transport:
-        tls = TlsSetting.of(config)
-        key = (tls, endpoint.socket, config.max_connections)
+    def _parts(
+        self, registry: str, config: RegistryConfig, login: Login | None, place: Place | None
+    ) -> tuple[Endpoint, Transport, Authority, Warned]:
+        """What an exchange with a registry, or with a place in its stead, is made of."""
+        key = (registry, place)
+        endpoint = self._endpoints.get(key)
+        if endpoint is None:
+            endpoint = self._endpoints[key] = (
+                find_endpoint(registry, config) if place is None else endpoint_at(registry, place)
+            )
+        transport = self._transport(config, endpoint, place)
+        name = registry if place is None else place.name
+        logins = Logins(
+            name,
+            own=login if name == registry else self._login_elsewhere(name, login),
+            config=config if name == registry else RegistryConfig(),
+            files=self._credentials,
+            clock=self._clock,
+        )
+        authority = Authority(name, transport, self._tokens, logins, self._lookup)
+        return endpoint, transport, authority, self._warned
+
+    def _login_elsewhere(self, name: str, login: Login | None) -> Login | None:
+        """What a mirror is shown: never the login that is meant for the registry itself.
+
+        A caller's own login proves what the caller may read, so that nothing of the node's goes
+        along with it; a command's caller is its user, whose files these are.
+        """
+        if not name or login == NOBODY:
+            return NOBODY
+        return None if login is None or self._one_user else NOBODY
+
+    def _transport(
+        self, config: RegistryConfig, endpoint: Endpoint, place: Place | None
+    ) -> Transport:
+        transfer = self._transfer
+        tls = TlsSetting.of(config) if place is None else place.tls
+        patience = 0.0 if place is None else place.connect_timeout
+        connect = min(patience or transfer.connect_timeout, transfer.connect_timeout)
+        proxies = proxies_for(self._proxies, transfer.proxy, transfer.no_proxy, config.proxy)
+        settled = tuple(sorted(proxies.items()))
+        key = (tls, endpoint.socket, config.max_connections, connect, settled)
         if key not in self._transports:
             self._transports[key] = Transport(
                 self._pacing,
                 tls=tls,
                 socket=endpoint.socket,
-                proxies=self._proxies,
-                timeouts=self._timeouts,
+                proxies=proxies,
+                timeouts=Timeouts(connect, transfer.stall_timeout),
                 max_connections=config.max_connections,
                 answered=self._answered,
                 lookup=self._lookup,
@@ -183,6 +244,11 @@ class RegistryRemotes:
         async with AsyncExitStack() as stack:
             for transport in self._transports.values():
                 stack.push_async_callback(transport.close)
+
+
+def _name(place: Place, endpoint: Endpoint) -> str:
+    """A mirror's name for people."""
+    return place.name or str(endpoint.socket)
 
 
 def is_allowed(registry: str, patterns: Sequence[str]) -> bool:

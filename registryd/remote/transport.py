@@ -52,10 +52,12 @@ KEEP_ALIVE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. ``login`` is the Authorization header's value, for the first origin only.
+    """One request. ``login`` is the Authorization header's value, for the first origin only, as
+    ``own_headers`` are.
 
-    ``repeatable``: sending it twice does no more than sending it once. ``registry``: whose answer
-    it is counted as, "" for nobody's.
+    ``repeatable``: sending it twice does no more than sending it once. ``patient`` False: there is
+    somebody else to ask, so it is sent once and waits for nothing. ``registry``: whose answer it is
+    counted as, "" for nobody's.
     """
 
     method: str
@@ -66,6 +68,8 @@ class Request:
     follow: bool = True
     repeatable: bool = True
     registry: str = ""
+    own_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    patient: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Transport:
         status: int | None = None,
         retry_after: str | None = None,
     ) -> Tries | None:
-        if not request.repeatable:
+        if not request.repeatable or not request.patient:
             if status is not None:
                 self.pacing.note(host, status, retry_after)
             return None
@@ -193,9 +197,9 @@ class Transport:
         """One exchange on one connection."""
         url = request.url
         label = self._label(url)
-        await self.pacing.gate(_host(url))
+        await self.pacing.gate(_host(url), patient=request.patient)
         session = await self._session(url)
-        headers = {"Accept-Encoding": "identity", **request.headers}
+        headers = {"Accept-Encoding": "identity", **request.headers, **request.own_headers}
         if request.login is not None:
             headers["Authorization"] = request.login.reveal()
         sending = Sending(request.body, self._timeouts.stall)
@@ -211,7 +215,7 @@ class Transport:
                 )
         except FOREIGN as error:
             sending.raise_own_failure()
-            raise explain(error, label, self._timeouts.stall) from error
+            raise explain(error, label, self._timeouts.stall, self._tls.places) from error
         log.debug(
             "%s %s: %d",
             request.method,
@@ -279,7 +283,12 @@ def _redirected(request: Request, location: str) -> Request:
     except ValueError:
         raise BadAnswer(f"{_host(request.url)} redirects to what is not a URL") from None
     keeps = may_carry_login(request.url, target)
-    return replace(request, url=target, login=request.login if keeps else None)
+    return replace(
+        request,
+        url=target,
+        login=request.login if keeps else None,
+        own_headers=request.own_headers if keeps else {},
+    )
 
 
 def _host(url: URL) -> str:

@@ -302,27 +302,32 @@ class Flights:
         await flight._gone_before()
         if not flight._goes_on() or self._store.find(flight.want.digest):
             return
+        want, neighbours, misled = flight.want, self._neighbours, False
         in_parts, resumed = not flight.whole, True  # as long as it is not known
-        try:
-            ingest = await resume(self._store, flight.want)
-            resumed = bool(ingest.held.ranges)
-            await self._bring_in(flight, ingest, self._neighbours)
-        except (DigestMismatch, SizeMismatch) as error:
-            # What an earlier flight left may be at fault, or the size that a HEAD told, or another
-            # node: then one try goes without it, and for the whole.
-            doubtful = (resumed and flight.whole) or (in_parts and isinstance(error, SizeMismatch))
-            shared = flight.shared
-            if not (doubtful or shared) or not flight._goes_on():
-                raise
-            _log.warning(
-                "%s bytes were wrong, fetching anew: digest=%s",
-                "other nodes'" if shared else "resumed",
-                flight.want.digest,
-            )
-            flight.bring_whole()
-            await self._bring_in(flight, await resume(self._store, flight.want), None)
-            if shared and self._neighbours is not None:
-                await self._neighbours.misled(flight.want.digest)
+        while True:
+            try:
+                ingest = await resume(self._store, want)
+                resumed = bool(ingest.held.ranges)
+                await self._bring_in(flight, ingest, neighbours)
+                break
+            except (DigestMismatch, SizeMismatch) as error:
+                # What an earlier flight left may be at fault, or the size that a HEAD told, or
+                # another node, or a mirror: then one try goes without it, and for the whole.
+                doubtful = (resumed and flight.whole) or (
+                    in_parts and isinstance(error, SizeMismatch)
+                )
+                shared = neighbours is not None and flight.shared
+                elsewhere = want.fetcher.distrust(want.repository, want.digest)
+                if not (doubtful or shared or elsewhere) or not flight._goes_on():
+                    raise
+                whose = (
+                    "other nodes'" if shared else f"{flight.source}'s" if elsewhere else "resumed"
+                )
+                _log.warning("%s bytes were wrong, fetching anew: digest=%s", whose, want.digest)
+                misled, neighbours, in_parts, resumed = misled or shared, None, False, False
+                flight.bring_whole()
+        if misled and self._neighbours is not None:
+            await self._neighbours.misled(want.digest)
 
     async def _bring_in(
         self, flight: Flight, ingest: Ingest, neighbours: Neighbours | None

@@ -41,7 +41,7 @@ def test_every_method_is_tried() -> None:
     port = {name for name in dir(Remote) if not name.startswith("_")}
 
     # Nothing is asked for a token where nothing will be asked with it.
-    assert port == {*CALLS, "pull_token"}
+    assert port == {*CALLS, "pull_token", "distrust"}
     assert {name for name, _ in inspect.getmembers(Pusher) if not name.startswith("_")} <= port
 
 
