@@ -214,6 +214,9 @@ class Remotes(Protocol):
         Raises Denied when the configuration does not allow this registry.
         """
 
+    def left_alone(self) -> list[tuple[str, float, str]]:
+        """The mirrors that are not asked now: host, seconds until the next try, why."""
+
 
 class Source(Protocol):
     """An image to copy from: a registry's, a layout's, the cache's."""

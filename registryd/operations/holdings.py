@@ -56,6 +56,10 @@ class Holdings:
             "stale_registries": [
                 {"registry": name, "cause": cause} for name, cause in node.counts.away.items()
             ],
+            "mirrors_left_alone": [
+                {"host": host, "seconds": round(seconds, 1), "cause": cause}
+                for host, seconds, cause in node.remotes.left_alone()
+            ],
             "cluster": _cluster(node),
             **await self.active(principal=principal),
         }

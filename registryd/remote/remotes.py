@@ -80,7 +80,7 @@ class RegistryRemotes:
         self._one_user = one_user
         self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock)
         self._tokens = TokenCache(clock)
-        self.breakers = Breakers(clock.monotonic)
+        self._breakers = Breakers(clock.monotonic)
         self._standings: dict[str, Standing] = {}
         self._endpoints: dict[tuple[str, Place | None], Endpoint] = {}
         self._transports: dict[_Session, Transport] = {}
@@ -159,6 +159,10 @@ class RegistryRemotes:
             self._clients.popitem(last=False)
         return client
 
+    def left_alone(self) -> list[tuple[str, float, str]]:
+        """The mirrors that are not asked now: host, seconds until the next try, why."""
+        return self._breakers.left_alone()
+
     def _make(self, registry: str, login: Login | None) -> Remote:
         config = self._registries.get(registry, RegistryConfig())
         if config.offline:
@@ -180,7 +184,7 @@ class RegistryRemotes:
         exchange = MirroredExchange(
             *parts,
             hosts=lambda _: hosts,
-            breakers=self.breakers,
+            breakers=self._breakers,
             standing=self._standings.setdefault(registry, Standing(self._clock.monotonic)),
         )
         return RegistryClient(exchange, self._journal)

@@ -28,6 +28,10 @@ class Door:
     away: RegistryError | None = None
     ours: bool = True
 
+    def left_alone(self) -> list[tuple[str, float, str]]:
+        """Nobody."""
+        return []
+
     def remote(self, registry: str, login: Login | None = None) -> Remote:
         if registry == "denied.example":
             raise Denied("not allowed")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registryd.config import RegistryConfig, TransferConfig
+from registryd.config import MirrorConfig, RegistryConfig, TransferConfig
 from registryd.oci.reference import Reference
 from registryd.remote.client import RegistryClient
 from registryd.remote.remotes import RegistryRemotes
@@ -17,6 +17,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.http import FakeServer
 from tests.fakes.registry import FakeCdn, FakeRegistry
 from tests.fakes.tokens import FakeTokenServer
+from tests.remote.reached import LAYER, Reached
 
 OpenRemotes = Callable[..., Awaitable[RegistryRemotes]]
 Connect = Callable[..., Awaitable[RegistryClient]]
@@ -94,3 +95,34 @@ def image(registry: FakeRegistry) -> Reference:
     """An image in the open registry."""
     registry.add_image("team/app", "1.0", b"layer " * 1000)
     return Reference(registry.name, "team/app", "1.0")
+
+
+@pytest.fixture
+async def hosts() -> AsyncIterator[list[FakeRegistry]]:
+    """Two mirrors and the registry, each with the same image."""
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(FakeRegistry().serve()) for _ in range(3)]
+        for server in opened:
+            server.add_image("team/app", "1", LAYER)
+        yield opened
+
+
+@pytest.fixture
+async def reach(open_remotes: OpenRemotes, hosts: list[FakeRegistry]) -> Any:
+    async def reach_(
+        *mirrors: MirrorConfig,
+        login: Login | None = None,
+        fallback: str = "always",
+        config: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Reached:
+        entry = RegistryConfig(
+            plain_http=True,
+            mirrors=mirrors or tuple(MirrorConfig(server.url) for server in hosts[:-1]),
+            fallback=fallback,
+            **(config or {}),
+        )
+        remotes = await open_remotes({hosts[-1].name: entry}, **settings)
+        return Reached(remotes, hosts, login)
+
+    return reach_

@@ -41,6 +41,7 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("blobs", f"{status.get('blobs', '-')}, {wording.size(status.get('size') or 0)}"),
         *((f"{kind}s given", _lookups(status, kind)) for kind in ("manifest", "blob")),
         *_stale(status),
+        *_left_alone(status),
         *_cluster(status),
         ("fetching", wording.counted(len(status.get("flights") or []), "blob")),
     ]
@@ -71,3 +72,12 @@ def _stale(status: dict[str, Any]) -> list[tuple[str, str]]:
         for entry in status.get("stale_registries") or []
     ]
     return [("without word of", ", ".join(away))] if away else []
+
+
+def _left_alone(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Mirrors that have failed, with why, and when they are tried again."""
+    hosts = [
+        f"{entry.get('host')} for {wording.span(entry.get('seconds') or 0)} ({entry.get('cause')})"
+        for entry in status.get("mirrors_left_alone") or []
+    ]
+    return [("mirrors left alone", "; ".join(hosts))] if hosts else []
