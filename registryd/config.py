@@ -156,7 +156,7 @@ class TransferConfig:
     """How much at once, and how long to wait."""
 
     jobs: Annotated[int, whole(1, 256)] = 6
-    ranges: Annotated[int, whole(1, 64)] = 4
+    ranges: Annotated[int, whole(1, 64)] = 8
     range_size: Annotated[int, size(64 * KIB, 4 * GIB)] = 32 * MIB
     connect_timeout: Annotated[float, duration(0.1, HOUR)] = 10.0
     stall_timeout: Annotated[float, duration(0.1, HOUR)] = 30.0

@@ -84,6 +84,15 @@ class Wired(Protocol):
         """
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """A body that says where it ends, so that it is seen at once whether a range was kept to."""
+
+    @property
+    def stop(self) -> int | None:
+        """Offset in the blob after the last byte that will come, or None when it is not known."""
+
+
 #: Told how each request to a registry has ended: its name, and the status (None: no answer).
 Answered = Callable[[str, int | None], None]
 

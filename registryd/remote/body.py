@@ -23,6 +23,11 @@ class RemoteBody:
         return self._start
 
     @property
+    def stop(self) -> int | None:
+        """Offset in the blob after the last byte that will come, or None when it is not known."""
+        return self._stop
+
+    @property
     def total(self) -> int | None:
         """Size of the whole blob as the registry says it, or None when it does not say."""
         return self._total

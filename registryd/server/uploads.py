@@ -40,7 +40,7 @@ from registryd.ports import Remote
 from registryd.server.account import account_of
 from registryd.server.context import CAUSE, caller_of, challenged, context_of, located
 from registryd.server.errors import refusal_response
-from registryd.transfer.intake import HOP
+from registryd.transfer.batch import HOP
 from registryd.transfer.library import LOCALHOST
 from registryd.transfer.push_through import PushRights, push_blob
 

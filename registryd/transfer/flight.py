@@ -24,6 +24,7 @@ from registryd.counts import Counts
 from registryd.ports import Errand, Inflow, Neighbours, TransportError
 from registryd.rates import Rates
 from registryd.transfer.groups import task_group
+from registryd.transfer.growth import Widths
 from registryd.transfer.intake import Intake, Want
 from registryd.transfer.lanes import Lanes
 from registryd.transfer.resuming import resume
@@ -195,6 +196,7 @@ class Flights:
         self._counts = counts
         self._rates = rates
         self._lanes = lanes
+        self._widths = Widths()
         self._neighbours = neighbours
         self._flights: dict[Digest, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -344,6 +346,7 @@ class Flights:
                 whole=flight._whole,
                 rates=self._rates,
                 lanes=self._lanes,
+                widths=self._widths,
             )
             inflow = _shared(want, ingest, intake, neighbours) or intake
             flight._lift(ingest, intake, inflow)

@@ -5,6 +5,7 @@ Invariants:
 - tries are counted only while nothing comes: any progress begins the count anew;
 - receiving and writing overlap: one thread hop of about ``HOP`` bytes is under way while the next
   bytes come in, never more, so a blob in flight needs about two hops of memory a connection;
+- the first range is the probe: there is one connection until a range has come as it was asked for;
 - a source that ignores ranges is followed on one connection, from its first byte;
 - of a blob that is not wanted whole only what is demanded is asked for, and no byte beside; when
   nobody reads any more, a chunk that has been given in part is brought to its end, and that is all.
@@ -16,18 +17,19 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 
 from cache.content import Digest
-from cache.errors import SizeMismatch
 from cache.ingest import Ingest
 from registryd.config import TransferConfig
 from registryd.oci.errors import RangeInvalid
 from registryd.oci.reference import Reference
-from registryd.ports import Body, Fetcher, TransportError, Wired
+from registryd.ports import Body, Bounded, Fetcher, TransportError, Wired
 from registryd.rates import Pace, Rates
+from registryd.transfer.batch import HOP, Batch
 from registryd.transfer.groups import task_group
+from registryd.transfer.growth import Growth, Widths
 from registryd.transfer.lanes import Lanes
 from registryd.transfer.lines import receive
 from registryd.transfer.stretches import (
@@ -35,14 +37,11 @@ from registryd.transfer.stretches import (
     Plan,
     Stretch,
     chunks,
-    connections,
     shorten_at,
 )
 
-#: Bytes a thread hop takes: hashing and writing 1 MiB costs far more than the hop itself.
-HOP = 1 << 20
-#: A slow stream is written out this often (seconds), so that those who read along see it.
-FLUSH = 0.005
+#: Connections for what somebody waits for: it is little, or they read it slower than it comes.
+URGENT = 4
 #: Waits (seconds) before the tries that follow a failure without progress; the last one repeats.
 PAUSES = (0.0, 0.25, 1.0, 3.0)
 
@@ -79,6 +78,7 @@ class Intake:
         whole: bool = True,
         rates: Rates | None = None,
         lanes: Lanes | None = None,
+        widths: Widths | None = None,
     ) -> None:
         self.source = want.repository.registry
         self.received = 0
@@ -92,8 +92,11 @@ class Intake:
         self._news = asyncio.Event()
         self._ordinary: Connections = {}
         self._urgent: Connections = {}
-        self._wanted = 1
+        self._width = (widths or Widths()).of(want.repository.registry)
+        self._growth = Growth(self._width, settings.ranges, asyncio.get_running_loop().time())
         self._served = True
+        #: Whether this source keeps to ranges; None as long as none was answered.
+        self._keeps_ranges: bool | None = None
         self._sole: Stretch | None = None
         self._end_seen = False
 
@@ -149,16 +152,31 @@ class Intake:
 
     def _connect(self, group: asyncio.TaskGroup) -> None:
         held, size = self._ingest.held, self._ingest.size
-        while size is not None and len(self._urgent) < self._settings.ranges and self._divisible:
+        urgent = min(self._settings.ranges, URGENT)
+        while size is not None and len(self._urgent) < urgent and self._divisible:
             stretch = self._plan.urgent(held, size)
             if stretch is None:
                 break
             self._begin(group, stretch, self._urgent)
-        while self.whole and len(self._ordinary) < self._wanted and self._divisible:
-            stretch = self._plan.take(held, self._want.guess if size is None else size)
+        while self.whole and len(self._ordinary) < self._growth.count and self._divisible:
+            stretch = self._next()
             if stretch is None:
                 break
             self._begin(group, stretch, self._ordinary)
+
+    def _next(self) -> Stretch | None:
+        """What one more connection shall bring."""
+        held, size = self._ingest.held, self._ingest.size
+        if self._ordinary and not self._keeps_ranges:
+            # Of a blob that was asked for whole, the half that is left to another is the probe.
+            whole = len(self._ordinary) == 1 and next(iter(self._ordinary.values())).stop is None
+            if self._keeps_ranges is False or size is None or not whole:
+                return None
+            return self._plan.halve(held, size)
+        stretch = self._plan.take(held, self._want.guess if size is None else size)
+        if stretch is None and size is not None and self._ordinary:
+            return self._plan.halve(held, size)
+        return stretch
 
     @property
     def _divisible(self) -> bool:
@@ -189,10 +207,22 @@ class Intake:
                 tries = 1 if self.received > before else tries + 1
                 if tries >= self._settings.attempts:
                     raise
+                if self._hinders(stretch):
+                    return
                 _log.warning(
                     "fetch broke off, resuming: digest=%s cause=%s", self._want.digest, error
                 )
             await asyncio.sleep(PAUSES[min(tries, len(PAUSES)) - 1])
+
+    def _hinders(self, stretch: Stretch) -> bool:
+        """Whether a connection that broke is one too many: others bring its bytes."""
+        if not any(each is stretch for each in self._ordinary.values()):
+            return False
+        brought = self._ingest.held.reach(stretch.start) > stretch.start
+        now = asyncio.get_running_loop().time()
+        if brought or len(self._ordinary) == 1 or not self._growth.hindered(now):
+            return False
+        return len(self._ordinary) > self._growth.count
 
     def _lane(self, stretch: Stretch) -> AbstractAsyncContextManager[None]:
         """The right to use a connection for this."""
@@ -222,13 +252,22 @@ class Intake:
                 self.source = body.source
                 if body.total is not None:
                     self._ingest.announce(body.total)
-                if body.start == start or self._stays_alone(stretch):
+                if self._is_as_asked(body, start, stop) or self._stays_alone(stretch):
                     await self._take(body, stretch, stop)
         except RangeInvalid as error:
             # Nothing lies beyond what is here: the size was not known, and now it is.
             if error.size != start:
                 raise
             self._ingest.announce(start)
+
+    def _is_as_asked(self, body: Body, start: int, stop: int | None) -> bool:
+        """Whether the body begins where it should; notes whether the source keeps to ranges."""
+        if body.start != start:
+            return False
+        if start or (stop is not None and not _exceeds(body, stop)):
+            self._keeps_ranges = True
+            self._news.set()
+        return True
 
     async def _first_missing(self, start: int) -> int:
         """Where to begin: not at a byte that another connection is just writing."""
@@ -239,7 +278,11 @@ class Intake:
             await self._ingest.changed()
 
     def _stays_alone(self, stretch: Stretch) -> bool:
-        # The source sends everything whatever is asked: the first to learn it stays.
+        # The source sends everything whatever is asked: the first to learn it stays, unless
+        # another is on its way through the whole.
+        self._keeps_ranges = False
+        if self._plan.undo(stretch):
+            return False
         if self._sole is None:
             self._sole = stretch
             self.bring_whole()
@@ -265,7 +308,7 @@ class Intake:
             body.start,
             source=body.source,
             stall=self._settings.stall_timeout,
-            came=self._counter(),
+            came=self._came,
             until=lambda: None if self._sole is stretch else stretch.stop,
             pace=pace,
         )
@@ -273,12 +316,12 @@ class Intake:
     async def _take_pieces(
         self, pace: Pace, body: Body, stretch: Stretch, asked: int | None
     ) -> None:
-        batch, came, at = _Batch(self._ingest, body.start), self._counter(), body.start
+        batch, at = Batch(self._ingest, body.start), body.start
         try:
             await pace.room(self._coming(at, asked))
             async for piece in body:
                 await batch.add(piece)
-                came(len(piece))
+                self._came(len(piece))
                 pace.passed(len(piece))
                 at += len(piece)
                 if asked is not None and at > asked and not self._stays_alone(stretch):
@@ -295,84 +338,22 @@ class Intake:
         end = self._ingest.size if asked is None else asked
         return HOP if end is None else max(0, min(HOP, end - at))
 
-    def _counter(self) -> Callable[[int], None]:
-        clock = asyncio.get_running_loop().time
-        began, received = clock(), 0
-
-        def came(count: int) -> None:
-            nonlocal received
-            received += count
-            self.received += count
-            self._consider(received, clock() - began)
-
-        return came
-
-    def _consider(self, received: int, seconds: float) -> None:
-        # More connections, once the first has shown that it alone is slow.
-        if self._wanted > 1 or not self.whole or self._ingest.size is None:
+    def _came(self, count: int) -> None:
+        """Bytes have come: there may be more connections by what they tell."""
+        self.received += count
+        self._width.received += count
+        if not self.whole or self._ingest.size is None:
             return
-        self._wanted = connections(received, seconds, self._settings.ranges)
-        if self._wanted > 1:
+        now = asyncio.get_running_loop().time()
+        if self._growth.came(now, busy=len(self._ordinary)):
             self._news.set()
+
+
+def _exceeds(body: Body, stop: int) -> bool:
+    """Whether a body is known to go on beyond what was asked for."""
+    return isinstance(body, Bounded) and (body.stop is None or body.stop > stop)
 
 
 def _is_cut(stretch: Stretch, asked: int | None, at: int) -> bool:
     """Whether what follows is another connection's by now."""
     return stretch.stop is not None and stretch.stop != asked and at >= stretch.stop
-
-
-class _Batch:
-    """The bytes of one connection on their way to the file, one hop of them at a time."""
-
-    def __init__(self, ingest: Ingest, at: int) -> None:
-        self._ingest = ingest
-        self._at = at
-        self._pieces: list[bytes] = []
-        self._gathered = 0
-        self._hop: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def add(self, piece: bytes) -> None:
-        """Take bytes that follow; waits only while a whole hop of them is under way already."""
-        self._pieces.append(piece)
-        self._gathered += len(piece)
-        if self._gathered >= HOP:
-            await self._settle()
-            self._hop = self._write()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
-
-    async def finish(self) -> None:
-        """Write what is left. Raises why a write failed, this one or an earlier one."""
-        if self._timer is not None:
-            self._timer.cancel()
-        await self._settle()
-        if self._pieces:
-            await self._write()
-
-    def _flush(self) -> None:
-        # What came is to be seen, even if nothing follows for a long time.
-        self._timer = None
-        if not self._pieces or self._ingest.ended:
-            return
-        if self._hop is None:
-            with suppress(SizeMismatch):  # too much came: whoever comes next is told
-                self._hop = self._write()
-        else:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
-
-    async def _settle(self) -> None:
-        if self._hop is not None and not self._hop.cancelled():
-            await self._hop
-        self._hop = None
-
-    def _write(self) -> asyncio.Future[None]:
-        hop = self._ingest.write(self._at, self._pieces)
-        self._at, self._pieces, self._gathered = self._at + self._gathered, [], 0
-        hop.add_done_callback(self._written)
-        return hop
-
-    def _written(self, done: asyncio.Future[None]) -> None:
-        # One that failed stays, so that whoever comes next is told.
-        if done is self._hop and (done.cancelled() or done.exception() is None):
-            self._hop = None

@@ -1,4 +1,4 @@
-"""Stretches: which part of a blob to ask for next, and over how many connections. Pure.
+"""Stretches: which part of a blob to ask for next. Pure.
 
 Invariants:
 - no two connections are given the same byte at the same time;
@@ -6,7 +6,8 @@ Invariants:
 - what somebody waits for (a demand) is given before anything else; a connection that would come
   to it only later is cut short for it;
 - of a blob of which only parts are demanded nothing else is given;
-- small blobs, and blobs of unknown size, are asked for whole: one request, no Range.
+- small blobs, and blobs of unknown size, are asked for whole: one request, no Range. Where that
+  proves to be slow, another connection takes over a half.
 """
 
 from __future__ import annotations
@@ -15,16 +16,13 @@ from dataclasses import dataclass
 
 from cache.chunks import ChunkMap
 
-#: One connection that delivers this much (bytes a second) is not made faster by more of them:
-#: hashing and writing are then near their own limit.
-FAST_ENOUGH = 250 << 20
-#: What one connection must have delivered before its speed says anything (bytes).
-SAMPLE = 4 << 20
 #: Parts are asked for by chunks of so many bytes: on most connections a chunk costs about as much
 #: time as the question, and those who read a blob in parts come back for what lies beside.
 CHUNK = 1 << 20
 #: What is left of a request (bytes) and not worth another one.
 LITTLE = 4 * CHUNK
+#: Half of what a connection has still to bring is another one's when it is this much (bytes).
+WORTH_HALVING = 8 * CHUNK
 #: A connection that is this near (bytes) to what is demanded brings it sooner than a new one.
 NEAR = CHUNK
 
@@ -33,11 +31,13 @@ NEAR = CHUNK
 class Stretch:
     """Bytes ``[start, stop)`` to ask for; ``stop`` None is "to the end, wherever that is".
 
-    The plan lowers ``stop`` of a stretch that is under way when another connection takes the rest.
+    The plan lowers ``stop`` of a stretch that is under way when another connection takes the rest;
+    ``donor`` is the one that this rest was taken from.
     """
 
     start: int
     stop: int | None
+    donor: Stretch | None = None
 
     @property
     def whole(self) -> bool:
@@ -103,6 +103,29 @@ class Plan:
             return self._give(start, min(stop, start + self._step))
         return None
 
+    def halve(self, held: ChunkMap, size: int) -> Stretch | None:
+        """Half of what the longest stretch has still to bring; None where that is too little."""
+
+        def left(stretch: Stretch) -> int:
+            return (size if stretch.stop is None else stretch.stop) - held.reach(stretch.start)
+
+        longest = max(self._given, key=left, default=None)
+        if longest is None or left(longest) < 2 * WORTH_HALVING:
+            return None
+        stop = size if longest.stop is None else longest.stop
+        middle = chunks(stop - left(longest) // 2, stop)[0]
+        half = self._give(middle, stop)
+        half.donor, longest.stop = longest, middle
+        return half
+
+    def undo(self, half: Stretch) -> bool:
+        """Let the donor bring this half too; False when it has ended."""
+        donor = half.donor
+        if donor is None or not any(given is donor for given in self._given):
+            return False
+        donor.stop = half.stop
+        return True
+
     def _gaps(self, held: ChunkMap, size: int, start: int, stop: int) -> list[tuple[int, int]]:
         """What of ``[start, stop)`` is neither here nor given."""
         busy = ChunkMap(held.ranges)
@@ -133,10 +156,3 @@ def shorten_at(stretch: Stretch, at: int, size: int | None) -> None:
     stop = size if stretch.stop is None else stretch.stop
     if stop is None or stop - at > LITTLE:
         stretch.stop = chunks(at, at + 1)[1]
-
-
-def connections(received: int, seconds: float, limit: int) -> int:
-    """How many connections are worth having, by what one of them delivered in ``seconds``."""
-    if received < SAMPLE or received >= FAST_ENOUGH * seconds:
-        return 1
-    return limit

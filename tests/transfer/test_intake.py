@@ -14,8 +14,8 @@ from registryd.oci.errors import BlobUnknown
 from registryd.oci.reference import Reference
 from registryd.ports import TransportError
 from registryd.remote.client import RegistryClient
+from registryd.transfer.growth import FAST_ENOUGH, MOMENT, SAMPLE, Widths
 from registryd.transfer.intake import Intake, Want
-from registryd.transfer.stretches import FAST_ENOUGH, SAMPLE
 from tests.fakes.http import Reply
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.waiting import until
@@ -153,28 +153,124 @@ async def test_a_source_that_ignores_ranges_is_asked_once(setting: Setting) -> N
     assert (["bytes=0-65535"], 300 * KIB) == (setting.ranges, setting.sent)
 
 
-async def test_a_slow_source_gets_several_connections(setting: Setting) -> None:
-    """When one connection has shown that it is slow, ``ranges`` of them work side by side, on
-    different bytes of one file."""
+async def shown_to_be_slow(setting: Setting, gate: asyncio.Event) -> None:
+    """The first request, which stops after a sample, goes on when that is slow."""
+    await until(lambda: setting.sent == SAMPLE)
+    clock = asyncio.get_running_loop().time
+    slow = clock() + MOMENT + SAMPLE / FAST_ENOUGH
+    await until(lambda: clock() > slow)
+    gate.set()
+
+
+async def test_a_slow_source_gets_another_connection(setting: Setting) -> None:
+    """When one connection has shown that it is slow, two work side by side, on different bytes of
+    one file."""
     step = SAMPLE + MIB
     settings = TransferConfig(attempts=2, ranges=4, range_size=step, stall_timeout=20)
-    setting.offer(noise(6 * step))
+    setting.offer(noise(4 * step))
     first, others = asyncio.Event(), asyncio.Event()
     setting.upstream.stall(BLOBS + ".*", first, at=SAMPLE)
-    fetching = asyncio.create_task(setting.fetch(6 * step, settings))
+    fetching = asyncio.create_task(setting.fetch(4 * step, settings))
     await until(lambda: setting.sent == SAMPLE)
     setting.upstream.stall(BLOBS, others, times=None)
-    clock = asyncio.get_running_loop().time
-    slow = clock() + 2 * step / FAST_ENOUGH
-    await until(lambda: clock() > slow)
-    first.set()
-    await until(lambda: setting.sent == step and len(setting.ranges) == 5)
+    await shown_to_be_slow(setting, first)
+    await until(lambda: setting.sent == step and len(setting.ranges) == 3)
     asked = setting.ranges[1:]
     others.set()
     await fetching
 
-    assert {f"bytes={n * step}-{(n + 1) * step - 1}" for n in range(1, 5)} == set(asked)
-    assert setting.sent == 6 * step
+    assert {f"bytes={n * step}-{(n + 1) * step - 1}" for n in (1, 2)} == set(asked)
+    assert setting.sent == 4 * step
+
+
+def remembered(setting: Setting, count: int) -> Widths:
+    """What an earlier blob has taught of the registry."""
+    widths = Widths()
+    now = asyncio.get_running_loop().time()
+    widths.of(setting.upstream.name).helped(count, now)
+    return widths
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+async def test_a_whole_blob_that_comes_slowly_is_halved(setting: Setting, ignored: bool) -> None:
+    """What was asked for in one request gets a second connection for the second half. Where that
+    brings everything, it is dropped, and the first goes on: what came is not thrown away."""
+    settings = TransferConfig(ranges=2, range_size=16 * MIB, stall_timeout=20)
+    setting.offer(noise(24 * MIB))
+    gate, never = asyncio.Event(), asyncio.Event()
+
+    def stop(answer: Reply) -> None:
+        half = "Content-Range" in answer.headers
+        answer.gate, answer.gate_at = gate, MIB
+        if ignored and half:
+            answer.gate, answer.gate_at, answer.body = never, 0, setting.content
+            answer.status = 200
+
+    setting.upstream.change(BLOBS, stop)
+    ingest = await setting.begin(24 * MIB)
+    want = Want(setting.remote, setting.app, setting.digest)
+    intake = Intake(want, ingest, settings)
+    running = asyncio.create_task(intake.run())
+    await until(lambda: intake.received == MIB)
+    intake._growth.count = 2  # as when a sample has come slowly
+    intake._news.set()
+    await until(lambda: len(setting.ranges) == 2)
+    await until(lambda: len(intake._ordinary) == 1 if ignored else setting.sent == 2 * MIB)
+    gate.set()
+    await running
+    await setting.store.commit(ingest)
+
+    assert ["", f"bytes={12 * MIB}-{24 * MIB - 1}"] == setting.ranges  # on a chunk's bound
+    assert intake.received == 24 * MIB
+
+
+@pytest.mark.parametrize(("ignored", "requests"), [(False, 4), (True, 1)])
+async def test_what_helped_is_remembered_and_the_first_range_is_the_probe(
+    setting: Setting, ignored: bool, requests: int
+) -> None:
+    """Several connections from the start, once a range has come as it was asked for; where the
+    whole comes instead, that one connection is kept, and there is no other."""
+    setting.offer(noise(6 * 64 * KIB))
+    if ignored:
+        ignore_ranges(setting)
+    gate = asyncio.Event()
+    setting.upstream.stall(BLOBS, gate, at=60 * KIB, times=None)
+    ingest = await setting.begin(6 * 64 * KIB)
+    want = Want(setting.remote, setting.app, setting.digest)
+    intake = Intake(want, ingest, SETTINGS, widths=remembered(setting, 4))
+    running = asyncio.create_task(intake.run())
+    await until(lambda: setting.sent == requests * 60 * KIB)
+    at_once = len(setting.ranges)
+    gate.set()
+    await running
+    await setting.store.commit(ingest)
+
+    assert (requests, 6 * 64 * KIB) == (at_once, setting.sent)
+
+
+async def test_a_host_that_refuses_more_connections_gets_fewer(setting: Setting) -> None:
+    """Connections beside the first that bring nothing are given up, and cost no try."""
+    setting.offer(noise(8 * 64 * KIB))
+    gate, refusing = asyncio.Event(), True
+
+    def refuse(answer: Reply) -> None:
+        if refusing and not answer.headers["Content-Range"].startswith("bytes 0-"):
+            answer.cut = 0
+
+    setting.upstream.change(BLOBS, refuse)
+    setting.upstream.stall(BLOBS, gate, at=60 * KIB)
+    ingest = await setting.begin(8 * 64 * KIB)
+    want = Want(setting.remote, setting.app, setting.digest)
+    widths = remembered(setting, 4)
+    now = asyncio.get_running_loop().time()
+    running = asyncio.create_task(Intake(want, ingest, SETTINGS, widths=widths).run())
+    await until(lambda: widths.of(setting.upstream.name).start(now) == 1)
+    refusing = False
+    gate.set()
+    await running
+    await setting.store.commit(ingest)
+
+    assert setting.sent == 8 * 64 * KIB
 
 
 async def test_a_source_that_does_not_say_the_size(setting: Setting) -> None:

@@ -7,14 +7,12 @@ from hypothesis import strategies as st
 from cache.chunks import ChunkMap
 from registryd.transfer.stretches import (
     CHUNK,
-    FAST_ENOUGH,
     LITTLE,
     NEAR,
-    SAMPLE,
+    WORTH_HALVING,
     Plan,
     Stretch,
     chunks,
-    connections,
     shorten_at,
 )
 
@@ -136,22 +134,41 @@ def test_what_is_given_back_is_given_again() -> None:
     assert Stretch(40, 140) == plan.take(ChunkMap([(0, 40)]), 300)
 
 
-@pytest.mark.parametrize(
-    ("received", "seconds", "wanted"),
-    [
-        (SAMPLE - 1, 1000.0, 1),
-        (SAMPLE, 1.0, 4),
-        (FAST_ENOUGH, 1.0, 1),
-        (FAST_ENOUGH - 1, 1.0, 4),
-        (2 * FAST_ENOUGH - 1, 2.0, 4),
-        (2 * FAST_ENOUGH, 2.0, 1),
-    ],
-)
-def test_more_connections_only_where_one_is_slow(
-    received: int, seconds: float, wanted: int
-) -> None:
-    """One connection is enough until it has shown enough, and when it is fast."""
-    assert wanted == connections(received, seconds, 4)
+# halves
+
+
+@given(st.integers(1, 100 * CHUNK), st.integers(0, 100 * CHUNK), st.booleans())
+def test_a_half_is_given_where_it_is_worth_it(size: int, come: int, whole: bool) -> None:
+    """Of what is still to come the second half, from a chunk's bound on, and no byte twice; taken
+    back, the first one brings it all."""
+    held, plan = ChunkMap(), Plan(100 * CHUNK)
+    first = plan.take(held, size) if whole else plan._give(0, size)
+    assert first is not None
+    stop = first.stop
+    held.add(0, min(come, size))
+    half = plan.halve(held, size)
+    left = size - min(come, size)
+
+    assert (half is None) == (left < 2 * WORTH_HALVING)
+    if half is not None:
+        assert (first.stop, half.stop, 0) == (half.start, size, half.start % CHUNK)
+        assert WORTH_HALVING <= size - half.start <= left // 2 + CHUNK
+        assert plan.undo(half)
+        assert first.stop == size
+    else:
+        assert first.stop == stop
+
+
+def test_who_has_ended_takes_nothing_back() -> None:
+    """A half whose donor is gone is given anew to whoever asks."""
+    plan = Plan(100 * CHUNK)
+    first = plan.take(ChunkMap(), 100 * CHUNK)
+    half = plan.halve(ChunkMap(), 100 * CHUNK)
+    assert first is not None
+    assert half is not None
+    plan.give_back(first)
+
+    assert (50 * CHUNK, False) == (first.stop, plan.undo(half))
 
 
 # demands
