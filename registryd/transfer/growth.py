@@ -30,8 +30,10 @@ LEAST_SAMPLE = 1 << 20
 MOMENT = 0.1
 #: How much faster twice the connections must be, to be worth keeping.
 GAIN = 1.2
-#: Seconds until more connections are tried again where they did not help.
-AGAIN = 20.0
+#: That it is not is believed only after so many seconds: a busy machine has slow moments.
+DOUBT = 1.0
+#: Seconds until more connections are tried again where they did not help: at first, and at most.
+AGAIN, AGAIN_AT_MOST = 2.0, 60.0
 #: Seconds for which it is remembered what helped a registry's blobs: lines change.
 REMEMBERED = 600.0
 
@@ -41,8 +43,9 @@ class Width:
 
     def __init__(self) -> None:
         self.received = 0
-        #: Until when no more connections are tried.
+        #: Until when no more connections are tried, and how long the last such rest was.
         self.resting_until = 0.0
+        self._rest = 0.0
         self._helped = 1
         self._at = 0.0
 
@@ -53,6 +56,15 @@ class Width:
     def helped(self, count: int, now: float) -> None:
         """Say that so many connections are as many as help."""
         self._helped, self._at = count, now
+
+    def rest(self, now: float) -> None:
+        """Say that more connections did not help; each time that is believed for longer."""
+        self._rest = min(max(2 * self._rest, AGAIN), AGAIN_AT_MOST)
+        self.resting_until = now + self._rest
+
+    def wake(self) -> None:
+        """Say that more connections did help."""
+        self._rest = 0.0
 
 
 class Widths:
@@ -109,9 +121,13 @@ class Growth:
         return True
 
     def _judge(self, rate: float, now: float) -> bool:
-        if self._before is not None and rate < GAIN * self._before:
-            self._fall_back(now)
-            return True
+        if self._before is not None:
+            if rate < GAIN * self._before:
+                if now - self._began < DOUBT:
+                    return False
+                self._fall_back(now)
+                return True
+            self._width.wake()
         self._width.helped(self.count, now)
         fast = rate >= FAST_ENOUGH * self.count or rate >= ALL_FAST
         if fast or self.count >= self._limit or now < self._width.resting_until:
@@ -121,7 +137,7 @@ class Growth:
         return True
 
     def _fall_back(self, now: float) -> None:
-        self._width.resting_until = now + AGAIN
+        self._width.rest(now)
         self._measure_anew(-(-self.count // 2), now, before=None)
         self._width.helped(self.count, now)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from registryd.transfer.growth import (
     AGAIN,
+    AGAIN_AT_MOST,
     ALL_FAST,
     FAST_ENOUGH,
     REMEMBERED,
@@ -23,7 +24,13 @@ Line = Callable[[int], float]
 
 
 def drive(
-    growth: Growth, width: Width, line: Line, *, now: float = 0.0, seconds: float = 19.0
+    growth: Growth,
+    width: Width,
+    line: Line,
+    *,
+    now: float = 0.0,
+    seconds: float = 19.0,
+    rests: bool = False,
 ) -> list[int]:
     """The numbers of connections over so many seconds of a steady line, each as long as it held."""
     seen, end = [growth.count], now + seconds
@@ -33,6 +40,8 @@ def drive(
         width.received += int(line(growth.count) * step)
         if growth.came(now, busy=growth.count):
             seen.append(growth.count)
+        if len(seen) > 2 and seen[-1] < seen[-2] and not rests:
+            break  # the rest has begun
     return seen
 
 
@@ -62,13 +71,31 @@ def test_connections_grow_as_long_as_they_help(line: Line, limit: int, expected:
     assert expected == drive(Growth(width, limit, 0.0), width, line)
 
 
-def test_what_did_not_help_is_tried_again_after_a_while() -> None:
+def test_what_did_not_help_is_tried_again_ever_more_rarely() -> None:
     """Lines change: a rest, and another attempt; the next blob keeps to the rest too."""
     width, line = Width(), limited(100e6, 100e6)
-    assert [1, 2, 1] == drive(Growth(width, 8, 0.0), width, line, seconds=10)
-    assert [1] == drive(Growth(width, 8, 10.0), width, line, now=10.0, seconds=9)
+    assert [1, 2, 1] == drive(Growth(width, 8, 0.0), width, line)
+    rest = width.resting_until
+    assert [1] == drive(Growth(width, 8, 0.0), width, line, now=0.0, seconds=rest)
+    assert [1, 2, 1] == drive(Growth(width, 8, rest), width, line, now=rest)
+    assert rest + 2 * AGAIN < width.resting_until
 
-    assert [1, 2, 1] == drive(Growth(width, 8, 30.0), width, line, now=30.0, seconds=AGAIN - 1)
+    seen = drive(Growth(width, 8, 10.0), width, line, now=10.0, seconds=600, rests=True)
+    assert 11 <= len(seen) <= 2 * 600 / AGAIN_AT_MOST + 12
+
+
+def test_a_slow_moment_is_no_proof() -> None:
+    """More connections are given up only when they did not help for a while."""
+    width = Width()
+    growth, now = Growth(width, 8, 0.0), 0.0
+    while growth.count < 8:
+        now += 0.01
+        slow = growth.count == 4 and 0.4 < now < 0.7
+        width.received += int((50e6 if slow else 100e6 * growth.count) * 0.01)
+        if growth.came(now, busy=growth.count):
+            assert growth.count > 2 or now < 0.3
+
+    assert now < 2
 
 
 def test_what_helped_one_blob_is_where_the_next_one_begins() -> None:
