@@ -176,6 +176,10 @@ class Spool:
                 if not ready.poll(PATIENCE):
                     return 0
                 continue
+            except ConnectionError:
+                raise
+            except OSError as error:  # the line died of another cause: a time-out, no route
+                raise ConnectionError(error.errno, error.strerror) from error
             if not count:
                 raise EOFError("the connection ended")
             return count

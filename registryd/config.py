@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from registryd.cluster_config import ClusterConfig
+from registryd.cluster_config import FASTEST, ClusterConfig
 from registryd.oci.errors import ConfigInvalid
 from registryd.registry_config import (
     DAY,
@@ -37,6 +37,7 @@ from registryd.tables import (
     list_of,
     mode,
     one_of,
+    rate,
     read_table,
     shown,
     size,
@@ -160,6 +161,8 @@ class TransferConfig:
     range_size: Annotated[int, size(64 * KIB, 4 * GIB)] = 32 * MIB
     connect_timeout: Annotated[float, duration(0.1, HOUR)] = 10.0
     stall_timeout: Annotated[float, duration(0.1, HOUR)] = 30.0
+    low_speed: Annotated[int, rate(0, FASTEST)] = KIB
+    low_speed_time: Annotated[float, duration(1, HOUR)] = 30.0
     attempts: Annotated[int, whole(1, 100)] = 5
     proxy: Annotated[str, common_proxy] = ENVIRONMENT
     no_proxy: Annotated[tuple[str, ...], list_of(text(), "hosts")] = ()

@@ -105,7 +105,8 @@ class Ends:
         if reference is None:
             return location.file_source()
         if location.transport == "registry":
-            return RegistrySource(await self._registry(reference, side), reference)
+            patience = settings(self._context).transfer
+            return RegistrySource(await self._registry(reference, side), reference, patience)
         if self._cache is not None and self._cache.socket is not None:
             remote = await self._daemon(reference, self._cache.socket)
             return RegistrySource(remote, reference)

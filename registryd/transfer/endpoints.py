@@ -1,34 +1,35 @@
 """Registries as places to copy from and to: ports.Source and ports.Sink over ports.Remote.
 
 Invariants:
-- a body that breaks off goes on at the byte it had reached, over a new connection, and is given up
-  only after several breaks without a byte between them;
+- a body that breaks off, stalls or trickles goes on at the byte it had reached, over a new
+  connection, and is given up only after several breaks without a byte between them;
 - a manifest is proven against the descriptor that pointed to it: digest and size.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Final
 
 from cache.content import Descriptor, Digest, verify
+from registryd.config import TransferConfig
 from registryd.oci.errors import BadAnswer
 from registryd.oci.manifest import Document, IndexEntry
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, Remote, TransportError
-
-#: Breaks in a row without a byte between them, after which a blob is given up. The remote itself
-#: waits and tries again before it says that it cannot connect.
-BREAKS_LIMIT: Final = 3
+from registryd.transfer.patience import LowSpeed, Patience
 
 
 class RegistrySource:
     """One image of a registry (a ``ports.Source``)."""
 
-    def __init__(self, remote: Remote, reference: Reference) -> None:
+    def __init__(
+        self, remote: Remote, reference: Reference, settings: TransferConfig | None = None
+    ) -> None:
         self._remote = remote
         self._reference = reference
+        self._settings = settings or TransferConfig()
 
     async def root(self) -> Document:
         """What the reference means now. Raises as ``ports.Fetcher.fetch_manifest`` does."""
@@ -52,7 +53,8 @@ class RegistrySource:
     @asynccontextmanager
     async def _blob(self, descriptor: Descriptor) -> AsyncIterator[Body]:
         async with AsyncExitStack() as connections:
-            body = _Resumed(self._remote, self._reference.bare(), descriptor, connections)
+            repository = self._reference.bare()
+            body = _Resumed(self._remote, repository, descriptor, self._settings, connections)
             await body.connect()
             yield body
 
@@ -105,6 +107,7 @@ class _Resumed:
         remote: Remote,
         repository: Reference,
         descriptor: Descriptor,
+        settings: TransferConfig,
         connections: AsyncExitStack,
     ) -> None:
         self.source = repository.registry
@@ -115,7 +118,10 @@ class _Resumed:
         self._connections = connections
         self._offset = 0
         self._surplus = 0
-        self._breaks = 0
+        self._settings = settings
+        self._patience = Patience(settings.attempts)
+        self._progress = False
+        self._low_speed = LowSpeed.of(settings)
         self._pieces: AsyncIterator[bytes] | None = None
 
     async def connect(self) -> AsyncIterator[bytes]:
@@ -127,6 +133,7 @@ class _Resumed:
             raise BadAnswer(f"{body.source} sent {self._digest} from a byte that was not asked")
         self._surplus = self._offset - body.start  # a source may send everything again
         self.source = body.source
+        self._low_speed = LowSpeed.of(self._settings)
         self._pieces = aiter(body)
         return self._pieces
 
@@ -137,22 +144,25 @@ class _Resumed:
         while True:
             try:
                 piece = await self._next_new(self._pieces or await self.connect())
-            except TransportError:
+            except TransportError as error:
                 self._pieces = None
-                self._breaks += 1
                 if self._offset == self.total:
                     raise StopAsyncIteration from None
-                if self._breaks >= BREAKS_LIMIT:
-                    raise
+                progress, self._progress = self._progress, False
+                self._patience.broke(error, progress=progress)
+                await self._patience.pause()
                 continue
-            self._breaks = 0
+            self._progress = True
             self._offset += len(piece)
             return piece
 
     async def _next_new(self, pieces: AsyncIterator[bytes]) -> bytes:
         """The next piece without the bytes that were here before."""
+        clock = asyncio.get_running_loop().time
         while True:
+            since = clock()
             piece = await anext(pieces)
+            self._low_speed.check(len(piece), clock() - since, self.source)
             fresh = piece[self._surplus :]
             self._surplus -= len(piece) - len(fresh)
             if fresh:

@@ -32,6 +32,7 @@ from registryd.transfer.groups import task_group
 from registryd.transfer.growth import Growth, Widths
 from registryd.transfer.lanes import Lanes
 from registryd.transfer.lines import receive
+from registryd.transfer.patience import LowSpeed, Patience
 from registryd.transfer.stretches import (
     CHUNK,
     Plan,
@@ -42,8 +43,6 @@ from registryd.transfer.stretches import (
 
 #: Connections for what somebody waits for: it is little, or they read it slower than it comes.
 URGENT = 4
-#: Waits (seconds) before the tries that follow a failure without progress; the last one repeats.
-PAUSES = (0.0, 0.25, 1.0, 3.0)
 
 #: Requests under way, and what each was given to bring.
 Connections = dict[asyncio.Task[None], Stretch]
@@ -194,7 +193,7 @@ class Intake:
         task.add_done_callback(ended)
 
     async def _persist(self, stretch: Stretch) -> None:
-        tries = 0
+        patience = Patience(self._settings.attempts)
         while True:
             before = self.received
             try:
@@ -204,15 +203,13 @@ class Intake:
                     return
                 continue  # what is here of it has ended its line: the rest comes by pieces
             except TransportError as error:
-                tries = 1 if self.received > before else tries + 1
-                if tries >= self._settings.attempts:
-                    raise
+                patience.broke(error, progress=self.received > before)
                 if self._hinders(stretch):
                     return
                 _log.warning(
                     "fetch broke off, resuming: digest=%s cause=%s", self._want.digest, error
                 )
-            await asyncio.sleep(PAUSES[min(tries, len(PAUSES)) - 1])
+            await patience.pause()
 
     def _hinders(self, stretch: Stretch) -> bool:
         """Whether a connection that broke is one too many: others bring its bytes."""
@@ -311,24 +308,30 @@ class Intake:
             came=self._came,
             until=lambda: None if self._sole is stretch else stretch.stop,
             pace=pace,
+            low_speed=LowSpeed.of(self._settings),
         )
 
     async def _take_pieces(
         self, pace: Pace, body: Body, stretch: Stretch, asked: int | None
     ) -> None:
         batch, at = Batch(self._ingest, body.start), body.start
+        clock, low_speed = asyncio.get_running_loop().time, LowSpeed.of(self._settings)
         try:
             await pace.room(self._coming(at, asked))
+            since = clock()
             async for piece in body:
+                waited = clock() - since
                 await batch.add(piece)
                 self._came(len(piece))
                 pace.passed(len(piece))
                 at += len(piece)
+                low_speed.check(len(piece), waited, body.source)
                 if asked is not None and at > asked and not self._stays_alone(stretch):
                     return
                 if self._sole is not stretch and _is_cut(stretch, asked, at):
                     return
                 await pace.room(self._coming(at, asked))
+                since = clock()
             self._end_seen = self._end_seen or asked is None or self._sole is stretch
         finally:
             await batch.finish()  # also after a break: what came is kept

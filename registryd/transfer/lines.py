@@ -18,6 +18,7 @@ from collections.abc import Callable
 from cache.ingest import Ingest
 from registryd.ports import Line, TransportError
 from registryd.rates import Pace
+from registryd.transfer.patience import LowSpeed
 from registryd.trickle import Trickle
 
 #: Bytes a hop takes at most; the first ones are smaller, so that followers have something early.
@@ -35,11 +36,13 @@ async def receive(
     came: Callable[[int], None],
     until: Callable[[], int | None] = lambda: None,
     pace: Pace | None = None,
+    low_speed: LowSpeed | None = None,
 ) -> None:
     """Bring the line into the ingest at ``at``; ``came`` is told of every hop's bytes.
 
     ``until`` is asked before every hop how far to go (None: to the line's end), ``pace`` when.
-    Raises TransportError when it ends short, breaks or stalls, and what the ingest raises.
+    Raises TransportError when it ends short, breaks, stalls or is too slow, and what the ingest
+    raises.
     """
     try:
         if line.head:
@@ -50,7 +53,8 @@ async def receive(
             await ingest.write(at, [line.head])
         at += len(line.head)
         begin, end = at, at + line.count
-        trickle = Trickle(asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        trickle, low_speed = Trickle(clock), low_speed or LowSpeed(0, stall)
         while (stop := _limit(ingest, at, end, until())) > at:
             step = min(HOP, max(FIRST_HOP, at - begin), stop - at)
             if pace is not None:
@@ -59,16 +63,21 @@ async def receive(
                 step = min(room, _limit(ingest, at, end, until()) - at)
                 if step <= 0:
                     return
+            since = clock()
             count = await _hop(ingest, line.fd, at, step, source)
+            if not count:
+                await _readable(line.fd, source, stall)
+            waited = clock() - since
             if count:
                 at += count
                 if pace is not None:
                     pace.passed(count)
                 came(count)
+                low_speed.check(count, waited, source)
                 if at < stop and (seconds := trickle.pause(count)):
                     await asyncio.sleep(seconds)
             else:
-                await _readable(line.fd, source, stall)
+                low_speed.check(0, waited, source)
     finally:
         os.close(line.fd)
 

@@ -10,13 +10,14 @@ import pytest
 
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch, SizeMismatch
+from registryd.config import TransferConfig
 from registryd.oci.errors import BadAnswer
 from registryd.oci.manifest import Document, Index, listing
 from registryd.oci.media_types import OCI_LAYER
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, Remote, TransportError
 from registryd.transfer.copy import copy_image
-from registryd.transfer.endpoints import BREAKS_LIMIT, RegistrySink, RegistrySource
+from registryd.transfer.endpoints import RegistrySink, RegistrySource
 from tests.fakes.endpoints import MemoryBody, MemorySink, MemorySource, Sample, image, index
 
 CONTENT = bytes(range(256)) * 1000
@@ -130,7 +131,7 @@ def breaking(start: int, stop: int) -> Callable[[int], Body]:
 
 async def read(remote: FakeRemote) -> bytes:
     """The layer CONTENT as the source gives it."""
-    source = RegistrySource(remote, NAME)
+    source = RegistrySource(remote, NAME, TransferConfig(attempts=3))
     async with source.blob(Descriptor.of(OCI_LAYER, CONTENT)) as body:
         return b"".join([piece async for piece in body])
 
@@ -183,9 +184,9 @@ class TestSource:
         assert 1 == len(remote.log)
 
     async def test_breaks_without_a_byte_between_end_it(self) -> None:
-        """The body's error comes out after BREAKS_LIMIT fruitless connections."""
+        """The body's error comes out after as many fruitless connections as are configured."""
         remote = remote_of(image(CONTENT))
-        remote.answers = [breaking(0, 0)] * (BREAKS_LIMIT + 1)
+        remote.answers = [breaking(0, 0)] * 4
         with pytest.raises(TransportError, match="reset"):
             await read(remote)
 
