@@ -22,8 +22,8 @@ from registryd.cluster.members import Facts
 from registryd.cluster.opening import open_cluster
 from registryd.cluster.peer_client import PeerClient
 from registryd.cluster.peer_tls import PeerTls
+from registryd.cluster_ports import Cluster
 from registryd.config import ClusterConfig, Config
-from registryd.ports import Cluster
 from registryd.rates import Rates
 from registryd.server.context import Context
 from registryd.server.peer_door import make_peers_app

@@ -30,6 +30,7 @@ FLOORS = (
     ("registryd.reload",),
     ("registryd.counts", "registryd.rates"),
     ("registryd.ports",),
+    ("registryd.cluster_ports",),
     (
         "registryd.remote",
         "registryd.images",

@@ -49,8 +49,19 @@ COMMANDS = {
     "rmi": "take names out of the cache",
     "inspect": "show what an image is",
     "manifest": "print a manifest, byte for byte",
+    "manifest get": "print a manifest, byte for byte",
+    "manifest head": "print digest, type and size of a manifest",
+    "manifest put": "put a manifest under a name in a registry",
+    "manifest delete": "delete a manifest in its registry",
+    "manifest diff": "compare the manifests of two images",
+    "blob get": "write a blob to a file or to stdout, proven",
+    "blob head": "print the size of a blob",
+    "blob put": "put a file into a repository as a blob",
+    "blob delete": "delete a blob in its repository",
     "digest": "print the digest that a name means now",
     "tags": "list the tags of a repository",
+    "catalog": "list the repositories of a registry",
+    "delete": "delete an image, or a tag alone, in its registry",
     "login": "keep a credential for a registry",
     "logout": "forget a registry's credential",
     "auth explain": "show which credential is used for a name, and why",
@@ -80,7 +91,13 @@ ALIASES = {
     "resolve": "digest",
     "auth login": "login",
     "auth logout": "logout",
+    "manifest fetch": "manifest get",
+    "manifest push": "manifest put",
+    "blob fetch": "blob get",
+    "blob push": "blob put",
 }
+#: What a group means by itself where crane has a command of that name.
+ALONE = {"blob": "blob get"}
 
 
 def load(name: str) -> Command:

@@ -7,12 +7,13 @@ Invariants:
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from registryd.cli.errors import printable
 from registryd.cli.tables import Column, layout
@@ -81,6 +82,17 @@ class Console:
     def _check_terminal(self, question: str) -> None:
         if not self.typed.isatty():
             raise UsageError(f"no terminal to ask for the {question.lower()}")
+
+    def typed_file(self) -> IO[bytes]:
+        """stdin as bytes. Raises UsageError where a person would have to type them."""
+        if self.typed.isatty():
+            raise UsageError("stdin is a terminal: pipe the content in, or name a file")
+        buffer: IO[bytes] | None = getattr(self.typed, "buffer", None)
+        return buffer or io.BytesIO(self.typed.read().encode())
+
+    def typed_bytes(self, limit: int) -> bytes:
+        """The first bytes of stdin. Raises UsageError as ``typed_file`` does."""
+        return self.typed_file().read(limit)
 
     def flush(self) -> None:
         """Send out what is written. Raises BrokenPipeError when the reader of stdout has left."""

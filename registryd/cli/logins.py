@@ -71,3 +71,8 @@ def login_key(text: str) -> str:
         return registry
     check_repository(path)
     return f"{registry}/{path}"
+
+
+def registry_name(text: str) -> str:
+    """The registry as references name it. Raises ReferenceInvalid."""
+    return login_key(text).partition("/")[0]

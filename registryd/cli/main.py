@@ -23,7 +23,7 @@ from registryd.cli.arguments import (
     spelled_out,
     tls_flags,
 )
-from registryd.cli.command import ALIASES, COMMANDS, Context, load, overview
+from registryd.cli.command import ALIASES, ALONE, COMMANDS, Context, load, overview
 from registryd.cli.console import Console
 from registryd.cli.errors import ending
 from registryd.oci.errors import UsageError
@@ -99,10 +99,15 @@ def _named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
         return ALIASES[" ".join(words[:2])], words[2:]
     first, rest = words[0], words[1:]
     name = ALIASES.get(first, first)
-    if rest and f"{name} {rest[0]}" in COMMANDS:
-        return f"{name} {rest[0]}", rest[1:]
+    if rest:
+        both = f"{name} {rest[0]}"
+        both = ALIASES.get(both, both)
+        if both in COMMANDS:
+            return both, rest[1:]
     if name in COMMANDS:
         return name, rest
+    if name in ALONE and any("@" in word for word in rest):
+        return ALONE[name], rest
     group = [known for known in COMMANDS if known.startswith(f"{name} ")]
     if not group:
         raise UsageError(f"there is no command {first!r} (see {PROGRAM} --help)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from registryd.cli.command import Context
+from registryd.oci.errors import UsageError
 from registryd.oci.platform import Platform
 
 
@@ -21,6 +22,17 @@ def preferred(context: Context) -> tuple[Platform, ...]:
     if context.options.all_platforms:
         return ()
     return named(context) or _parsed(context.environ.get("DOCKER_DEFAULT_PLATFORM", ""))
+
+
+def single(context: Context) -> str | None:
+    """--platform where one image of an index is meant, as it was written; None: not given.
+
+    Raises UsageError for several, and for what is no platform.
+    """
+    text: str | None = context.options.platform
+    if text is not None and len(named(context)) != 1:
+        raise UsageError(f"--platform {text}: this command takes one platform")
+    return text
 
 
 def own() -> Platform:

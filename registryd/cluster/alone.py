@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cache.content import Digest
-from registryd.ports import ClusterNode
+from registryd.cluster_ports import ClusterNode
 
 
 class Alone:

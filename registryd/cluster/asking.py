@@ -22,8 +22,9 @@ from registryd.cluster.errors import PeerCut, PeerFault, PeerStalled
 from registryd.cluster.peer_client import ChunkAsk
 from registryd.cluster.peers import Failure
 from registryd.cluster.steps import Ask, AskUpstream
+from registryd.cluster_ports import ClusterNode
 from registryd.oci.errors import RegistryError
-from registryd.ports import ClusterNode, TransportError
+from registryd.ports import TransportError
 from registryd.rates import Pace
 from registryd.secrets import Secret
 

@@ -17,8 +17,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from registryd.cluster.identity import node_host
+from registryd.cluster_ports import ClusterNode
 from registryd.oci.errors import UsageError
-from registryd.ports import ClusterNode
 
 #: A beat has a few hundred bytes.
 BEAT_LIMIT: Final = 4096

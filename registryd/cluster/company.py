@@ -18,8 +18,8 @@ from registryd.cluster.peer_counts import PeerCounts
 from registryd.cluster.peers import Peers
 from registryd.cluster.placement import Placement
 from registryd.cluster.queueing import Line
+from registryd.cluster_ports import Cluster, ClusterNode, Errand
 from registryd.oci.reference import Reference
-from registryd.ports import Cluster, ClusterNode, Errand
 from registryd.rates import Rates
 from registryd.secrets import Secret
 

@@ -32,8 +32,8 @@ from registryd.cluster.placement import Placement, blob_key
 from registryd.cluster.queueing import Line
 from registryd.cluster.serving import SLOTS, Serving
 from registryd.cluster.swarm import Swarm
+from registryd.cluster_ports import Cluster, ClusterNode, Errand
 from registryd.oci.reference import Reference
-from registryd.ports import Cluster, ClusterNode, Errand
 from registryd.rates import Rates
 from registryd.secrets import Secret
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from registryd.cluster_ports import ClusterNode
 from registryd.hostlist import natural_order
-from registryd.ports import ClusterNode
 
 Joined = Callable[[ClusterNode], None]
 Left = Callable[[str], None]

@@ -30,8 +30,8 @@ from registryd.cluster.nats_connection import Message
 from registryd.cluster.nats_link import NatsLink
 from registryd.cluster.presence import Presence, Timing
 from registryd.cluster_config import ClusterConfig
+from registryd.cluster_ports import ClusterNode
 from registryd.hostlist import split_port
-from registryd.ports import ClusterNode
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from registryd.cluster.nats_cluster import NatsCluster
 from registryd.cluster.presence import Timing
 from registryd.cluster.static import StaticCluster
 from registryd.cluster_config import ClusterConfig
+from registryd.cluster_ports import Cluster
 from registryd.oci.errors import ConfigInvalid
-from registryd.ports import Cluster
 
 
 @asynccontextmanager

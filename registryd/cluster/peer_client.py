@@ -29,11 +29,11 @@ from registryd.cluster.errors import PeerCut, PeerGone, PeerRefused, PeerStalled
 from registryd.cluster.peer_failures import FOREIGN, explain
 from registryd.cluster.peer_tls import PeerTls
 from registryd.cluster.peer_words import digest_of, number_of, seconds_of
+from registryd.cluster_ports import ClusterNode
 from registryd.hostlist import split_port
 from registryd.oci.errors import BadAnswer, UsageError
 from registryd.oci.ranges import ContentRange, format_range
 from registryd.oci.reference import Reference
-from registryd.ports import ClusterNode
 from registryd.secrets import Secret
 from registryd.trickle import Trickle
 

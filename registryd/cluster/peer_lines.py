@@ -14,7 +14,7 @@ import aiohttp
 from registryd.cluster.errors import PeerCut, PeerWrong
 from registryd.cluster.peer_client import PeerClient
 from registryd.cluster.peer_failures import FOREIGN
-from registryd.ports import ClusterNode
+from registryd.cluster_ports import ClusterNode
 
 #: Bytes of a refusal that an error line shows.
 WORDS_LIMIT: Final = 300

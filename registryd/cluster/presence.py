@@ -20,8 +20,8 @@ from typing import Final
 
 from registryd.cluster.beats import Beat, BeatInvalid, Kind
 from registryd.cluster.members import Facts, Members
+from registryd.cluster_ports import ClusterNode
 from registryd.hostlist import NAMES_LIMIT
-from registryd.ports import ClusterNode
 
 #: Intervals of silence after which a member is gone; the part is for a late arrival.
 MISSED: Final = 3.25

@@ -17,9 +17,9 @@ from cache.content import Digest
 from registryd.cluster.identity import Member
 from registryd.cluster.members import Facts, Joined, Left, Members
 from registryd.cluster_config import PORT, ClusterConfig
+from registryd.cluster_ports import ClusterNode
 from registryd.hostlist import expand, split_port
 from registryd.oci.errors import ConfigInvalid
-from registryd.ports import ClusterNode
 
 #: Hosts of this node that a line names; a certificate may be for dozens.
 _NAMED: Final = 4

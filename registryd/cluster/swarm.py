@@ -26,8 +26,9 @@ from registryd.cluster.peers import Failure
 from registryd.cluster.placement import blob_key
 from registryd.cluster.proving import Proving
 from registryd.cluster.steps import Ask, AskUpstream
+from registryd.cluster_ports import Errand
 from registryd.oci.errors import RateLimited, RegistryError
-from registryd.ports import Errand, TransportError, transient
+from registryd.ports import TransportError, transient
 
 #: Seconds between two looks at what stalls or comes slowly.
 TICK: Final = 0.25

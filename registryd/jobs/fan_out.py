@@ -18,10 +18,10 @@ from typing import Final, Protocol
 from typing_extensions import override
 
 from cache.errors import Fault
+from registryd.cluster_ports import Cluster, ClusterNode
 from registryd.jobs.board import MemoryBoard, Take
 from registryd.jobs.record import Job
 from registryd.jobs.standing import Standing
-from registryd.ports import Cluster, ClusterNode
 
 #: Where a node takes jobs from other nodes.
 PATH: Final = "/peer/v1/jobs"

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from registryd.cluster.alone import Alone
+from registryd.cluster_ports import Cluster
 from registryd.jobs.board import Board, MemoryBoard
 from registryd.jobs.fan_out import FanOut
 from registryd.jobs.lookup import Lookup
 from registryd.jobs.prefetches import Prefetches
-from registryd.ports import Cluster
 from registryd.transfer.tag_policy import TagPolicy
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from registryd.cluster_ports import Cluster
 from registryd.jobs.board import Board, Words
 from registryd.jobs.errors import JobUnknown
 from registryd.jobs.lookup import Lookup
@@ -18,7 +19,6 @@ from registryd.jobs.refresh import Refresher, keeper
 from registryd.jobs.standing import Standing
 from registryd.jobs.waiting import Ending, Roll
 from registryd.jobs.worker import Pull, Worker
-from registryd.ports import Cluster
 from registryd.transfer.report import Report
 from registryd.transfer.tag_policy import TagPolicy
 

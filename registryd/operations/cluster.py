@@ -9,9 +9,9 @@ from __future__ import annotations
 from cache.content import Digest
 from cache.store import BlobStore
 from registryd.cluster.errors import NatsAway
+from registryd.cluster_ports import ClusterNode
 from registryd.oci.errors import Denied, UsageError
 from registryd.operations.node import Node, Result
-from registryd.ports import ClusterNode
 
 _NOBODY_TO_ASK = {
     "none": "this node has no cluster (its configuration names neither peers nor nats)",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from cache.store import BlobStore
 from registryd.access import Access
 from registryd.cluster.alone import Alone
+from registryd.cluster_ports import Cluster
 from registryd.counts import Counts
 from registryd.jobs.prefetches import Prefetches
 from registryd.oci.platform import Platform
-from registryd.ports import Cluster, Remotes
+from registryd.ports import Remotes
 from registryd.rates import Rates
 from registryd.transfer.flight import Flights
 from registryd.transfer.library import Library

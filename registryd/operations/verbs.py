@@ -226,18 +226,31 @@ class Operations(Holdings, Granted, Limited, Prefetching, Clustered):
         return raw, descriptor.media_type, str(descriptor.digest), str(document.digest)
 
     async def tags(
-        self, repository: str, *, login: Login | None = None, principal: str = ""
+        self,
+        repository: str,
+        *,
+        last: str | None = None,
+        limit: str | None = None,
+        login: Login | None = None,
+        principal: str = "",
     ) -> Result:
-        """All tags of a repository, as its registry lists them."""
+        """The tags of a repository after ``last``, at most ``limit``, as its registry has them."""
         name = Reference.parse(repository, default_tag=None).bare()
+        if limit is not None and not (limit.isascii() and limit.isdecimal() and int(limit)):
+            raise UsageError(f"limit={limit[:20]!r} is not a number from 1 up")
+        after, most = last or "", None if limit is None else int(limit)
         remote = await self._node.access.admit(
-            Caller(principal, login), name, lambda remote: remote.tags(name), proves=False
+            Caller(principal, login),
+            name,
+            lambda remote: remote.tags(name, last=after, limit=most),
+            proves=False,
         )
         if remote is not None:
-            return {"name": name.name, "tags": await remote.tags(name)}
+            return {"name": name.name, "tags": await remote.tags(name, last=after, limit=most)}
         held = await self._store.names(name.name)
-        tags = {Reference.parse(entry.name, default_tag=None).tag for entry in held}
-        return {"name": name.name, "tags": sorted(tag for tag in tags if tag)}
+        found = {Reference.parse(entry.name, default_tag=None).tag for entry in held}
+        tags = sorted(tag for tag in found if tag and tag > after)
+        return {"name": name.name, "tags": tags[:most]}
 
     async def _admit(
         self, reference: Reference, login: Login | None, principal: str

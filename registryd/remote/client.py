@@ -26,7 +26,9 @@ from registryd.remote.answer import Answer
 from registryd.remote.authority import Asked
 from registryd.remote.blob_head import head_blob
 from registryd.remote.body import RemoteBody
+from registryd.remote.catalog import list_repositories
 from registryd.remote.coding import undo
+from registryd.remote.deletion import delete_blob, delete_manifest
 from registryd.remote.exchange import PULL, Call, Exchange, scope
 from registryd.remote.referrers import Listing, list_referrers
 from registryd.remote.retry import PASSING
@@ -216,12 +218,32 @@ class RegistryClient:
         async with self.fetch_blob(repository, digest, 0, 1) as body:
             return body.total
 
-    async def tags(self, repository: Reference) -> list[str]:
-        """All tags of a repository, sorted, without duplicates; follows every page.
+    async def tags(
+        self, repository: Reference, *, last: str = "", limit: int | None = None
+    ) -> list[str]:
+        """The tags of a repository after ``last``, sorted, at most ``limit``; all by default.
 
         Raises NameUnknown, Unauthorized, Denied, RateLimited, BadAnswer, TransportError.
         """
-        return await list_tags(self._exchange, repository)
+        return await list_tags(self._exchange, repository, last=last, limit=limit)
+
+    async def catalog(self, *, last: str = "", limit: int | None = None) -> list[str]:
+        """The repositories after ``last``, sorted, at most ``limit``; all by default.
+
+        Raises Unsupported, Denied, RateLimited, BadAnswer, TransportError.
+        """
+        return await list_repositories(self._exchange, last=last, limit=limit)
+
+    async def delete_manifest(self, reference: Reference) -> bool:
+        """Take a tag away, or a manifest by its digest; False: it was not there.
+
+        Raises Unsupported, Unauthorized, Denied, RateLimited, RegistryError, TransportError.
+        """
+        return await delete_manifest(self._exchange, reference)
+
+    async def delete_blob(self, repository: Reference, digest: Digest) -> bool:
+        """Take a blob away; False: it was not there. Raises as ``delete_manifest`` does."""
+        return await delete_blob(self._exchange, repository, digest)
 
     async def referrers(
         self,

@@ -59,7 +59,21 @@ class SilentRegistry:
         """None: nobody is to ask it for us."""
         return None
 
-    async def tags(self, repository: Reference) -> list[str]:
+    async def tags(
+        self, repository: Reference, *, last: str = "", limit: int | None = None
+    ) -> list[str]:
+        """Raises."""
+        raise self._why()
+
+    async def catalog(self, *, last: str = "", limit: int | None = None) -> list[str]:
+        """Raises."""
+        raise self._why()
+
+    async def delete_manifest(self, reference: Reference) -> bool:
+        """Raises."""
+        raise self._why()
+
+    async def delete_blob(self, repository: Reference, digest: Digest) -> bool:
         """Raises."""
         raise self._why()
 

@@ -1,16 +1,19 @@
-"""The list of a repository's tags, page by page (distribution specification 1.1, "Listing Tags").
+"""Lists that come page by page, and that of tags (distribution specification 1.1, "Listing Tags").
 
 Invariants:
 - pages are followed on the registry's own host only, each one once, and not for ever;
-- what comes back is sorted, without duplicates, and holds tags only: some registries list digests.
+- what comes back is sorted, without duplicates, and holds tags only: some registries list digests;
+- a registry that does not know ``last`` or ``n`` gives the same list as one that does.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -34,43 +37,69 @@ _LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[^,;\s]+)*)")
 _NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', re.IGNORECASE)
 
 
-async def list_tags(exchange: Exchange, repository: Reference) -> list[str]:
-    """All tags. Raises NameUnknown, BadAnswer, and as ``Exchange.send`` does."""
+async def list_tags(
+    exchange: Exchange, repository: Reference, *, last: str = "", limit: int | None = None
+) -> list[str]:
+    """The tags after ``last``, at most ``limit``; all by default.
+
+    Raises NameUnknown, BadAnswer, and as ``Exchange.send`` does.
+    """
+    name = repository.repository
+    what = f"cannot list the tags of {repository.name}"
+    call = Call("GET", TagsRoute(name).path(), what, name, (scope(name),))
+    found = await read_pages(exchange, call, "tags", last=last, limit=limit)
+    return chosen((tag for tag in found if _TAG.fullmatch(tag)), last, limit)
+
+
+async def read_pages(
+    exchange: Exchange, call: Call, member: str, *, last: str, limit: int | None
+) -> set[str]:
+    """The texts that a list has under ``member``, of as many pages as ``limit`` needs.
+
+    Raises NameUnknown, BadAnswer, and as ``Exchange.send`` does.
+    """
     found: set[str] = set()
     seen: set[URL] = set()
-    target: str | URL | None = TagsRoute(repository.repository).path()
-    query = f"n={PAGE}"
+    after = f"last={quote(last, safe='')}" if last else ""
+    page = f"n={PAGE if limit is None else min(limit, PAGE)}"
+    call = replace(call, query="&".join(filter(None, (page, after))))
     for _ in range(PAGES_LIMIT):
-        if target is None:
-            return sorted(found)
-        call = _call(repository, target, query)
         async with exchange.send(call) as answer:
-            if query and 400 <= answer.status < 500 and answer.status not in NOT_ABOUT_PAGING:
-                query = ""
+            if call.query != after and _refuses_page_size(answer):
+                call = replace(call, query=after)
                 continue
             if answer.status != 200:
                 raise await exchange.refusal(answer, call.what, NameUnknown)
-            found |= set(_tags(await answer.plain(PAGE_BODY_LIMIT), answer.host))
+            found |= set(_texts(await answer.plain(PAGE_BODY_LIMIT), member, answer.host))
             seen.add(answer.url)
-            target, query = next_page(answer, seen), ""
-    raise BadAnswer(f"{repository.name}: the list of tags has no end ({PAGES_LIMIT} pages)")
+            target = next_page(answer, seen, member)
+        if target is None or (limit is not None and len(found) >= limit):
+            return found
+        call, after = replace(call, target=target, query=""), ""
+    raise BadAnswer(f"{call.what}: the list of {member} has no end ({PAGES_LIMIT} pages)")
 
 
-def _call(repository: Reference, target: str | URL, query: str) -> Call:
-    name = repository.repository
-    what = f"cannot list the tags of {repository.name}"
-    return Call("GET", target, what, name, (scope(name),), query=query)
+def chosen(found: Iterable[str], last: str, limit: int | None) -> list[str]:
+    """These in order, as they were asked for: some registries do not know ``last`` or ``n``."""
+    listed = sorted(found)
+    if last in listed:
+        listed = [item for item in listed if item > last]
+    return listed[:limit]
 
 
-def _tags(raw: bytes, host: str) -> Iterator[str]:
+def _refuses_page_size(answer: Answer) -> bool:
+    return 400 <= answer.status < 500 and answer.status not in NOT_ABOUT_PAGING
+
+
+def _texts(raw: bytes, member: str, host: str) -> Iterator[str]:
     try:
         content: Any = json.loads(raw)
-        listed = content["tags"] or []
+        listed = content[member] or []
         if not isinstance(listed, list):
             raise TypeError
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise BadAnswer(f"{host} did not answer with a list of tags") from None
-    return (tag for tag in listed if isinstance(tag, str) and _TAG.fullmatch(tag))
+        raise BadAnswer(f"{host} did not answer with a list of {member}") from None
+    return (item for item in listed if isinstance(item, str))
 
 
 def next_page(answer: Answer, seen: set[URL], of: str = "tags") -> URL | None:

@@ -71,6 +71,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "pull": {"platforms": (), "all_platforms": False},
     "manifest": {"platform": None},
     "config": {"platform": None},
+    "tags": {"last": None, "limit": None},
     "revoke": {"repository": None, "whose": None, "everything": False},
     "prefetch": {
         "references": (),

@@ -14,7 +14,7 @@ from registryd.cluster.checking import Verdict
 from registryd.cluster.exchange import Exchange
 from registryd.cluster.peer_counts import PeerCounts
 from registryd.cluster.peers import Failure
-from registryd.ports import Cluster
+from registryd.cluster_ports import Cluster
 from registryd.server.metric_forms import counter, singly
 
 #: Why a registry is asked for what another node may ask it for as well.

@@ -17,9 +17,9 @@ from aiohttp import web
 from registryd.cluster.errors import PeerRefused, PeerUnknown
 from registryd.cluster.identity import Member
 from registryd.cluster.peer_tls import PeerTls
+from registryd.cluster_ports import Cluster, ClusterNode
 from registryd.hostlist import split_port
 from registryd.oci.errors import UsageError
-from registryd.ports import Cluster, ClusterNode
 from registryd.server.account import account_of
 from registryd.server.app import ROUTINE, observe
 from registryd.server.context import CONTEXT, Context

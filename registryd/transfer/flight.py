@@ -19,9 +19,10 @@ from cache.content import Digest
 from cache.errors import CacheError, DigestMismatch, Fault, IngestAborted, SizeMismatch
 from cache.ingest import Ingest
 from cache.store import BlobStore
+from registryd.cluster_ports import Errand, Neighbours
 from registryd.config import TransferConfig
 from registryd.counts import Counts
-from registryd.ports import Errand, Inflow, Neighbours, TransportError
+from registryd.ports import Inflow, TransportError
 from registryd.rates import Rates
 from registryd.transfer.groups import task_group
 from registryd.transfer.growth import Widths

@@ -21,11 +21,12 @@ from cache.errors import DigestMismatch, Fault
 from cache.index import Links, Rule
 from cache.repositories import Referrer
 from cache.store import BlobStore
+from registryd.cluster_ports import Neighbours
 from registryd.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
 from registryd.oci.media_types import DOCUMENTS
 from registryd.oci.reference import Reference
-from registryd.ports import Neighbours, Remote, TransportError, transient
+from registryd.ports import Remote, TransportError, transient
 from registryd.transfer.coalesce import Coalesce
 from registryd.transfer.flight import Flight, Flights
 from registryd.transfer.intake import Want

@@ -15,8 +15,9 @@ from cache.store import BlobStore
 from registryd.cluster.exchange import Exchange
 from registryd.cluster.placement import Placement, blob_key
 from registryd.cluster.swarm import Swarm
+from registryd.cluster_ports import Errand
 from registryd.oci.reference import Reference
-from registryd.ports import Errand, TransportError
+from registryd.ports import TransportError
 from registryd.secrets import Secret
 from tests.fakes.peer_client import KnownHolders, ScriptedPeers
 from tests.server.wire import noise

@@ -14,8 +14,8 @@ from cache.content import Digest
 from registryd.cluster.exchange import Exchange
 from registryd.cluster.placement import blob_key
 from registryd.cluster.serving import Redirect, Refuse, Request, Serve
+from registryd.cluster_ports import ClusterNode
 from registryd.oci.reference import Reference
-from registryd.ports import ClusterNode
 from registryd.secrets import Secret
 from tests.cluster.swarming import DIGEST as SWARMED
 from tests.cluster.swarming import NAMES, world

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registryd.cluster.members import Members
-from registryd.ports import ClusterNode
+from registryd.cluster_ports import ClusterNode
 from tests.contract.cluster import Watcher
 
 

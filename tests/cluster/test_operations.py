@@ -17,9 +17,9 @@ from cache.store import BlobStore
 from registryd.cluster.errors import NatsAway
 from registryd.cluster.nats_cluster import NatsCluster
 from registryd.cluster.static import StaticCluster
+from registryd.cluster_ports import Cluster
 from registryd.oci.errors import Denied, UsageError
 from registryd.operations import Operations
-from registryd.ports import Cluster
 from tests.fakes.node import running_node
 from tests.fakes.waiting import until
 from tests.real.nats import free_ports, nats_server

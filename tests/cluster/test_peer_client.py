@@ -18,8 +18,8 @@ from cache.content import Digest
 from registryd.cluster.errors import PeerCut, PeerGone, PeerStalled, PeerWrong
 from registryd.cluster.peer_client import MANIFEST_LIMIT, ChunkAnswer, ChunkAsk, PeerClient
 from registryd.cluster.peer_tls import PeerTls
+from registryd.cluster_ports import ClusterNode
 from registryd.oci.reference import Reference
-from registryd.ports import ClusterNode
 from registryd.secrets import Secret
 from tests.fakes.http import FakeServer, Reply, reply
 from tests.fakes.members import HOST, Site, stranger_listener

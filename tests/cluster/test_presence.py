@@ -11,7 +11,7 @@ import pytest
 from registryd.cluster.beats import Beat, Kind
 from registryd.cluster.members import Facts, Members
 from registryd.cluster.presence import MISSED, RATE, Presence, Timing
-from registryd.ports import ClusterNode
+from registryd.cluster_ports import ClusterNode
 from tests.contract.cluster import Watcher
 
 ME = ClusterNode("n0", "https://n0:5051", "r0")

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from cache.content import Digest
+from registryd.cluster_ports import Cluster, ClusterNode
 from registryd.hostlist import natural_order
-from registryd.ports import Cluster, ClusterNode
 
 BLOB = Digest.of(b"a blob")
 GIB = 1 << 30

@@ -93,10 +93,8 @@ class BreakingSessions(Sessions):
         """Read a body; False when we hang up in the middle of it."""
         registry = self._breaking
         async for piece in request.content.iter_any():
-            if (
-                registry.break_at is not None
-                and registry.received + len(piece) >= registry.break_at
-            ):
+            stop = registry.break_at
+            if stop is not None and registry.received + len(piece) >= stop:
                 into += piece[: stop - registry.received]
                 registry.received, registry.break_at = stop, None
                 return False

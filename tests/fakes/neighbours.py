@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from cache.content import Digest
 from cache.ingest import Ingest
+from registryd.cluster_ports import Errand
 from registryd.oci.reference import Reference
-from registryd.ports import Errand, Inflow
+from registryd.ports import Inflow
 from registryd.secrets import Secret
 
 

@@ -13,8 +13,8 @@ from registryd.cluster.errors import PeerCut, PeerGone, PeerStalled
 from registryd.cluster.geometry import Geometry
 from registryd.cluster.peer_client import ChunkAsk
 from registryd.cluster.static import StaticCluster
+from registryd.cluster_ports import ClusterNode
 from registryd.oci.reference import Reference
-from registryd.ports import ClusterNode
 from registryd.secrets import Secret
 
 PIECE = 256 << 10

@@ -12,11 +12,11 @@ import pytest
 from cache.errors import Fault
 from registryd.cluster.beside import beside
 from registryd.cluster.static import StaticCluster
+from registryd.cluster_ports import ClusterNode
 from registryd.jobs.board import Words
 from registryd.jobs.fan_out import PATH, FanOut
 from registryd.jobs.record import Job
 from registryd.jobs.standing import Standing
-from registryd.ports import ClusterNode
 from tests.contract.board import BoardContract, next_word
 from tests.fakes.waiting import until
 from tests.jobs.samples import job

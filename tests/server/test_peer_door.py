@@ -19,8 +19,8 @@ from aiohttp import web
 
 from registryd.cluster.alone import Alone
 from registryd.cluster.peer_tls import PeerTls
+from registryd.cluster_ports import ClusterNode
 from registryd.operations import Operations
-from registryd.ports import ClusterNode
 from registryd.server.budget import Budgets
 from registryd.server.context import Context
 from registryd.server.entrance import REMEMBERED, Entrance, Refusals

@@ -89,7 +89,9 @@ class FakeRemote:
         """Take it."""
         self.pushed[str(reference)] = document
 
-    async def tags(self, repository: Reference) -> list[str]:
+    async def tags(
+        self, repository: Reference, *, last: str = "", limit: int | None = None
+    ) -> list[str]:
         """No tags."""
         return []
 
@@ -102,6 +104,18 @@ class FakeRemote:
     async def note_subject(self, repository: Reference, document: Document) -> None:
         """Write it down."""
         self.log.append(("note", str(repository), document.digest))
+
+    async def catalog(self, *, last: str = "", limit: int | None = None) -> list[str]:
+        """No repositories."""
+        return []
+
+    async def delete_manifest(self, reference: Reference) -> bool:
+        """Never there."""
+        return False
+
+    async def delete_blob(self, repository: Reference, digest: Digest) -> bool:
+        """Never there."""
+        return False
 
     async def ping(self) -> None:
         """Always there."""

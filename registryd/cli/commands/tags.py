@@ -5,6 +5,7 @@ from __future__ import annotations
 from registryd.cli.arguments import Parser, credential_flags, tls_flags
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
+from registryd.cli.selection import check_patterns, list_flags, pages, selected
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 
@@ -12,6 +13,16 @@ from registryd.oci.reference import Reference
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
     parser.add_argument("repository", metavar="REPOSITORY", help="a name without tag")
+    parser.add_argument("--full-ref", action="store_true", default=False, help="print NAME:TAG")
+    list_flags(parser)
+    parser.add_argument(
+        "-O",
+        "--omit-digest-tags",
+        "--exclude-digest-tags",
+        action="store_true",
+        default=False,
+        help="without those like sha256-0123..., which belong to other images",
+    )
     credential_flags(parser)
     tls_flags(parser)
 
@@ -20,16 +31,18 @@ def run(context: Context) -> None:
     """Print the tags. Raises Fault."""
     from registryd.cli.logins import login_for
 
-    repository = Reference.parse(context.options.repository, default_tag=None)
+    options = context.options
+    check_patterns(options)
+    repository = Reference.parse(options.repository, default_tag=None)
     if repository.target:
-        raise UsageError(
-            f"{context.options.repository} has a tag or digest (use {repository.name})"
-        )
+        raise UsageError(f"{options.repository} has a tag or digest (use {repository.name})")
     login = login_for(context, repository.registry, repository.repository)
     with backend(context, repository.registry) as chosen:
-        result = chosen.call("tags", {"repository": repository.name}, login)
-    if context.options.format == "json":
-        context.console.json(result)
+        asked = {"repository": repository.name, **pages(options)}
+        result = chosen.call("tags", asked, login)
+    tags = selected(result.get("tags", []), options)
+    if options.format == "json":
+        context.console.json({**result, "tags": tags})
         return
-    for tag in result.get("tags", []):
-        context.console.line(tag)
+    for tag in tags:
+        context.console.line(f"{repository.name}:{tag}" if options.full_ref else tag)
