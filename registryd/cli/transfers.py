@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
@@ -21,6 +21,7 @@ from registryd.cli.backend import Backend, Event, Report
 from registryd.cli.command import Context
 from registryd.cli.logins import login_for
 from registryd.cli.own_names import OWN_REGISTRY, check_own_name
+from registryd.cli.platforms import own
 from registryd.cli.remotes import open_remotes
 from registryd.cli.settings import settings
 from registryd.images.transports import ImageLocation
@@ -91,9 +92,20 @@ async def _copy(
 
 
 class Ends:
-    """Makes a Source or Sink of a location; what it opens, the stack closes."""
+    """Makes a Source or Sink of a location; what it opens, the stack closes.
 
-    def __init__(self, context: Context, cache: Backend | None, stack: AsyncExitStack) -> None:
+    With ``replace`` an archive takes the place of a file that is there.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        cache: Backend | None,
+        stack: AsyncExitStack,
+        *,
+        replace: bool = False,
+    ) -> None:
+        self._replace = replace
         self._context = context
         self._cache = cache
         self._stack = stack
@@ -103,7 +115,8 @@ class Ends:
         """Where to read. Raises Fault."""
         reference = location.reference
         if reference is None:
-            return location.file_source()
+            opening = location.opened_source(spool=spool_folder(self._context.environ))
+            return await self._stack.enter_async_context(opening)
         if location.transport == "registry":
             patience = settings(self._context).transfer
             return RegistrySource(await self._registry(reference, side), reference, patience)
@@ -120,7 +133,10 @@ class Ends:
         """Where to write what comes from ``origin``. Raises Fault."""
         reference = location.reference
         if reference is None:
-            return location.file_sink()
+            goal = location.named(origin.reference).opened_sink(
+                spool=spool_folder(self._context.environ), platform=own(), replace=self._replace
+            )
+            return await self._stack.enter_async_context(goal)
         if location.transport == "registry":
             remote = await self._registry(reference, side)
             return RegistrySink(remote, reference, mount_from=_sibling(origin, reference))
@@ -154,6 +170,11 @@ class Ends:
             opening = open_node(settings(self._context, root=root), self._context.environ)
             self._node = await self._stack.enter_async_context(opening)
         return self._node
+
+
+def spool_folder(environ: Mapping[str, str]) -> Path:
+    """Where large files lie for a while, as for other tools: /tmp is often memory."""
+    return Path(environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 (only files without a name)
 
 
 def _sibling(origin: ImageLocation, target: Reference) -> str:

@@ -16,7 +16,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 from cache.content import Descriptor
 from cache.errors import DigestMismatch, SizeMismatch
@@ -50,12 +50,13 @@ async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
 
 
 class FileBody:
-    """The whole of an open file as a body (a ``ports.Body``)."""
+    """An open file, or a stretch of it from ``base`` on, as a body (a ``ports.Body``)."""
 
     start = 0
 
-    def __init__(self, file: int, path: Path, size: int) -> None:
+    def __init__(self, file: int, path: Path, size: int, *, base: int = 0) -> None:
         self._file = file
+        self._base = base
         self._offset = 0
         self.total: int | None = size
         self._size = size
@@ -73,7 +74,8 @@ class FileBody:
 
     def _read(self) -> bytes:
         with path_faults(Path(self.source)):
-            piece = os.pread(self._file, min(HOP, self._size - self._offset), self._offset)
+            count = min(HOP, self._size - self._offset)
+            piece = os.pread(self._file, count, self._base + self._offset)
         if not piece:
             raise SizeMismatch(f"{self.source} shrank to {self._offset} bytes while it was read")
         return piece
@@ -150,13 +152,24 @@ async def write_blob(path: Path, descriptor: Descriptor, open_body: BodyOpener) 
     try:
         await in_thread(arriving.open)
         async with open_body() as body:
-            await _receive(arriving, body)
+            await receive(arriving, body)
         await in_thread(arriving.commit)
     finally:
         await in_thread(arriving.close)
 
 
-async def _receive(arriving: _Arriving, body: Body) -> None:
+class Receiver(Protocol):
+    """What takes the pieces of a body: ``admit`` on the loop, ``write`` in a thread."""
+
+    def admit(self, count: int) -> None:
+        """Refuse a body that is too long before the excess is written. Raises SizeMismatch."""
+
+    def write(self, pieces: list[bytes]) -> None:
+        """Take these pieces, the next in order."""
+
+
+async def receive(arriving: Receiver, body: Body) -> None:
+    """Give a whole body to a receiver. Raises SizeMismatch, and what both raise."""
     if body.start:
         raise SizeMismatch(f"{body.source} begins at byte {body.start} where the whole was asked")
     pending: list[bytes] = []
@@ -171,15 +184,47 @@ async def _receive(arriving: _Arriving, body: Body) -> None:
     await in_thread(arriving.write, pending)
 
 
+class Proof:
+    """Counts and hashes a blob on its way, and says in the end whether it is what was announced."""
+
+    def __init__(self, expected: Descriptor) -> None:
+        self._expected = expected
+        self._hash = expected.digest.hasher()
+        self._admitted = 0
+
+    def admit(self, count: int) -> None:
+        """Refuse a body that is too long before the excess is written. Raises SizeMismatch."""
+        self._admitted += count
+        if self._admitted > self._expected.size:
+            raise SizeMismatch(self._line("at least"))
+
+    def update(self, piece: bytes) -> None:
+        """Take in the next bytes."""
+        self._hash.update(piece)
+
+    def check(self) -> None:
+        """Raise SizeMismatch or DigestMismatch unless all of it came, and nothing else."""
+        if self._admitted != self._expected.size:
+            raise SizeMismatch(self._line("only"))
+        actual = self._hash.hexdigest()
+        if actual != self._expected.digest.hex:
+            algorithm = self._expected.digest.algorithm
+            raise DigestMismatch(
+                f"content hashes to {algorithm}:{actual}, not to {self._expected.digest}"
+            )
+
+    def _line(self, how: str) -> str:
+        announced = self._expected.size
+        return f"{self._expected.digest}: {how} {self._admitted} bytes came, {announced} announced"
+
+
 class _Arriving:
     """A file under a temporary name; its methods block, except ``admit``."""
 
     def __init__(self, path: Path, descriptor: Descriptor) -> None:
         self._path = path
         self._partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
-        self._expected = descriptor
-        self._hash = descriptor.digest.hasher()
-        self._admitted = 0
+        self._proof = Proof(descriptor)
         self._file = -1
 
     def open(self) -> None:
@@ -190,26 +235,17 @@ class _Arriving:
 
     def admit(self, count: int) -> None:
         """Refuse a body that is too long before the excess is written."""
-        self._admitted += count
-        if self._admitted > self._expected.size:
-            raise SizeMismatch(self._line("at least"))
+        self._proof.admit(count)
 
     def write(self, pieces: list[bytes]) -> None:
         with path_faults(self._path):
             for piece in pieces:
-                self._hash.update(piece)
+                self._proof.update(piece)
                 write_all(self._file, piece)
 
     def commit(self) -> None:
         """Prove, then name: the folder is synced last, so that the name survives a crash too."""
-        if self._admitted != self._expected.size:
-            raise SizeMismatch(self._line("only"))
-        actual = self._hash.hexdigest()
-        if actual != self._expected.digest.hex:
-            algorithm = self._expected.digest.algorithm
-            raise DigestMismatch(
-                f"content hashes to {algorithm}:{actual}, not to {self._expected.digest}"
-            )
+        self._proof.check()
         with path_faults(self._path):
             os.fsync(self._file)
             self._partial.replace(self._path)
@@ -219,10 +255,6 @@ class _Arriving:
         if self._file >= 0:
             os.close(self._file)
             self._partial.unlink(missing_ok=True)
-
-    def _line(self, how: str) -> str:
-        announced = self._expected.size
-        return f"{self._expected.digest}: {how} {self._admitted} bytes came, {announced} announced"
 
 
 def write_small(path: Path, content: bytes) -> None:

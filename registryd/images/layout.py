@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -43,9 +43,10 @@ FULL_NAME: Final = "io.containerd.image.name"
 LAYOUT_VERSION: Final = "1.0.0"
 #: Largest index.json: room for a cache root with tens of thousands of names.
 INDEX_LIMIT: Final = 64 << 20
-_MARK_LIMIT: Final = 4096
+MARK_LIMIT: Final = 4096
 #: How many tags an error line lists.
 _LISTED: Final = 20
+_POSITION_DIGITS: Final = 6
 
 
 class LayoutSource:
@@ -146,7 +147,11 @@ def check_layout(root: Path) -> None:
     with path_faults(root):
         if not root.is_dir():
             raise NotAnImage(f"{root} is not a folder, so it is no OCI layout")
-    raw = read_small(root / "oci-layout", _MARK_LIMIT)
+    check_mark(read_small(root / "oci-layout", MARK_LIMIT), root)
+
+
+def check_mark(raw: bytes | None, root: Path) -> None:
+    """Raise NotAnImage unless this is what the file oci-layout has to hold."""
     if raw is None:
         raise NotAnImage(f"{root} is not an OCI layout: it has no file oci-layout")
     try:
@@ -169,33 +174,67 @@ def check_target(root: Path) -> None:
 def read_index(root: Path) -> dict[str, object] | None:
     """index.json, a list of objects at the least; None where it is missing. Raises NotAnImage."""
     raw = read_small(root / "index.json", INDEX_LIMIT)
-    if raw is None:
-        return None
+    return None if raw is None else parse_index(raw, root)
+
+
+def parse_index(raw: bytes, root: Path) -> dict[str, object]:
+    """What index.json holds, a list of objects at the least. Raises NotAnImage."""
     with _index_faults(root):
         listing = fields.load(raw)
         _entries(listing)
     return listing
 
 
-def choose(listing: dict[str, object], root: Path, tag: str) -> Descriptor:
-    """The descriptor with this tag, or the only one. Raises ManifestUnknown, NotAnImage."""
+def choose(listing: dict[str, object], root: Path, tag: str, *, form: str = "oci") -> Descriptor:
+    """The descriptor with this tag, the Nth for the tag ``@N``, or the only one.
+
+    Raises ManifestUnknown, NotAnImage.
+    """
     entries = _entries(listing)
-    chosen = [entry for entry in entries if not tag or tag in _names(entry)]
+    chosen = _chosen(entries, tag)
     with _index_faults(root):
         found = {fields.descriptor(entry, "an entry of manifests") for entry in chosen}
     if len(found) == 1:
         return found.pop()
-    tags = sorted({name for entry in entries for name in _names(entry)[:1]})
-    listed = (", ".join(tags[:_LISTED]) or "none") + (", ..." if len(tags) > _LISTED else "")
+    tags = sorted({name for entry in entries for name in entry_names(entry)[:1]})
+    place = f"the {'layout' if form == 'oci' else 'archive'} {root}"
     if not entries:
-        raise ManifestUnknown(f"the layout {root} holds no image")
+        raise ManifestUnknown(f"{place} holds no image")
     if not tag:
         raise ManifestUnknown(
-            f"the layout {root} holds {len(entries)} images; write oci:{root}:TAG (tags: {listed})"
+            f"{place} holds {len(entries)} images; write {form}:{root}:TAG (tags: {some(tags)})"
         )
     if found:
-        raise ManifestUnknown(f"the layout {root} has several images with the tag {tag!r}")
-    raise ManifestUnknown(f"the layout {root} has no image with the tag {tag!r} (tags: {listed})")
+        raise ManifestUnknown(f"{place} has several images with the tag {tag!r}")
+    raise ManifestUnknown(f"{place} has no image with the tag {tag!r} (tags: {some(tags)})")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of these names, for an error line."""
+    return (", ".join(names[:_LISTED]) or "none") + (", ..." if len(names) > _LISTED else "")
+
+
+def entries_of(listing: dict[str, object], root: Path) -> list[tuple[Descriptor, list[str]]]:
+    """What an index.json lists, with names and tags. Raises NotAnImage."""
+    with _index_faults(root):
+        return [
+            (fields.descriptor(entry, "an entry of manifests"), entry_names(entry))
+            for entry in _entries(listing)
+        ]
+
+
+def _chosen(entries: list[dict[str, object]], tag: str) -> list[dict[str, object]]:
+    position = position_of(tag)
+    if position is not None:
+        return entries[position : position + 1]
+    return [entry for entry in entries if not tag or tag in entry_names(entry)]
+
+
+def position_of(tag: str) -> int | None:
+    """The number in ``@N``, as skopeo writes the Nth image of several; None for another tag."""
+    number = tag.removeprefix("@")
+    plain = number != tag and number.isascii() and number.isdecimal()
+    return int(number) if plain and len(number) <= _POSITION_DIGITS else None
 
 
 def enter(listing: dict[str, object], document: Document, tag: str) -> dict[str, object]:
@@ -227,7 +266,8 @@ def _entries(listing: dict[str, object]) -> list[dict[str, object]]:
     return [fields.mapping(entry, f"manifests[{at}]") for at, entry in enumerate(value)]
 
 
-def _names(entry: dict[str, object]) -> list[str]:
+def entry_names(entry: dict[str, object]) -> list[str]:
+    """The tag and the name of an entry, where it has them."""
     annotations = _annotations(entry)
     return [name for key in (REF_NAME, FULL_NAME) if (name := annotations.get(key))]
 

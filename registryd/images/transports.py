@@ -1,43 +1,50 @@
 """Where an image is: the names of sources and destinations that commands take.
 
-    oci:DIR[:TAG]   dir:DIR   cache:NAME   [docker://]NAME
+    oci:DIR[:TAG]   dir:DIR   oci-archive:FILE[:TAG]   docker-archive:FILE[:REF|:@N]
+    cache:NAME      [docker://]NAME
+
+``ocidir://`` is another word for ``oci:``; the FILE ``-`` is stdin or stdout.
 
 Invariant: a location that exists can be used as it is; its reference is in normal form.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from typing_extensions import override
 
+from cache.errors import DigestInvalid
+from registryd.images.archive import STREAM, open_archive
+from registryd.images.archive_sink import Form
+from registryd.images.archive_source import ArchiveSource, DockerArchiveSource
+from registryd.images.archive_target import open_writer
 from registryd.images.folder import FolderSink, FolderSource
-from registryd.images.layout import LayoutSink, LayoutSource
-from registryd.oci.errors import UsageError
+from registryd.images.layout import LayoutSink, LayoutSource, position_of
+from registryd.oci.errors import ReferenceInvalid, UsageError
+from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 from registryd.ports import Sink, Source
 
-Transport = Literal["oci", "dir", "cache", "registry"]
+Transport = Literal["oci", "dir", "oci-archive", "docker-archive", "cache", "registry"]
 
+FILE_FORMS: Final = "oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
 #: Forms of other tools; taking one of them for a repository would only puzzle.
-_NOT_OFFERED: Final = frozenset(
-    {
-        "containers-storage",
-        "docker-archive",
-        "docker-daemon",
-        "oci-archive",
-        "ostree",
-        "sif",
-        "tarball",
-    }
-)
+_NOT_OFFERED: Final = frozenset({"containers-storage", "docker-daemon", "ostree", "sif", "tarball"})
+_FORMS: Final = frozenset(get_args(Transport)) - {"registry"}
+_LAYOUT_ALIAS: Final = "ocidir://"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLocation:
-    """One source or destination: ``path`` and ``tag`` for files, ``reference`` for the others."""
+    """One source or destination: ``path`` and ``tag`` for files, ``reference`` for the others.
+
+    The tag of a docker-archive is a reference in normal form, or ``@N``.
+    """
 
     transport: Transport
     path: Path | None = None
@@ -47,27 +54,76 @@ class ImageLocation:
     @classmethod
     def parse(cls, text: str) -> ImageLocation:
         """Read what a person wrote. Raises UsageError, ReferenceInvalid."""
+        if text.startswith(_LAYOUT_ALIAS):
+            text = f"oci:{text.removeprefix(_LAYOUT_ALIAS)}"
         kind, colon, rest = text.partition(":")
-        if not colon or kind not in {"oci", "dir", "cache", *_NOT_OFFERED}:
+        if not colon or kind not in _FORMS | _NOT_OFFERED:
             return cls("registry", reference=Reference.parse(text))
-        if kind in _NOT_OFFERED:
-            raise UsageError(f"{kind}: is not offered (use oci:DIR:TAG, dir:DIR, cache:NAME, NAME)")
-        if kind == "cache":
-            return cls("cache", reference=Reference.parse(rest))
-        path, _, tag = rest.partition(":") if kind == "oci" else (rest, "", "")
+        for transport in get_args(Transport):
+            if kind == transport:
+                return cls._of(transport, rest)
+        raise UsageError(f"{kind}: is not offered (use {FILE_FORMS}, cache:NAME, NAME)")
+
+    @classmethod
+    def _of(cls, transport: Transport, rest: str) -> ImageLocation:
+        if transport == "cache":
+            return cls(transport, reference=Reference.parse(rest))
+        path, _, tag = rest.partition(":") if transport != "dir" else (rest, "", "")
         if not path or "\0" in rest:
-            raise UsageError(f"{text[:300]!r} names no folder")
-        return cls("oci" if kind == "oci" else "dir", Path(path), tag)
+            what = "file" if transport.endswith("-archive") else "folder"
+            raise UsageError(f"{f'{transport}:{rest}'[:300]!r} names no {what}")
+        if transport == "docker-archive" and tag and position_of(tag) is None:
+            tag = _saved_name(tag)
+        return cls(transport, Path(path), tag)
 
-    def file_source(self) -> Source:
-        """The image to read here. Raises UsageError when this is no file form."""
-        path = self._folder()
-        return LayoutSource(path, self.tag) if self.transport == "oci" else FolderSource(path)
+    @property
+    def streams(self) -> bool:
+        """Whether this is stdin or stdout."""
+        return self.transport.endswith("-archive") and str(self.path) == STREAM
 
-    def file_sink(self) -> Sink:
-        """The place to write to here. Raises UsageError when this is no file form."""
-        path = self._folder()
-        return LayoutSink(path, self.tag) if self.transport == "oci" else FolderSink(path)
+    def named(self, reference: Reference | None) -> ImageLocation:
+        """An archive that names no image, with this name for the one to be written."""
+        if self.tag or reference is None or reference.tag is None:
+            return self
+        if not self.transport.endswith("-archive"):
+            return self
+        return replace(self, tag=str(replace(reference, digest=None)))
+
+    @asynccontextmanager
+    async def opened_source(self, *, spool: Path) -> AsyncIterator[Source]:
+        """The image to read here; ``spool`` is a folder for archives that cannot lie still.
+
+        Raises UsageError when this is no file form, and as open_archive does.
+        """
+        path = self._path()
+        if self.transport == "oci":
+            yield LayoutSource(path, self.tag)
+        elif self.transport == "dir":
+            yield FolderSource(path)
+        else:
+            async with open_archive(path, spool=spool) as archive:
+                docker = self.transport == "docker-archive"
+                yield (DockerArchiveSource if docker else ArchiveSource)(archive, self.tag)
+
+    @asynccontextmanager
+    async def opened_sink(
+        self, *, spool: Path, platform: Platform | None = None, replace: bool = False
+    ) -> AsyncIterator[Sink]:
+        """The place to write to here; an archive is there when the block has ended well.
+
+        Raises UsageError when this is no file form, and as open_writer does.
+        """
+        path = self._path()
+        if self.transport == "oci":
+            yield LayoutSink(path, self.tag)
+        elif self.transport == "dir":
+            yield FolderSink(path)
+        else:
+            name = self._name()
+            form: Form = "oci-archive" if self.transport == "oci-archive" else "docker-archive"
+            opening = open_writer(path, form, spool=spool, platform=platform, replace=replace)
+            async with opening as writer:
+                yield writer.sink(name)
 
     @override
     def __str__(self) -> str:
@@ -76,7 +132,26 @@ class ImageLocation:
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.transport}:{self.path or self.reference}{tag}"
 
-    def _folder(self) -> Path:
+    def _name(self) -> Reference | str:
+        """The name of the image in an archive to be written."""
+        if position_of(self.tag) is not None:
+            raise UsageError(f"{self}: an image is written under a name, not at a position")
+        if self.transport == "oci-archive" and "/" not in self.tag:
+            return self.tag
+        try:
+            return Reference.parse(self.tag) if self.tag else ""
+        except (ReferenceInvalid, DigestInvalid):
+            return self.tag
+
+    def _path(self) -> Path:
         if self.path is None:
-            raise UsageError(f"{self} is not a folder (want oci:DIR[:TAG] or dir:DIR)")
+            raise UsageError(f"{self} is not a folder or file (want {FILE_FORMS})")
         return self.path
+
+
+def _saved_name(text: str) -> str:
+    """A name as a docker-archive has it, in normal form. Raises UsageError, ReferenceInvalid."""
+    reference = Reference.parse(text)
+    if reference.digest is not None:
+        raise UsageError(f"docker-archive names images by tag, not by digest: {text[:300]}")
+    return str(reference)

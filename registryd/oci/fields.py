@@ -35,8 +35,25 @@ class Malformed(ValueError):
 
 def load(raw: bytes) -> dict[str, object]:
     """The object that these bytes are. Raises Malformed."""
+    loaded = _loaded(raw)
+    if not isinstance(loaded, dict):
+        raise Malformed("it is not a JSON object")
+    return loaded
+
+
+def load_list(raw: bytes) -> list[object]:
+    """The list of at most ENTRIES_LIMIT that these bytes are. Raises Malformed."""
+    loaded = _loaded(raw)
+    if not isinstance(loaded, list):
+        raise Malformed("it is not a JSON list")
+    if len(loaded) > ENTRIES_LIMIT:
+        raise Malformed(f"it has {len(loaded)} entries, {ENTRIES_LIMIT} are allowed")
+    return loaded
+
+
+def _loaded(raw: bytes) -> object:
     try:
-        loaded = json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
     except Malformed:
         raise
     except UnicodeDecodeError:
@@ -45,9 +62,6 @@ def load(raw: bytes) -> dict[str, object]:
         raise Malformed("it is nested too deeply") from None
     except ValueError as error:
         raise Malformed(f"it is not JSON ({str(error)[:140]})") from None
-    if not isinstance(loaded, dict):
-        raise Malformed("it is not a JSON object")
-    return loaded
 
 
 def text(parent: Mapping[str, object], key: str, where: str = "") -> str:

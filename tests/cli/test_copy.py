@@ -100,7 +100,7 @@ def test_copy_out_of_a_cache_without_a_daemon(ctl: Ctl, tmp_path: Path) -> None:
     ("target", "line"),
     [
         ("cache:alpine:3", "(write cache:localhost/library/alpine:3)"),
-        ("docker-archive:x", "docker-archive: is not offered"),
+        ("docker-daemon:x", "docker-daemon: is not offered"),
         ("oci:", "names no folder"),
     ],
 )

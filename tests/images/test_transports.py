@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import DigestInvalid
-from registryd.images.folder import FolderSink, FolderSource
-from registryd.images.layout import LayoutSink, LayoutSource
 from registryd.images.transports import ImageLocation
 from registryd.oci.errors import ReferenceInvalid, UsageError
+from registryd.oci.reference import Reference
+from registryd.transfer.copy import copy_image
+from tests.fakes.endpoints import MemorySource, image
 
 
 @pytest.mark.parametrize(
@@ -22,10 +23,22 @@ from registryd.oci.errors import ReferenceInvalid, UsageError
         ("oci:/a/b:3.20", "oci", "/a/b", "3.20", "oci:/a/b:3.20"),
         ("oci:out:docker.io/x:1", "oci", "out", "docker.io/x:1", "oci:out:docker.io/x:1"),
         ("dir:/a/b:c", "dir", "/a/b:c", "", "dir:/a/b:c"),
+        ("ocidir:///a/b:c", "oci", "/a/b", "c", "oci:/a/b:c"),
+        ("oci-archive:x.tar", "oci-archive", "x.tar", "", "oci-archive:x.tar"),
+        ("oci-archive:x.tar:a/b:1", "oci-archive", "x.tar", "a/b:1", "oci-archive:x.tar:a/b:1"),
+        ("docker-archive:-", "docker-archive", "-", "", "docker-archive:-"),
+        ("docker-archive:x:@3", "docker-archive", "x", "@3", "docker-archive:x:@3"),
+        (
+            "docker-archive:x:alpine",
+            "docker-archive",
+            "x",
+            "docker.io/library/alpine:latest",
+            "docker-archive:x:docker.io/library/alpine:latest",
+        ),
     ],
 )
 def test_files(text: str, transport: str, path: str, tag: str, written: str) -> None:
-    """A file form gives its folder, and for a layout the tag after the first colon."""
+    """A file form gives its path, and but for ``dir:`` the tag after the first colon."""
     location = ImageLocation.parse(text)
 
     assert (transport, Path(path), tag) == (location.transport, location.path, location.tag)
@@ -49,7 +62,20 @@ def test_names(text: str, transport: str, written: str) -> None:
     assert written == str(location)
 
 
-@pytest.mark.parametrize("text", ["oci:", "oci::tag", "dir:", "oci-archive:x.tar", "dir:a\0b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "oci:",
+        "oci::tag",
+        "dir:",
+        "oci-archive:",
+        "docker-archive::x",
+        "docker-archive:x:UPPER",
+        f"docker-archive:x:alpine@sha256:{'0' * 64}",
+        "docker-daemon:alpine",
+        "dir:a\0b",
+    ],
+)
 def test_what_is_no_location(text: str) -> None:
     """A form without a folder, or one that is not offered, is the caller's mistake."""
     with pytest.raises(UsageError):
@@ -63,21 +89,55 @@ def test_what_is_no_name(text: str) -> None:
         ImageLocation.parse(text)
 
 
-def test_files_open() -> None:
-    """Each file form gives its own source and sink."""
-    layout, folder = ImageLocation.parse("oci:x:y"), ImageLocation.parse("dir:x")
+async def test_files_open(tmp_path: Path) -> None:
+    """What each file form writes, each reads back; an archive is there when it was left."""
+    sample = image(b"layer")
+    for form in ("oci", "dir", "oci-archive", "docker-archive"):
+        location = ImageLocation.parse(f"{form}:{tmp_path / form}")
+        async with location.opened_sink(spool=tmp_path) as sink:
+            await copy_image(MemorySource(sample), sink)
+            there = location.path is not None and location.path.exists()
+        async with location.opened_source(spool=tmp_path) as source:
+            root = await source.root()
 
-    assert [LayoutSource, LayoutSink] == [type(layout.file_source()), type(layout.file_sink())]
-    assert [FolderSource, FolderSink] == [type(folder.file_source()), type(folder.file_sink())]
+        assert (sample.root, not form.endswith("archive")) == (root, there)
 
 
-def test_names_are_no_files() -> None:
-    """A name in a registry cannot be opened as a file."""
-    with pytest.raises(UsageError, match="is not a folder"):
-        ImageLocation.parse("alpine").file_source()
+async def test_names_are_no_files(tmp_path: Path) -> None:
+    """A name in a registry cannot be opened as a file, nor a position be written to."""
+    with pytest.raises(UsageError, match="is not a folder or file"):
+        async with ImageLocation.parse("alpine").opened_source(spool=tmp_path):
+            pass
+    with pytest.raises(UsageError, match="not at a position"):
+        async with ImageLocation.parse("docker-archive:x:@1").opened_sink(spool=tmp_path):
+            pass
 
 
-@given(st.from_regex(r"(oci|dir|cache|docker|oci-archive)?:?(//)?[a-zA-Z0-9:@/._ -]*") | st.text())
+def test_an_archive_takes_the_name_of_what_it_is_given() -> None:
+    """Only an archive without a name of its own, and only a name with a tag."""
+    alpine = Reference.parse("alpine:3")
+    named = {
+        text: str(ImageLocation.parse(text).named(alpine))
+        for text in ("oci:x", "dir:x", "oci-archive:x", "docker-archive:x", "oci-archive:x:y")
+    }
+
+    assert named == {
+        "oci:x": "oci:x",
+        "dir:x": "dir:x",
+        "oci-archive:x": "oci-archive:x:docker.io/library/alpine:3",
+        "docker-archive:x": "docker-archive:x:docker.io/library/alpine:3",
+        "oci-archive:x:y": "oci-archive:x:y",
+    }
+    bare = ImageLocation.parse("docker-archive:x")
+    assert bare == bare.named(alpine.bare()) == bare.named(None)
+
+
+@given(
+    st.from_regex(
+        r"(oci|dir|cache|docker|oci-archive|docker-archive|ocidir)?:?(//)?[a-zA-Z0-9:@/._ -]*"
+    )
+    | st.text()
+)
 def test_any_text_is_a_location_or_a_mistake(text: str) -> None:
     """Every text gives a location that reads the same when written, or an error of ours."""
     try:

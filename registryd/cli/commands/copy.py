@@ -28,7 +28,10 @@ from registryd.oci.reference import Reference
 if TYPE_CHECKING:
     from registryd.images.transports import ImageLocation
 
-PLACES = "[docker://]NAME, cache:NAME, oci:DIR[:TAG] or dir:DIR"
+PLACES = (
+    "[docker://]NAME, cache:NAME, oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG] or"
+    " docker-archive:FILE[:REF] (FILE - is stdin or stdout)"
+)
 #: The prefixes of the two sides' own flags, as their names are in the options.
 SIDES = ("src_", "dest_")
 

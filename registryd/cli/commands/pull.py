@@ -28,7 +28,7 @@ def arguments(parser: Parser) -> None:
         "--output",
         metavar="FILE",
         default=None,
-        help="write it out too: oci:DIR[:TAG], dir:DIR",
+        help="write it out too: oci:DIR[:TAG], dir:DIR, oci-archive:FILE, docker-archive:FILE",
     )
     platforms_flag(parser, "default: ours")
     jobs_flag(parser)
@@ -48,12 +48,12 @@ def run(context: Context) -> None:
 
 def _check_output(output: str, images: int) -> None:
     """Before anything is fetched: --output must be usable. Raises UsageError."""
-    from registryd.images.transports import ImageLocation
+    from registryd.images.transports import FILE_FORMS, ImageLocation
 
     if images > 1:
         raise UsageError("--output takes one image: pull one at a time")
     if ImageLocation.parse(output).path is None:
-        raise UsageError(f"--output {output} is not a file form (want oci:DIR[:TAG] or dir:DIR)")
+        raise UsageError(f"--output {output} is not a file form (want {FILE_FORMS})")
 
 
 def _pull(context: Context, chosen: Backend, text: str) -> None:
@@ -71,19 +71,19 @@ def _pull(context: Context, chosen: Backend, text: str) -> None:
     progress.summary(context, done)
     if context.options.output is not None:
         exact = reference.with_digest(Digest.parse(done["digest"]))
-        _write_out(context, chosen, exact)
+        _write_out(context, chosen, exact, reference)
     tell_result(context, done)
 
 
-def _write_out(context: Context, chosen: Backend, reference: Reference) -> None:
-    """Copy what was pulled from the cache to --output."""
+def _write_out(context: Context, chosen: Backend, reference: Reference, called: Reference) -> None:
+    """Copy what was pulled from the cache to --output; an archive says what it was called."""
     from registryd.cli.transfers import copy
     from registryd.images.transports import ImageLocation
 
     # The index, whose other images are not held, goes along only when all of them were pulled.
     platforms = () if context.options.all_platforms else preferred(context) or (own(),)
     source = ImageLocation("cache", reference=reference)
-    target = ImageLocation.parse(context.options.output)
+    target = ImageLocation.parse(context.options.output).named(called)
     with progress.shown(context) as show:
         done = copy(context, source, target, report=show, platforms=platforms, cache=chosen)
     progress.summary(context, done)

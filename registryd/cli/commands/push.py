@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "source", metavar="SRC", help="a name in the cache, oci:DIR[:TAG] or dir:DIR"
+        "source",
+        metavar="SRC",
+        help="a name in the cache, oci:DIR[:TAG], dir:DIR, oci-archive:FILE, docker-archive:FILE",
     )
     parser.add_argument(
         "target",
