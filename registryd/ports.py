@@ -283,6 +283,25 @@ class Sink(Protocol):
         """Take a manifest, children first; ``root`` comes last and gets the sink's name."""
 
 
+@runtime_checkable
+class Named(Protocol):
+    """A source that can say what it is without being read."""
+
+    async def resolve(self) -> Descriptor:
+        """The descriptor of its root. Raises as ``Resolver.resolve`` does."""
+
+
+@runtime_checkable
+class Surveyed(Protocol):
+    """A sink that can say what is there already, without being read from. Its text is its name."""
+
+    async def standing(self) -> Descriptor | None:
+        """What its name means now; None: nothing, or it has no name."""
+
+    async def has_whole(self, descriptor: Descriptor) -> bool:
+        """Whether this manifest is there for sure, with all that it points to."""
+
+
 class Inflow(Protocol):
     """What brings the bytes of one blob into its ingest."""
 

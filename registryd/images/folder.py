@@ -15,7 +15,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
+from typing_extensions import override
+
 from cache.content import Descriptor, Digest
+from registryd.images.completeness import is_complete
 from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import (
     holds,
@@ -27,6 +30,7 @@ from registryd.images.files import (
     write_blob,
     write_small,
 )
+from registryd.oci.errors import ManifestInvalid
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, parse
 from registryd.ports import Body, BodyOpener
 
@@ -66,10 +70,22 @@ class FolderSource:
 
 
 class FolderSink:
-    """A folder to copy one image to (a ``ports.Sink``)."""
+    """A folder to copy one image to (a ``ports.Sink`` that is ``Surveyed``)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    async def standing(self) -> Descriptor | None:
+        """What image the folder holds now; one that is damaged is none. Raises NotAnImage."""
+        try:
+            root = await in_thread(self._root)
+        except ManifestInvalid:
+            return None
+        return None if root is None else root.descriptor
+
+    async def has_whole(self, descriptor: Descriptor) -> bool:
+        """Whether the manifest is there, with all that it points to."""
+        return await in_thread(is_complete, descriptor, self._document, self._has_blob)
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the blob is there, by name and size. Raises NotAnImage."""
@@ -84,6 +100,18 @@ class FolderSink:
         """Take a manifest; the root becomes manifest.json. Raises as put_blob does."""
         await in_thread(self._put_manifest, document, root)
 
+    def _root(self) -> Document | None:
+        check_target(self._path)
+        raw = read_small(self._path / "manifest.json", MANIFEST_LIMIT)
+        return None if raw is None else parse(raw)
+
+    def _document(self, descriptor: Descriptor) -> Document:
+        root = self._root()
+        if root is not None and root.digest == descriptor.digest:
+            return root
+        raw = read_document(manifest_path(self._path, descriptor.digest), descriptor)
+        return parse(raw, descriptor.media_type, descriptor.digest)
+
     def _has_blob(self, descriptor: Descriptor) -> bool:
         check_target(self._path)
         return holds(self._path / descriptor.digest.hex, descriptor.size)
@@ -97,6 +125,10 @@ class FolderSink:
         self._prepare()
         child = manifest_path(self._path, document.digest)
         write_small(self._path / "manifest.json" if root else child, document.raw)
+
+    @override
+    def __str__(self) -> str:
+        return f"dir:{self._path}"
 
 
 def manifest_path(root: Path, digest: Digest) -> Path:

@@ -18,7 +18,10 @@ from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from typing_extensions import override
+
 from cache.content import Descriptor, Digest
+from registryd.images.completeness import is_complete
 from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import (
     holds,
@@ -98,11 +101,22 @@ class LayoutSource:
 
 
 class LayoutSink:
-    """A layout to copy one image to, under this tag or without one (a ``ports.Sink``)."""
+    """A layout to copy one image to, under this tag or without one.
+
+    A ``ports.Sink`` that is ``Surveyed``.
+    """
 
     def __init__(self, path: Path, tag: str = "") -> None:
         self._path = path
         self._tag = tag
+
+    async def standing(self) -> Descriptor | None:
+        """What the tag means now. Raises NotAnImage, UsageError."""
+        return await in_thread(self._standing)
+
+    async def has_whole(self, descriptor: Descriptor) -> bool:
+        """Whether the manifest is there, with all that it points to."""
+        return await in_thread(is_complete, descriptor, self._document, self._has_blob)
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the blob is there, by name and size. Raises NotAnImage, UsageError."""
@@ -116,6 +130,18 @@ class LayoutSink:
     async def put_manifest(self, document: Document, *, root: bool) -> None:
         """Take a manifest; the root is entered in index.json. Raises as put_blob does."""
         await in_thread(self._put_manifest, document, root)
+
+    def _standing(self) -> Descriptor | None:
+        check_target(self._path)
+        listing = read_index(self._path) if self._tag else None
+        try:
+            return None if listing is None else choose(listing, self._path, self._tag)
+        except ManifestUnknown:
+            return None
+
+    def _document(self, descriptor: Descriptor) -> Document:
+        raw = read_document(blob_path(self._path, descriptor.digest), descriptor)
+        return parse(raw, descriptor.media_type, descriptor.digest)
 
     def _has_blob(self, descriptor: Descriptor) -> bool:
         check_target(self._path)
@@ -135,6 +161,10 @@ class LayoutSink:
                 listing = read_index(self._path) or {}
                 merged = json.dumps(enter(listing, document, self._tag), separators=(",", ":"))
                 write_small(self._path / "index.json", merged.encode())
+
+    @override
+    def __str__(self) -> str:
+        return f"oci:{self._path}" + (f":{self._tag}" if self._tag else "")
 
 
 def blob_path(root: Path, digest: Digest) -> Path:

@@ -100,6 +100,9 @@ class Operations(Holdings, Granted, Limited, Prefetching, Clustered):
                 held=done.held,
                 held_blobs=done.held_blobs,
                 seconds=time.monotonic() - began,
+                index=done.index,
+                manifests=done.manifests,
+                unchanged=done.unchanged,
             )
         )
 

@@ -4,7 +4,10 @@ Invariants:
 - children come before what points to them, and the root comes last: a copy that ends early leaves
   no name that promises what is not there;
 - each digest is moved once, however often it is pointed to; what the sink has is not moved at all;
-- manifests are copied byte for byte, so every digest stays what it was;
+- manifests are copied byte for byte, so every digest stays what it was; only an index that is to be
+  stripped is written anew;
+- what stands at the destination already is found out before anything is moved, and without reading
+  from there;
 - the first failure ends the whole copy, and comes out as itself.
 """
 
@@ -14,23 +17,23 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from cache.content import Descriptor, Digest
 from cache.errors import SizeMismatch
-from registryd.oci.errors import ManifestInvalid, PlatformUnknown
-from registryd.oci.image_config import CONFIG_LIMIT, parse_config
+from registryd.oci.errors import ManifestBlobUnknown, ManifestInvalid, ManifestUnknown
 from registryd.oci.manifest import Document, Index, Manifest
-from registryd.oci.media_types import DOCKER_CONFIG, DOCUMENTS, OCI_CONFIG
+from registryd.oci.media_types import DOCUMENTS, INDEXES
 from registryd.oci.platform import Platform
 from registryd.ports import Body, Sink, Source
 from registryd.transfer import report as events
 from registryd.transfer.groups import task_group
+from registryd.transfer.narrowing import DEPTH_LIMIT, IndexFate, IndexForm, Narrowed, narrow
 from registryd.transfer.report import Kind, ProgressLimit, Report, silent
+from registryd.transfer.standing import look
+from registryd.transfer.turns import EVERYONE_AT_ONCE, Turns
 
-#: How deep indexes may lie in indexes; one in one is all that is seen in practice.
-DEPTH_LIMIT: Final = 8
 #: How many bytes of manifests one image may have in all: they are held until the root is put.
 DOCUMENTS_LIMIT: Final = 128 << 20
 
@@ -39,14 +42,40 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How to copy. ``index`` is what becomes of an index of which only some images are wanted.
+
+    Without ``clobber`` a name that means something else stays as it is; with ``rehearse`` nothing
+    is written; with ``recheck`` everything is looked at, though the destination has the root.
+    """
+
+    index: IndexForm = "usual"
+    clobber: bool = True
+    rehearse: bool = False
+    recheck: bool = False
+
+
+USUAL: Final = Terms()
+
+
+@dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy did: the root as it was put, and bytes and numbers of configs and layers."""
+    """What a copy did: the root as it was put, and bytes and numbers of configs and layers.
+
+    ``unchanged``: the destination had it, so that nothing was asked for beyond that. Of a rehearsal
+    ``sent`` is what would be. ``documents`` are the manifests of the image, the root last; of an
+    unchanged one the root alone may be known.
+    """
 
     descriptor: Descriptor
     sent: int = 0
     sent_blobs: int = 0
     held: int = 0
     held_blobs: int = 0
+    manifests: int = field(default=0, compare=False)
+    index: IndexFate | None = field(default=None, compare=False)
+    unchanged: bool = field(default=False, compare=False)
+    documents: tuple[Descriptor, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +84,7 @@ class Graph:
 
     documents: tuple[Document, ...]
     blobs: dict[Descriptor, Kind]
+    index: IndexFate | None = None
 
     @property
     def root(self) -> Document:
@@ -67,35 +97,83 @@ async def copy_image(
     sink: Sink,
     *,
     platforms: Sequence[Platform] = (),
+    terms: Terms = USUAL,
     jobs: int = 4,
     report: Report = silent,
     clock: Callable[[], float] = time.monotonic,
+    turns: Turns = EVERYONE_AT_ONCE,
 ) -> Copied:
     """Copy an image, ``jobs`` blobs at a time; an index is copied whole, digest and all.
 
     One platform: its manifest becomes the root. Several: the index stays as it is, with only those
-    manifests present. Raises PlatformUnknown, ManifestInvalid, and what source and sink raise.
+    manifests present. ``terms`` can say otherwise. What others move to the same place in this
+    moment is waited for, where ``turns`` are shared with them.
+
+    Raises PlatformUnknown, ManifestInvalid, WouldOverwrite, and what source and sink raise.
     """
-    graph = await plan(source, platforms, jobs)
-    run = _Run(source, sink, report, ProgressLimit(report, clock))
+    standing = await look(source, sink, terms.clobber)
+    if not platforms and terms.index == "usual" and not terms.recheck:
+        same = await standing.same()
+        if same is not None:
+            fate: IndexFate | None = "whole" if same.media_type in INDEXES else None
+            return Copied(same, index=fate, unchanged=True, documents=(same,))
+    narrowed = await narrow(source, await standing.root(), platforms, terms.index)
+    standing.check(narrowed.root.descriptor)
+    if not terms.recheck and await standing.has(narrowed.root.descriptor, _below(narrowed)):
+        root = narrowed.root.descriptor
+        return Copied(root, index=narrowed.index, unchanged=True, documents=(root,))
+    graph = await _graph_of(source, narrowed, jobs)
+    run = _Run(source, sink, report, ProgressLimit(report, clock), turns)
     for descriptor, kind in graph.blobs.items():
         report(events.blob(descriptor, kind, "waiting"))
+    if terms.rehearse:
+        await each(jobs, [_bound(run.count, item) for item in graph.blobs.items()])
+    else:
+        await _move(run, graph, jobs)
+    return run.result(graph)
+
+
+async def _move(run: _Run, graph: Graph, jobs: int) -> None:
+    """Everything of an image, the root last."""
     await each(jobs, [_bound(run.blob, item) for item in graph.blobs.items()])
     leaves = [document for document in graph.documents[:-1] if not isinstance(document, Index)]
     await each(jobs, [_bound(run.document, document) for document in leaves])
     for document in graph.documents[:-1]:
         if isinstance(document, Index):
             await run.document(document)
-    await run.document(graph.root, root=True)
-    return Copied(graph.root.descriptor, run.sent, run.sent_blobs, run.held, run.held_blobs)
+    try:
+        await run.document(graph.root, root=True)
+    except (ManifestBlobUnknown, ManifestInvalid, ManifestUnknown) as error:
+        if graph.index != "kept":
+            raise
+        raise ManifestBlobUnknown(
+            f"{error}; it may want every image of an index: use --strip, which makes a new index of"
+            " these images alone, or copy all platforms",
+            status=error.status,
+            entries=error.entries,
+        ) from error
 
 
-async def plan(source: Source, platforms: Sequence[Platform], jobs: int = 4) -> Graph:
+def _below(narrowed: Narrowed) -> list[Descriptor] | None:
+    """The children of a root that are wanted; None: all that it has."""
+    if narrowed.kept is None:
+        return None
+    return _documents_of(narrowed.root, narrowed.kept)
+
+
+async def plan(
+    source: Source, platforms: Sequence[Platform], jobs: int = 4, form: IndexForm = "usual"
+) -> Graph:
     """Read every manifest of an image, as far as the platforms ask for it.
 
     Raises PlatformUnknown, ManifestInvalid, SizeMismatch, and what the source raises.
     """
-    root, kept = await _narrow(source, await source.root(), platforms)
+    narrowed = await narrow(source, await source.root(), platforms, form)
+    return await _graph_of(source, narrowed, jobs)
+
+
+async def _graph_of(source: Source, narrowed: Narrowed, jobs: int) -> Graph:
+    root, kept = narrowed.root, narrowed.kept
     found = {root.digest: root}
     level, total = [root], len(root.raw)
     for _ in range(DEPTH_LIMIT):
@@ -106,7 +184,7 @@ async def plan(source: Source, platforms: Sequence[Platform], jobs: int = 4) -> 
             if child.digest not in found
         }
         if not wanted:
-            return _graph(root, found, kept)
+            return _graph(narrowed, found)
         total += sum(child.size for child in wanted.values())
         if total > DOCUMENTS_LIMIT:
             raise ManifestInvalid(
@@ -130,41 +208,6 @@ async def each(jobs: int, calls: Iterable[Callable[[], Awaitable[_T]]]) -> list[
     return [task.result() for task in tasks]
 
 
-async def _narrow(
-    source: Source, root: Document, platforms: Sequence[Platform]
-) -> tuple[Document, frozenset[Digest] | None]:
-    """The root to copy, and which of its children (None: all)."""
-    if not platforms:
-        return root, None
-    for _ in range(DEPTH_LIMIT):
-        if not isinstance(root, Index):
-            await _check_platform(source, root, platforms)
-            return root, None
-        chosen = [root.select(platform) for platform in platforms]
-        if len(set(platforms)) > 1:
-            return root, frozenset(entry.descriptor.digest for entry in chosen)
-        root = await source.manifest(chosen[0].descriptor)
-        if chosen[0].platform and isinstance(root, Manifest):
-            return root, None
-    raise ManifestInvalid(f"{root.digest} has indexes in indexes, more than {DEPTH_LIMIT} deep")
-
-
-async def _check_platform(source: Source, root: Document, platforms: Sequence[Platform]) -> None:
-    """An image that no index describes says its platform in its config; artifacts say none."""
-    config = root.config if isinstance(root, Manifest) else None
-    if config is None or config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
-        return
-    if config.size > CONFIG_LIMIT:
-        raise ManifestInvalid(f"config {config.digest}: {config.size} bytes are too many")
-    async with source.blob(config) as body:
-        own = parse_config(b"".join([piece async for piece in body])).platform
-    for platform in platforms:
-        if own.known and platform.accepts(own) is None:
-            raise PlatformUnknown(
-                f"there is no image for {platform} in {root.digest} (it is for {own})"
-            )
-
-
 def _documents_of(document: Document, kept: frozenset[Digest] | None) -> list[Descriptor]:
     """The manifests that this one lists and that are asked for."""
     if not isinstance(document, Index):
@@ -173,7 +216,8 @@ def _documents_of(document: Document, kept: frozenset[Digest] | None) -> list[De
     return [child for child in listed if kept is None or child.digest in kept]
 
 
-def _graph(root: Document, found: dict[Digest, Document], kept: frozenset[Digest] | None) -> Graph:
+def _graph(narrowed: Narrowed, found: dict[Digest, Document]) -> Graph:
+    root, kept = narrowed.root, narrowed.kept
     ordered: dict[Digest, Document] = {}
     blobs: dict[Digest, tuple[Descriptor, Kind]] = {}
 
@@ -191,7 +235,7 @@ def _graph(root: Document, found: dict[Digest, Document], kept: frozenset[Digest
         ordered[document.digest] = document
 
     visit(root)
-    return Graph(tuple(ordered.values()), dict(blobs.values()))
+    return Graph(tuple(ordered.values()), dict(blobs.values()), narrowed.index)
 
 
 def _blobs_of(document: Document) -> list[tuple[Descriptor, Kind]]:
@@ -210,19 +254,35 @@ def _bound(call: Callable[[_P], Awaitable[_T]], argument: _P) -> Callable[[], Aw
 class _Run:
     """One copy under way: what was moved so far, and how it is told."""
 
-    def __init__(self, source: Source, sink: Sink, report: Report, progress: ProgressLimit) -> None:
+    def __init__(
+        self, source: Source, sink: Sink, report: Report, progress: ProgressLimit, turns: Turns
+    ) -> None:
         self._source = source
         self._sink = sink
         self._report = report
         self._progress = progress
+        self._turns = turns
         self.sent = self.sent_blobs = self.held = self.held_blobs = 0
 
     async def blob(self, item: tuple[Descriptor, Kind]) -> None:
         """Move one blob, unless the sink has it."""
         descriptor, kind = item
-        if await self._sink.has_blob(descriptor):
-            self._count_held(descriptor, kind, "held")
-            return
+        async with self._turns.of(descriptor.digest) as there:
+            if there or await self._sink.has_blob(descriptor):
+                self._count_held(descriptor, kind, "held")
+            else:
+                await self._move(descriptor, kind)
+
+    async def count(self, item: tuple[Descriptor, Kind]) -> None:
+        """Count one blob as what it would be, and move nothing."""
+        descriptor, kind = item
+        async with self._turns.of(descriptor.digest) as there:
+            if there or await self._sink.has_blob(descriptor):
+                self._count_held(descriptor, kind, "held")
+            else:
+                self._count_sent(descriptor)
+
+    async def _move(self, descriptor: Descriptor, kind: Kind) -> None:
         opened = False
 
         @asynccontextmanager
@@ -236,8 +296,7 @@ class _Run:
 
         await self._sink.put_blob(descriptor, open_body)
         if opened:
-            self.sent += descriptor.size
-            self.sent_blobs += 1
+            self._count_sent(descriptor)
             self._report(events.blob(descriptor, kind, "done"))
         else:  # the sink had a way of its own: nothing came from here
             self._count_held(descriptor, kind, "mounted")
@@ -246,6 +305,24 @@ class _Run:
         """Put one manifest, whose children are there."""
         await self._sink.put_manifest(document, root=root)
         self._report(events.blob(document.descriptor, "manifest", "done"))
+
+    def result(self, graph: Graph) -> Copied:
+        """What was done, or would be."""
+        documents = tuple(document.descriptor for document in graph.documents)
+        return Copied(
+            graph.root.descriptor,
+            self.sent,
+            self.sent_blobs,
+            self.held,
+            self.held_blobs,
+            manifests=len(documents),
+            index=graph.index,
+            documents=documents,
+        )
+
+    def _count_sent(self, descriptor: Descriptor) -> None:
+        self.sent += descriptor.size
+        self.sent_blobs += 1
 
     def _count_held(self, descriptor: Descriptor, kind: Kind, state: events.State) -> None:
         self.held += descriptor.size

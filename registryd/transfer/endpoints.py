@@ -12,9 +12,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
+from typing_extensions import override
+
 from cache.content import Descriptor, Digest, verify
 from registryd.config import TransferConfig
-from registryd.oci.errors import BadAnswer
+from registryd.oci.errors import BadAnswer, ManifestUnknown, NameUnknown
 from registryd.oci.manifest import Document, IndexEntry
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, Remote, TransportError
@@ -30,6 +32,10 @@ class RegistrySource:
         self._remote = remote
         self._reference = reference
         self._settings = settings or TransferConfig()
+
+    async def resolve(self) -> Descriptor:
+        """What the reference means now, by HEAD. Raises as ``ports.Resolver.resolve`` does."""
+        return await self._remote.resolve(self._reference)
 
     async def root(self) -> Document:
         """What the reference means now. Raises as ``ports.Fetcher.fetch_manifest`` does."""
@@ -60,14 +66,46 @@ class RegistrySource:
 
 
 class RegistrySink:
-    """One name in a registry to copy an image to (a ``ports.Sink``)."""
+    """One name in a registry to copy an image to (a ``ports.Sink`` that is ``Surveyed``)."""
 
-    def __init__(self, remote: Remote, reference: Reference, *, mount_from: str = "") -> None:
-        """``mount_from`` is a repository of the same registry that may have the blobs already."""
+    def __init__(
+        self, remote: Remote, reference: Reference, *, mount_from: str = "", whole: bool = True
+    ) -> None:
+        """``mount_from`` is a repository of the same registry that may have the blobs already.
+
+        ``whole``: this registry takes a manifest only when it has all that it points to, so that
+        one that is there needs no look at its children.
+        """
         self._remote = remote
         self._reference = reference
         self._repository = reference.bare()
         self._mount_from = "" if mount_from == reference.repository else mount_from
+        self._whole = whole
+        self._found: Descriptor | None = None
+
+    async def standing(self) -> Descriptor | None:
+        """What the tag means now, by HEAD. Raises as ``ports.Resolver.resolve`` does."""
+        name = self._reference
+        if not name.target:
+            return None
+        asked = self._repository.with_tag(name.tag) if name.tag else name
+        try:
+            self._found = await self._remote.resolve(asked)
+        except (ManifestUnknown, NameUnknown):
+            self._found = None
+        return self._found
+
+    async def has_whole(self, descriptor: Descriptor) -> bool:
+        """Whether the repository has the manifest, by HEAD at most."""
+        if not self._whole or self._reference.digest not in (None, descriptor.digest):
+            return False
+        if self._found is not None and self._found.digest == descriptor.digest:
+            return True
+        try:
+            await self._remote.resolve(self._repository.with_digest(descriptor.digest))
+        except (ManifestUnknown, NameUnknown):
+            return False
+        return True
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the blob. Raises as ``ports.Pusher`` does."""
@@ -95,6 +133,10 @@ class RegistrySink:
         listed = await self._remote.push_manifest(reference, document)
         if document.subject is not None and not listed:
             await self._remote.note_subject(self._repository, document)
+
+    @override
+    def __str__(self) -> str:
+        return str(self._reference)
 
 
 class _Resumed:

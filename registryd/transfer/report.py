@@ -96,10 +96,18 @@ def copied(
     held: int,
     held_blobs: int,
     seconds: float,
+    index: str | None = None,
+    manifests: int = 0,
+    unchanged: bool = False,
 ) -> Event:
-    """A push or copy is done; ``reference`` is the destination (``oci:DIR:TAG`` for a file)."""
+    """A push or copy is done; ``reference`` is the destination (``oci:DIR:TAG`` for a file).
+
+    ``index`` is what became of an index there (whole, kept, stripped); ``unchanged``: it was there
+    already, so nothing more was looked at.
+    """
     moved = {"sent": sent, "sent_blobs": sent_blobs}
-    return _done(reference, digest, platforms, moved, held, held_blobs, seconds)
+    done = _done(reference, digest, platforms, moved, held, held_blobs, seconds)
+    return {**done, "index": index, "manifests": manifests, "unchanged": unchanged}
 
 
 def failed(fault: Fault) -> Event:

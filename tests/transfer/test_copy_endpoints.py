@@ -11,7 +11,7 @@ import pytest
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch, SizeMismatch
 from registryd.config import TransferConfig
-from registryd.oci.errors import BadAnswer
+from registryd.oci.errors import BadAnswer, ManifestUnknown
 from registryd.oci.manifest import Document, Index, listing
 from registryd.oci.media_types import OCI_LAYER
 from registryd.oci.reference import Reference
@@ -38,8 +38,10 @@ class FakeRemote:
     open_most: int = 0
 
     async def resolve(self, reference: Reference) -> Descriptor:
-        """The root's descriptor."""
-        return self.sample.root.descriptor
+        """The descriptor of what was pushed under this name; asked of a sink before it is filled."""
+        if str(reference) not in self.pushed:
+            raise ManifestUnknown(f"cannot find {reference}")
+        return self.pushed[str(reference)].descriptor
 
     async def fetch_manifest(self, reference: Reference) -> Document:
         """A document by digest, or the root."""
