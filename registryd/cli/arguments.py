@@ -35,7 +35,9 @@ DEFAULTS: dict[str, Any] = {
     "jobs": None,
 }
 #: Flags that can stand alone (``--tls-verify``) and take a value only after ``=``.
-SWITCHES = frozenset({"--tls-verify", "--src-tls-verify", "--dest-tls-verify"})
+SWITCHES = frozenset(f"--{side}tls-verify" for side in ("", "src-", "dest-", "from-", "to-"))
+#: What skopeo's copy understands by --format: other forms of the manifest.
+MANIFEST_FORMS = frozenset({"oci", "v2s1", "v2s2"})
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -67,6 +69,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def result_form(text: str) -> str:
+    """How a result is shown. Raises ArgumentTypeError."""
+    if text in MANIFEST_FORMS:
+        raise argparse.ArgumentTypeError(
+            f"{text}: digests are preserved here, manifests are not written in another form"
+        )
+    if text not in ("table", "json"):
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from 'table', 'json')")
+    return text
+
+
 def spelled_out(words: Sequence[str]) -> list[str]:
     """These arguments with ``=true`` after each switch that stands alone."""
     end = list(words).index("--") if "--" in words else len(words)
@@ -80,7 +93,9 @@ def general_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--root", metavar="DIR", help="no daemon: work on the cache in DIR (REGISTRYD_ROOT)"
     )
-    group.add_argument("--format", choices=("table", "json"), help="of the result on stdout")
+    group.add_argument(
+        "--format", type=result_form, metavar="table|json", help="of the result on stdout"
+    )
     group.add_argument(
         "--progress", choices=("auto", "plain", "json", "none"), help="of the work on stderr"
     )

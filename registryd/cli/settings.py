@@ -67,6 +67,9 @@ def settings(
         config = replace(config, access=replace(config.access, authfiles=only))
     if context.options.no_creds:  # no file at all would mean those in their usual places
         config = replace(config, access=replace(config.access, authfiles=(Path(os.devnull),)))
+    retries = getattr(context.options, "retry_times", None)
+    if retries is not None:
+        config = replace(config, transfer=replace(config.transfer, attempts=retries + 1))
     wanted = connection(context, side)
     known = dict(config.registries)
     for registry in registries:

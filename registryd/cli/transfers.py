@@ -17,22 +17,26 @@ from urllib.parse import quote
 
 import uvloop
 
+from cache.content import Digest
+from cache.errors import DigestMismatch
 from registryd.cli.backend import Backend, Event, Report
 from registryd.cli.command import Context
+from registryd.cli.copy_flags import sided
 from registryd.cli.logins import login_for
 from registryd.cli.own_names import OWN_REGISTRY, check_own_name
 from registryd.cli.platforms import own
 from registryd.cli.remotes import open_remotes
-from registryd.cli.settings import settings
+from registryd.cli.settings import Connection, connection, settings
 from registryd.images.transports import ImageLocation
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 from registryd.operations import Node
 from registryd.ports import Remote, Sink, Source
-from registryd.secrets import Login
+from registryd.remote.remotes import RegistryRemotes
+from registryd.secrets import Login, Secret
 from registryd.services import open_node
 from registryd.transfer.cached import CachedSink, CachedSource
-from registryd.transfer.copy import copy_image
+from registryd.transfer.copy import USUAL, Terms, copy_image
 from registryd.transfer.endpoints import RegistrySink, RegistrySource
 from registryd.transfer.report import copied
 
@@ -46,6 +50,7 @@ def copy(
     *,
     report: Report,
     platforms: Sequence[Platform] = (),
+    terms: Terms = USUAL,
     cache: Backend | None = None,
     sides: tuple[str, str] = ("", ""),
 ) -> Event:
@@ -60,7 +65,7 @@ def copy(
             ends = Ends(context, cache, stack)
             origin = await ends.source(source, sides[0])
             goal = await ends.sink(target, sides[1], source)
-            return await _copy(origin, goal, target, platforms, context, report)
+            return await _copy(origin, goal, target, (platforms, terms), context, report)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())
@@ -70,13 +75,16 @@ async def _copy(
     origin: Source,
     goal: Sink,
     target: ImageLocation,
-    platforms: Sequence[Platform],
+    wanted: tuple[Sequence[Platform], Terms],
     context: Context,
     report: Report,
 ) -> Event:
     started = monotonic()
     jobs = context.options.jobs or DEFAULT_JOBS
-    result = await copy_image(origin, goal, platforms=platforms, jobs=jobs, report=report)
+    platforms, terms = wanted
+    result = await copy_image(
+        origin, goal, platforms=platforms, terms=terms, jobs=jobs, report=report
+    )
     event: Event = copied(
         target.reference or str(target),
         result.descriptor.digest,
@@ -86,7 +94,12 @@ async def _copy(
         held=result.held,
         held_blobs=result.held_blobs,
         seconds=monotonic() - started,
+        index=result.index,
+        manifests=result.manifests,
+        unchanged=result.unchanged,
     )
+    if terms.rehearse:
+        event["dry_run"] = True
     report(event)
     return event
 
@@ -110,6 +123,7 @@ class Ends:
         self._cache = cache
         self._stack = stack
         self._node: Node | None = None
+        self._open: dict[tuple[str, Connection], RegistryRemotes] = {}
 
     async def source(self, location: ImageLocation, side: str) -> Source:
         """Where to read. Raises Fault."""
@@ -118,8 +132,10 @@ class Ends:
             opening = location.opened_source(spool=spool_folder(self._context.environ))
             return await self._stack.enter_async_context(opening)
         if location.transport == "registry":
-            patience = settings(self._context).transfer
-            return RegistrySource(await self._registry(reference, side), reference, patience)
+            remote = await self._registry(reference, side)
+            if getattr(self._context.options, "verify_tag", False):
+                await check_tag(remote, reference)
+            return RegistrySource(remote, reference, settings(self._context).transfer)
         if self._cache is not None and self._cache.socket is not None:
             remote = await self._daemon(reference, self._cache.socket)
             return RegistrySource(remote, reference)
@@ -142,19 +158,28 @@ class Ends:
             return RegistrySink(remote, reference, mount_from=_sibling(origin, reference))
         check_own_name(reference)
         if self._cache is not None and self._cache.socket is not None:
-            return RegistrySink(await self._daemon(reference, self._cache.socket), reference)
+            remote = await self._daemon(reference, self._cache.socket)
+            return RegistrySink(remote, reference, whole=False)
         node = await self._own_node()
         return CachedSink(node.library, node.store, reference)
 
     async def _registry(self, reference: Reference, side: str) -> Remote:
+        """The registry by this side's flags; both sides share it where these agree."""
         login = await self._login(reference, side)
-        opening = open_remotes(self._context, reference.registry, side=side)
-        remotes = await self._stack.enter_async_context(opening)
-        return remotes.remote(reference.registry, login)
+        key = (reference.registry, connection(self._context, side))
+        if key not in self._open:
+            opening = open_remotes(self._context, reference.registry, side=side)
+            self._open[key] = await self._stack.enter_async_context(opening)
+        return self._open[key].remote(reference.registry, login)
 
     async def _login(self, reference: Reference, side: str) -> Login | None:
+        context = sided(self._context, side) if side else self._context
+        token = getattr(context.options, f"{side}registry_token", None)
+        if token is not None:
+            origin = "--" + f"{side}registry_token".replace("_", "-")
+            return Login(registry_token=Secret(token), origin=origin)
         registry, repository = reference.registry, reference.repository
-        return await asyncio.to_thread(login_for, self._context, registry, repository, side=side)
+        return await asyncio.to_thread(login_for, context, registry, repository, side=side)
 
     async def _daemon(self, reference: Reference, socket: Path) -> Remote:
         """The daemon as the registry that this name belongs to."""
@@ -175,6 +200,18 @@ class Ends:
 def spool_folder(environ: Mapping[str, str]) -> Path:
     """Where large files lie for a while, as for other tools: /tmp is often memory."""
     return Path(environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 (only files without a name)
+
+
+async def check_tag(remote: Remote, reference: Reference) -> None:
+    """Prove that a name's tag still means its digest, where it has both. Raises DigestMismatch."""
+    if reference.digest is None or reference.tag is None:
+        return
+    tagged = reference.bare().with_tag(reference.tag)
+    found = (await remote.resolve(tagged)).digest
+    if found.algorithm != reference.digest.algorithm:
+        found = Digest.of((await remote.fetch_manifest(tagged)).raw, reference.digest.algorithm)
+    if found != reference.digest:
+        raise DigestMismatch(f"{tagged} is {found} now, not {reference.digest} (--verify-tag)")
 
 
 def _sibling(origin: ImageLocation, target: Reference) -> str:

@@ -18,7 +18,7 @@ def is_complete(
     document: Callable[[Descriptor], Document],
     held: Callable[[Descriptor], bool],
 ) -> bool:
-    """Whether ``root`` is here whole: manifests by ``document``, which raises, blobs by ``held``."""
+    """Whether ``root`` is here whole; ``document`` reads a manifest, and raises without it."""
     seen: set[Digest] = set()
     left = [root]
     while left:

@@ -86,7 +86,7 @@ class LayoutSource:
         members = _entries(read_index(self._path) or {})
         with _index_faults(self._path):
             listed = [(fields.descriptor(each, "an entry of manifests"), each) for each in members]
-        return find_referrers(digest, [(d, _names(each)) for d, each in listed], self._document)
+        return find_referrers(digest, [(d, entry_names(each)) for d, each in listed], self._document)
 
     def _root(self) -> Document:
         check_layout(self._path)

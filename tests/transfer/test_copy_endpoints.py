@@ -38,7 +38,7 @@ class FakeRemote:
     open_most: int = 0
 
     async def resolve(self, reference: Reference) -> Descriptor:
-        """The descriptor of what was pushed under this name; asked of a sink before it is filled."""
+        """The descriptor of what was pushed under this name."""
         if str(reference) not in self.pushed:
             raise ManifestUnknown(f"cannot find {reference}")
         return self.pushed[str(reference)].descriptor

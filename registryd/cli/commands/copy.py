@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.content import Digest
-from registryd.cli import progress
+from registryd.cli import progress, wording
 from registryd.cli.arguments import (
     Parser,
     credential_flags,
@@ -18,6 +19,7 @@ from registryd.cli.arguments import (
 )
 from registryd.cli.backend import Backend, Event, backend
 from registryd.cli.command import Context
+from registryd.cli.copy_flags import SIDES, chosen, index_flags, places, words_of_others
 from registryd.cli.own_names import check_own_name
 from registryd.cli.platforms import named
 from registryd.cli.progress import Progress
@@ -32,8 +34,16 @@ PLACES = (
     "[docker://]NAME, cache:NAME, oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG] or"
     " docker-archive:FILE[:REF] (FILE - is stdin or stdout)"
 )
-#: The prefixes of the two sides' own flags, as their names are in the options.
-SIDES = ("src_", "dest_")
+#: What only a copy that this process does itself can obey.
+OWN_WORK = (
+    "keep_index",
+    "strip",
+    "multi_arch",
+    "no_clobber",
+    "force_recursive",
+    "verify_tag",
+    "dry_run",
+)
 
 
 def arguments(parser: Parser) -> None:
@@ -41,25 +51,94 @@ def arguments(parser: Parser) -> None:
     parser.add_argument("source", metavar="SRC", help=PLACES)
     parser.add_argument("target", metavar="DST", help="the same forms")
     platforms_flag(parser, "default: all")
+    index_flags(parser)
     jobs_flag(parser)
     credential_flags(parser)
     tls_flags(parser)
     side_flags(parser, "src")
     side_flags(parser, "dest")
+    words_of_others(parser)
 
 
 def run(context: Context) -> None:
     """Copy; DST@DIGEST on stdout. Raises Fault."""
     from registryd.images.transports import ImageLocation
 
-    source = ImageLocation.parse(context.options.source)
-    target = ImageLocation.parse(context.options.target)
-    if source.transport == "registry" and target.transport == "cache":
+    source, target = map(ImageLocation.parse, places(context))
+    chosen(context)  # what contradicts itself is told before anything is opened
+    if getattr(context.options, "retry_delay", None) is not None:
+        context.console.words("--retry-delay: left to the rules of retries (Retry-After, back-off)")
+    _check_verifiable(context, source)
+    if _is_pull(context, source, target):
         done = _into_cache(context, source, target)
     else:
         done = _copy(context, source, target)
-    progress.summary(context, done)
+    _tell(context, done)
+
+
+def _check_verifiable(context: Context, source: ImageLocation) -> None:
+    """--verify-tag needs a tag and a digest to compare. Raises UsageError."""
+    name = source.reference if source.transport == "registry" else None
+    if getattr(context.options, "verify_tag", False) and not (name and name.tag and name.digest):
+        raise UsageError(f"--verify-tag wants REGISTRY/NAME:TAG@DIGEST as SRC, not {source}")
+
+
+def _is_pull(context: Context, source: ImageLocation, target: ImageLocation) -> bool:
+    """Whether the cache does all the work itself. Raises UsageError where it can not."""
+    if source.transport != "registry" or target.transport != "cache":
+        return False
+    flags = [name for name in OWN_WORK if getattr(context.options, name, False)]
+    if flags and source.reference == target.reference:
+        flag = flags[0].replace("_", "-")
+        raise UsageError(
+            f"--{flag}: the cache holds what a registry has, under that name, as it is there"
+            " (copy to cache:localhost/NAME, or pull)"
+        )
+    if "dry_run" in flags:
+        raise UsageError("--dry-run says what would go to a registry or a file, not to the cache")
+    return not flags
+
+
+def _tell(context: Context, done: Event) -> None:
+    """The result, on stdout and where --digestfile says."""
+    options, console = context.options, context.console
+    if done.get("unchanged"):
+        if not options.quiet:
+            console.words(f"already there: {done['reference']} is {done['digest']}")
+    elif done.get("dry_run"):
+        _tell_rehearsal(context, done)
+    else:
+        progress.summary(context, done)
+        if done.get("index") in ("kept", "stripped") and not options.quiet:
+            console.words(f"index   {_FATES[done['index']]}")
+    file = getattr(options, "digestfile", None)
+    if file is not None and not done.get("dry_run"):
+        _write_digest(Path(file), str(done["digest"]))
     tell_result(context, done)
+
+
+_FATES = {
+    "kept": "kept as it is: its digest is the source's, not all of its images are there",
+    "stripped": "stripped: a new one with a digest of its own, of these images alone",
+}
+
+
+def _tell_rehearsal(context: Context, done: Event) -> None:
+    """What would be moved."""
+    if context.options.quiet:
+        return
+    for words, name in (("would send", "sent"), ("held", "held")):
+        blobs = wording.counted(int(done[f"{name}_blobs"]), "blob")
+        context.console.words(f"{words:<11}{wording.size(done[name]):>10}  {blobs}")
+    context.console.words(f"{'and':<11}{wording.counted(int(done['manifests']), 'manifest')}")
+
+
+def _write_digest(path: Path, digest: str) -> None:
+    """The digest and nothing else, as skopeo writes it. Raises UsageError."""
+    try:
+        path.write_text(digest)
+    except OSError as error:
+        raise UsageError(f"--digestfile {path}: {error.strerror}") from error
 
 
 def _copy(context: Context, source: ImageLocation, target: ImageLocation) -> Event:
@@ -88,8 +167,17 @@ def _moved(
 ) -> Event:
     from registryd.cli.transfers import copy
 
-    wanted = named(context)
-    return copy(context, source, target, report=show, platforms=wanted, cache=cache, sides=SIDES)
+    platforms, terms = chosen(context)
+    return copy(
+        context,
+        source,
+        target,
+        report=show,
+        platforms=platforms,
+        terms=terms,
+        cache=cache,
+        sides=SIDES,
+    )
 
 
 def _pulled(
