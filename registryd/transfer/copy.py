@@ -63,8 +63,8 @@ class Copied:
     """What a copy did: the root as it was put, and bytes and numbers of configs and layers.
 
     ``unchanged``: the destination had it, so that nothing was asked for beyond that. Of a rehearsal
-    ``sent`` is what would be. ``documents`` are the manifests of the image, the root last; of an
-    unchanged one the root alone may be known.
+    ``sent`` is what would be. ``documents`` are the manifests of the image, the root last; of one
+    that is unchanged, those that are known without reading more.
     """
 
     descriptor: Descriptor
@@ -119,9 +119,10 @@ async def copy_image(
             return Copied(same, index=fate, unchanged=True, documents=(same,))
     narrowed = await narrow(source, await standing.root(), platforms, terms.index)
     standing.check(narrowed.root.descriptor)
-    if not terms.recheck and await standing.has(narrowed.root.descriptor, _below(narrowed)):
-        root = narrowed.root.descriptor
-        return Copied(root, index=narrowed.index, unchanged=True, documents=(root,))
+    root = narrowed.root.descriptor
+    if not terms.recheck and await standing.has(root, _below(narrowed)):
+        listed = (*_documents_of(narrowed.root, narrowed.kept), root)
+        return Copied(root, index=narrowed.index, unchanged=True, documents=listed)
     graph = await _graph_of(source, narrowed, jobs)
     run = _Run(source, sink, report, ProgressLimit(report, clock), turns)
     for descriptor, kind in graph.blobs.items():
