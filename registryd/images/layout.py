@@ -83,10 +83,8 @@ class LayoutSource:
 
     def _referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
         check_layout(self._path)
-        members = _entries(read_index(self._path) or {})
-        with _index_faults(self._path):
-            listed = [(fields.descriptor(each, "an entry of manifests"), each) for each in members]
-        return find_referrers(digest, [(d, entry_names(each)) for d, each in listed], self._document)
+        listed = entries_of(read_index(self._path) or {}, self._path)
+        return find_referrers(digest, listed, self._document)
 
     def _root(self) -> Document:
         check_layout(self._path)
