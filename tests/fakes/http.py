@@ -20,6 +20,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 PIECE = 2**16
+#: Presigned URLs and tokens are long.
+LONGEST_LINE = 2**16
 
 
 @dataclass
@@ -221,7 +223,8 @@ class FakeServer:
     @asynccontextmanager
     async def serve(self, **site: Any) -> AsyncIterator[Self]:
         """Listen on a free loopback port as long as the context lasts."""
-        runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.01)
+        long = {"max_line_size": LONGEST_LINE, "max_field_size": LONGEST_LINE}
+        runner = web.ServerRunner(web.Server(self._handle, **long), shutdown_timeout=0.01)
         await runner.setup()
         try:
             if "path" in site:
