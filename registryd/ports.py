@@ -13,6 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from cache.content import Descriptor, Digest
 from cache.errors import Fault
+from registryd.notices import RateLimit
 from registryd.oci.errors import RateLimited, RegistryError
 from registryd.oci.manifest import Document, Index, IndexEntry
 from registryd.oci.reference import Reference
@@ -229,6 +230,13 @@ class Remote(Resolver, Fetcher, Pusher, Lister, Deleter, Protocol):
         is none by the tag that stands in for it; ``way`` forces one of the two.
         Raises as resolve does, but a repository that is not there has no referrers; Unsupported
         when the API is forced and not there.
+        """
+
+    async def rate_limit(self, reference: Reference | None) -> tuple[str, RateLimit | None]:
+        """How many more requests are allowed, asked by HEAD of this name (None: by a ping).
+
+        The account that was asked as ("" without a login), and None where it is not said. Does not
+        wait. Raises as resolve does.
         """
 
     async def ping(self) -> None:

@@ -21,6 +21,7 @@ from registryd.config import Config, RegistryConfig
 from registryd.counts import Counts
 from registryd.jobs.lookup import Lookup
 from registryd.jobs.opening import prefetches_of
+from registryd.notices import Notices
 from registryd.oci.platform import Platform
 from registryd.operations import Node, Operations
 from registryd.ports import Warned
@@ -94,7 +95,7 @@ async def open_node(
     ``warned`` is told what a person should know, which is the log's reader unless given.
     Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
-    counts = Counts(config.registries)
+    counts, notices = Counts(config.registries), Notices()
     rates = neighbours.rates if neighbours else Rates(*limits_of(config))
     exchange = neighbours.exchange if neighbours else None
     async with (
@@ -106,6 +107,7 @@ async def open_node(
             credentials=CredentialFiles(authfiles, warned=warned),
             proxies=proxies_of(environ),
             answered=counts.answered,
+            notices=notices,
             journal=UploadJournal(config.cache.root / UPLOADS),
             warned=warned,
             one_user=not listeners,
@@ -132,6 +134,7 @@ async def open_node(
             listeners=listeners,
             counts=counts,
             rates=rates,
+            notices=notices,
             cluster=neighbours.cluster if neighbours else Alone(),
             exchange=exchange,
             prefetches=_prefetches(neighbours, remotes, library.tags, policy, listeners),

@@ -28,7 +28,7 @@ FLOORS = (
     ("registryd.registry_config",),
     ("registryd.config",),
     ("registryd.reload",),
-    ("registryd.counts", "registryd.rates"),
+    ("registryd.counts", "registryd.notices", "registryd.rates"),
     ("registryd.ports",),
     ("registryd.cluster_ports",),
     (

@@ -79,6 +79,7 @@ COMMANDS = {
     "jobs": "show the jobs that bring images to nodes",
     "jobs cancel": "end a job on all its nodes",
     "limits": "show and change how many bytes a second may pass",
+    "ratelimit": "show how many more requests a registry allows",
     "status": "show the daemon and what it is fetching",
     "setup": "make a runtime pull through the daemon",
     "doctor": "check that the runtimes here pull through the daemon",

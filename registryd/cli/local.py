@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from registryd.operations import Operations
 
 #: Operations that speak to a registry in the caller's name.
-WITH_LOGIN = frozenset({"pull", "push", "digest", "manifest", "config", "tags"})
+WITH_LOGIN = frozenset({"pull", "push", "digest", "manifest", "config", "ratelimit", "tags"})
 #: Arguments of the API that an operation takes by position, in this order.
 BY_POSITION = ("reference", "repository", "source", "target", "destination")
 

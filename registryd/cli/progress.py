@@ -132,8 +132,10 @@ def warned(context: Context, show: Progress) -> Report:
         return show
 
     def take(event: Event) -> None:
-        if event.get("event") == "warning":
+        if event.get("event") in ("warning", "ratelimit"):
             context.console.words(f"warning: {event.get('message')}")
+        elif event.get("event") == "waiting" and not isinstance(show, NoProgress):
+            context.console.words(str(event.get("message")))
         show(event)
 
     return take

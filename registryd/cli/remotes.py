@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from registryd.cli.command import Context
 from registryd.cli.settings import settings
+from registryd.notices import Notices
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
 from registryd.remote.upload_journal import UPLOADS, UploadJournal
@@ -15,7 +16,12 @@ from registryd.remote.upload_journal import UPLOADS, UploadJournal
 
 @asynccontextmanager
 async def open_remotes(
-    context: Context, registry: str, *, side: str = "", endpoint: str = ""
+    context: Context,
+    registry: str,
+    *,
+    side: str = "",
+    endpoint: str = "",
+    notices: Notices | None = None,
 ) -> AsyncIterator[RegistryRemotes]:
     """Connections to this registry, by ``side``'s flags; ``endpoint`` replaces the configured one.
 
@@ -32,6 +38,7 @@ async def open_remotes(
         allow=config.access.allow,
         credentials=None,
         proxies=proxies_of(context.environ),
+        notices=notices,
         journal=UploadJournal(config.cache.root / UPLOADS),
         warned=context.console.warning,
         one_user=True,

@@ -43,6 +43,7 @@ ROUTES = {
     "digest": ("GET", "/api/v1/digest"),
     "manifest": ("GET", "/api/v1/manifest"),
     "config": ("GET", "/api/v1/config"),
+    "ratelimit": ("GET", "/api/v1/ratelimit"),
     "tags": ("GET", "/api/v1/tags"),
     "df": ("GET", "/api/v1/cache/df"),
     "active": ("GET", "/api/v1/cache/active"),

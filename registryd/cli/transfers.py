@@ -28,6 +28,7 @@ from registryd.cli.platforms import own
 from registryd.cli.remotes import open_remotes
 from registryd.cli.settings import Connection, connection, settings
 from registryd.images.transports import ImageLocation
+from registryd.notices import Notices
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 from registryd.operations import Node
@@ -38,7 +39,7 @@ from registryd.services import open_node
 from registryd.transfer.cached import CachedSink, CachedSource
 from registryd.transfer.copy import USUAL, Terms, copy_image
 from registryd.transfer.endpoints import RegistrySink, RegistrySource
-from registryd.transfer.report import copied
+from registryd.transfer.report import copied, notice
 
 DEFAULT_JOBS = 4
 
@@ -62,7 +63,9 @@ def copy(
 
     async def run() -> Event:
         async with AsyncExitStack() as stack:
-            ends = Ends(context, cache, stack)
+            notices = Notices()
+            stack.enter_context(notices.heard("", lambda told: report(notice(told))))
+            ends = Ends(context, cache, stack, notices=notices)
             origin = await ends.source(source, sides[0])
             goal = await ends.sink(target, sides[1], source)
             return await _copy(origin, goal, target, (platforms, terms), context, report)
@@ -117,8 +120,10 @@ class Ends:
         stack: AsyncExitStack,
         *,
         replace: bool = False,
+        notices: Notices | None = None,
     ) -> None:
         self._replace = replace
+        self._notices = notices
         self._context = context
         self._cache = cache
         self._stack = stack
@@ -168,7 +173,9 @@ class Ends:
         login = await self._login(reference, side)
         key = (reference.registry, connection(self._context, side))
         if key not in self._open:
-            opening = open_remotes(self._context, reference.registry, side=side)
+            opening = open_remotes(
+                self._context, reference.registry, side=side, notices=self._notices
+            )
             self._open[key] = await self._stack.enter_async_context(opening)
         return self._open[key].remote(reference.registry, login)
 

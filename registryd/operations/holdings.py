@@ -21,6 +21,7 @@ from registryd import __version__
 from registryd.oci.image_config import CONFIG_LIMIT, parse_config
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.reference import Reference
+from registryd.operations.allowances import described
 from registryd.operations.node import Node, Result
 from registryd.transfer.flight import Flight
 
@@ -59,6 +60,11 @@ class Holdings:
             "mirrors_left_alone": [
                 {"host": host, "seconds": round(seconds, 1), "cause": cause}
                 for host, seconds, cause in node.remotes.left_alone()
+            ],
+            "rate_limits": [
+                {"registry": registry, **described(account, known)}
+                for (registry, account), known in node.notices.rate_limits.items()
+                if not principal
             ],
             "cluster": _cluster(node),
             **await self.active(principal=principal),

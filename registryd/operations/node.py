@@ -12,6 +12,7 @@ from registryd.cluster.alone import Alone
 from registryd.cluster_ports import Cluster
 from registryd.counts import Counts
 from registryd.jobs.prefetches import Prefetches
+from registryd.notices import Notices
 from registryd.oci.platform import Platform
 from registryd.ports import Remotes
 from registryd.rates import Rates
@@ -42,6 +43,7 @@ class Node:
     listeners: Sequence[str] = ()
     counts: Counts = field(default_factory=Counts)
     rates: Rates = field(default_factory=Rates)
+    notices: Notices = field(default_factory=Notices)
     cluster: Cluster = field(default_factory=Alone)
     exchange: Exchange | None = None
     prefetches: Prefetches | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from cache.errors import NameNotFound
 from registryd.access import OWNER, Caller
@@ -20,6 +21,7 @@ from registryd.oci.image_config import CONFIG_LIMIT
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
+from registryd.operations.allowances import Allowances
 from registryd.operations.cluster import Clustered
 from registryd.operations.grants import Granted
 from registryd.operations.holdings import Holdings
@@ -37,7 +39,7 @@ from registryd.transfer.pull import Request, pull
 from registryd.transfer.report import Report
 
 
-class Operations(Holdings, Granted, Limited, Prefetching, Clustered):
+class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered):
     """The verbs. Every method raises Faults only."""
 
     # moving images
@@ -54,17 +56,23 @@ class Operations(Holdings, Granted, Limited, Prefetching, Clustered):
     ) -> None:
         """Make an image present; tells events, the last one is ``done``."""
         name = Reference.parse(reference)
-        request = Request(
-            name,
-            await self._admit(name, login, principal),
-            self._node.host,
-            [Platform.parse(text) for text in platforms],
-            everything=all_platforms,
-            jobs=self._node.jobs,
-        )
-        await pull(self._node.library, self._store, request, report)
+        with self._told(name, report):
+            request = Request(
+                name,
+                await self._admit(name, login, principal),
+                self._node.host,
+                [Platform.parse(text) for text in platforms],
+                everything=all_platforms,
+                jobs=self._node.jobs,
+            )
+            await pull(self._node.library, self._store, request, report)
         if not principal and login is None:
             await self._node.access.open_to_all(request.remote, name)
+
+    def _told(self, name: Reference, report: Report) -> AbstractContextManager[None]:
+        """Within this, events tell what the registry of a name lets us know."""
+        notices = self._node.notices
+        return notices.heard(name.registry, lambda notice: report(events.notice(notice)))
 
     async def push(
         self,
@@ -83,13 +91,14 @@ class Operations(Holdings, Granted, Limited, Prefetching, Clustered):
         if principal and login is None:
             login = NOBODY  # what the node logs in with is for reading: nobody writes in its name
         held = await self._held_platforms(await local.root())
-        done = await copy_image(
-            local,
-            self._sink(target, login),
-            platforms=held,
-            jobs=self._node.jobs,
-            report=report,
-        )
+        with self._told(target, report):
+            done = await copy_image(
+                local,
+                self._sink(target, login),
+                platforms=held,
+                jobs=self._node.jobs,
+                report=report,
+            )
         report(
             events.copied(
                 target,

@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from cache.content import Descriptor, Digest
 from cache.errors import DigestInvalid, DigestMismatch
+from registryd.notices import RateLimit
 from registryd.oci.errors import BadAnswer, BlobUnknown, ManifestInvalid, RegistryError
 from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
 from registryd.oci.media_types import ACCEPT, DOCUMENTS, essence
@@ -30,6 +32,7 @@ from registryd.remote.catalog import list_repositories
 from registryd.remote.coding import undo
 from registryd.remote.deletion import delete_blob, delete_manifest
 from registryd.remote.exchange import PULL, Call, Exchange, scope
+from registryd.remote.rate_limit import read_rate_limit
 from registryd.remote.referrers import Listing, list_referrers
 from registryd.remote.retry import PASSING
 from registryd.remote.subjects import Subjects
@@ -75,6 +78,24 @@ class RegistryClient:
                 body = undo(await answer.head(PING_LIMIT), answer.coding, PING_LIMIT)
                 if not _is_json(body):
                     _check_not_page(answer, body)
+
+    async def rate_limit(self, reference: Reference | None) -> tuple[str, RateLimit | None]:
+        """Our account there, and how many more requests it is allowed (ports.Remote).
+
+        A HEAD of a manifest is not counted by those who count. Raises as ``resolve`` does.
+        """
+        if reference is None:
+            call = Call("GET", Ping().path(), f"cannot ask {self.registry}")
+        else:
+            call = self._manifest_call("HEAD", reference)
+        # By its URL the registry itself is asked, and no mirror; and once, without waiting for it.
+        itself = self._exchange.endpoint.url(str(call.target))
+        call = replace(call, target=itself, repeatable=False, patient=False)
+        async with self._exchange.send(call) as answer:
+            if answer.status not in (200, 404) or (reference and answer.status == 404):
+                raise await self._exchange.refusal(answer, call.what)
+            found = read_rate_limit(answer.headers)
+        return await self._exchange.account(call.repository), found
 
     async def pull_token(self, repository: Reference) -> Secret | None:
         """A short-lived bearer token of our login for this repository, or None.

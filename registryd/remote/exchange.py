@@ -95,6 +95,11 @@ class Exchange:
         """Say that what came of this path is wrong; whether another host can be asked for it."""
         return False
 
+    async def account(self, repository: str) -> str:
+        """The user as whom a repository is asked for, "" without a login. Raises ConfigInvalid."""
+        login = await self._authority.logins.find(repository)
+        return login.username if login is not None else ""
+
     async def has_login(self, repository: str) -> bool:
         """Whether there is a login for a repository. Raises ConfigInvalid."""
         return await self._authority.logins.find(repository) is not None
@@ -172,6 +177,10 @@ class Exchange:
         if not may_carry_login(self.endpoint.base, request.url):
             answer.strayed = True
         answer.asked = self.endpoint
+        if not answer.strayed:
+            account = grant.login.username if grant is not None and grant.login else ""
+            # A mirror's allowance is its own.
+            self.transport.pacing.heard(self._authority.registry, account, answer.headers)
         return answer
 
     def _request(self, call: Call, grant: Grant | None) -> Request:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from cache.content import Descriptor, Digest
+from registryd.notices import RateLimit
 from registryd.oci.manifest import Document, Index
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, Offline, ReferrersWay, TransportError
@@ -28,6 +29,10 @@ class SilentRegistry:
         return cls(lambda: Offline(f"{registry} is offline by configuration ({section})"))
 
     async def ping(self) -> None:
+        """Raises."""
+        raise self._why()
+
+    async def rate_limit(self, reference: Reference | None) -> tuple[str, RateLimit | None]:
         """Raises."""
         raise self._why()
 

@@ -1,14 +1,19 @@
 """The waits between tries, and the moment before which a host wants to hear nothing.
 
-Invariant: "not before" belongs to a host, and every task that asks it keeps to it.
+Invariants:
+- "not before" belongs to a host, and every task that asks it keeps to it;
+- nobody waits long in silence: who listens is told, and told when an allowance runs out.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
+from registryd.notices import Notices, Scarce, Waiting
 from registryd.oci.errors import RateLimited
 from registryd.remote.clock import Clock
+from registryd.remote.rate_limit import read_rate_limit
 from registryd.remote.retry import (
     PASSING,
     TOO_MANY_REQUESTS,
@@ -20,6 +25,8 @@ from registryd.remote.retry import (
 
 log = logging.getLogger(__name__)
 
+#: A wait of so many seconds is told of; a shorter one is over before it is read.
+TOLD_FROM = 1.0
 #: After a shared wait, tasks start again within this many seconds, not in one burst.
 SPREAD = 1.0
 #: A wait that is too long for us is taken at its word for so many seconds only: it may be meant for
@@ -34,28 +41,44 @@ class NotBefore(RateLimited):
 class Pacing:
     """When hosts may be asked again; one for the process."""
 
-    def __init__(self, policy: RetryPolicy, clock: Clock) -> None:
+    def __init__(self, policy: RetryPolicy, clock: Clock, notices: Notices | None = None) -> None:
         self.policy = policy
         self.clock = clock
-        self._not_before: dict[str, float] = {}
+        self.notices = notices or Notices()
+        #: Until when, and by which status.
+        self._not_before: dict[str, tuple[float, int]] = {}
         #: Hosts that want to hear nothing for longer than anyone waits: until when by their own
         #: words, and until when we take them at these.
         self._shut: dict[str, tuple[float, float]] = {}
 
-    async def gate(self, host: str, *, patient: bool = True) -> None:
-        """Wait until the host may be asked. Raises NotBefore when that is too far away.
+    async def gate(self, host: str, registry: str = "", *, patient: bool = True) -> None:
+        """Wait until the host may be asked, for what this registry is to give.
 
-        Not ``patient``: any wait is too long, for another host can be asked.
+        Not ``patient``: any wait is too long, for another host can be asked. Raises NotBefore when
+        it is too long.
         """
         self._check_shut(host)
-        if not patient and self.clock.monotonic() < self._not_before.get(host, 0.0):
+        if not patient and self._remaining(host) > 0:
             text = f"{host} wants no requests now (too many requests)"
             raise NotBefore(text, status=TOO_MANY_REQUESTS)
-        while (remaining := self._not_before.get(host, 0.0) - self.clock.monotonic()) > 0:
+        while (remaining := self._remaining(host)) > 0:
+            if remaining >= TOLD_FROM:
+                until, status = self._not_before[host]
+                self.notices.tell(Waiting(registry, host, remaining, until, status))
             spread = self.clock.chance() * min(SPREAD, remaining / 10)
             await self.clock.sleep(remaining + spread)
             self._check_shut(host)
         self._not_before.pop(host, None)
+
+    def _remaining(self, host: str) -> float:
+        until, _ = self._not_before.get(host, (0.0, 0))
+        return until - self.clock.monotonic()
+
+    def heard(self, registry: str, account: str, headers: Mapping[str, str]) -> None:
+        """Take note of what an answer says of an account's allowance."""
+        found = read_rate_limit(headers)
+        if found is not None and self.notices.note(registry, account, found):
+            log.warning("%s", Scarce(registry, account, found))
 
     def _check_shut(self, host: str) -> None:
         moment, believed = self._shut.get(host, (0.0, 0.0))
@@ -81,7 +104,7 @@ class Pacing:
             return None
         log.info("trying again", extra={"host": host, "status": status, "seconds": wait.seconds})
         if wait.shared:
-            self._note(host, wait.seconds)
+            self._note(host, wait.seconds, status or 0)
         else:
             await self.clock.sleep(wait.seconds)
         return wait.tries
@@ -90,11 +113,12 @@ class Pacing:
         """Keep a wait that a host asks for, on behalf of everyone, without trying again."""
         asked = parse_retry_after(retry_after, self.clock.wall())
         if asked is not None and status in PASSING:
-            self._note(host, asked)
+            self._note(host, asked, status or 0)
 
-    def _note(self, host: str, seconds: float) -> None:
+    def _note(self, host: str, seconds: float, status: int) -> None:
         now = self.clock.monotonic()
         if seconds > self.policy.throttle_limit:
             self._shut[host] = (now + seconds, now + min(seconds, SHUT))
         else:
-            self._not_before[host] = max(now + seconds, self._not_before.get(host, 0.0))
+            known = self._not_before.get(host, (0.0, 0))
+            self._not_before[host] = max((now + seconds, status), known)

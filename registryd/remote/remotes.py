@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from registryd.config import RegistryConfig, TransferConfig
+from registryd.notices import Notices
 from registryd.oci.errors import Denied
 from registryd.ports import Answered, Remote, Warned
 from registryd.remote.authority import Authority
@@ -66,6 +67,7 @@ class RegistryRemotes:
         journal: UploadJournal | None,
         warned: Warned,
         one_user: bool,
+        notices: Notices | None,
     ) -> None:
         self._registries = registries
         self._transfer = transfer
@@ -78,7 +80,7 @@ class RegistryRemotes:
         self._journal = journal
         self._warned = warned
         self._one_user = one_user
-        self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock)
+        self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock, notices)
         self._tokens = TokenCache(clock)
         self._breakers = Breakers(clock.monotonic)
         self._standings: dict[str, Standing] = {}
@@ -102,13 +104,14 @@ class RegistryRemotes:
         journal: UploadJournal | None = None,
         warned: Warned = log.warning,
         one_user: bool = False,
+        notices: Notices | None = None,
     ) -> AsyncIterator[RegistryRemotes]:
         """The remotes, whose connections end with the context.
 
         ``proxies`` has lower-case schemes as keys, and exceptions under ``no``; ``answered`` is
-        told how each request has ended, ``warned`` what a person should know; uploads that are cut
-        off go on by the ``journal``. ``one_user``: whoever calls is the user whose credentials
-        these are.
+        told how each request has ended, ``warned`` what a person should know, ``notices`` what
+        registries let us know beside their answers; uploads that are cut off go on by the
+        ``journal``. ``one_user``: whoever calls is the user whose credentials these are.
         """
         remotes = cls(
             registries=registries,
@@ -122,6 +125,7 @@ class RegistryRemotes:
             journal=journal,
             warned=warned,
             one_user=one_user,
+            notices=notices,
         )
         try:
             yield remotes

@@ -197,7 +197,7 @@ class Transport:
         """One exchange on one connection."""
         url = request.url
         label = self._label(url)
-        await self.pacing.gate(_host(url), patient=request.patient)
+        await self.pacing.gate(_host(url), request.registry, patient=request.patient)
         session = await self._session(url)
         headers = {"Accept-Encoding": "identity", **request.headers, **request.own_headers}
         if request.login is not None:

@@ -46,6 +46,7 @@ def add_routes(app: web.Application) -> None:
     get("/api/v1/cache/active", _json(lambda o, a: o.active(principal=a["principal"])))
     get("/api/v1/cache/df", _json(lambda o, a: o.df(principal=a["principal"])))
     get("/api/v1/digest", _json(lambda o, a: o.digest(a.pop("reference"), **a), "reference"))
+    get("/api/v1/ratelimit", _json(lambda o, a: o.ratelimit(a.pop("reference"), **a), "reference"))
     get("/api/v1/tags", _json(lambda o, a: o.tags(a.pop("repository"), **a), "repository"))
     get("/api/v1/manifest", _raw(lambda o, a, r: o.manifest(a.pop("reference"), **a, report=r)))
     get("/api/v1/config", _raw(lambda o, a, r: o.config(a.pop("reference"), **a)))

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from cache.content import Descriptor, Digest
 from cache.errors import Fault
+from registryd.notices import Notice, Waiting
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 from registryd.transfer.tags import Stale
@@ -50,6 +51,27 @@ def warning(stale: Stale) -> Event:
         "cause": stale.cause,
         "age": round(max(stale.age, 0.0)),
         "message": str(stale),
+    }
+
+
+def notice(told: Notice) -> Event:
+    """A registry lets us know that we must wait (``waiting``), or may ask little more."""
+    if isinstance(told, Waiting):
+        return {
+            "event": "waiting",
+            "registry": told.registry,
+            "host": told.host,
+            "seconds": round(told.seconds, 1),
+            "status": told.status,
+            "message": str(told),
+        }
+    return {
+        "event": "ratelimit",
+        "registry": told.registry,
+        "account": told.account,
+        "limit": told.rate_limit.limit,
+        "remaining": told.rate_limit.remaining,
+        "message": str(told),
     }
 
 

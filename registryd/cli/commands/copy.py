@@ -172,7 +172,7 @@ def _moved(
         context,
         source,
         target,
-        report=show,
+        report=progress.warned(context, show),
         platforms=platforms,
         terms=terms,
         cache=cache,
@@ -190,7 +190,7 @@ def _pulled(
         raise UsageError(f"{source} is not a name")
     reference = source.reference
     login = login_for(context, reference.registry, reference.repository, side=SIDES[0])
-    done = chosen.stream("pull", _wanted(context, reference), show, login)
+    done = chosen.stream("pull", _wanted(context, reference), progress.warned(context, show), login)
     return replace(source, reference=reference.with_digest(Digest.parse(done["digest"])))
 
 
@@ -215,7 +215,9 @@ def _into_cache(context: Context, source: ImageLocation, target: ImageLocation) 
     login = login_for(context, reference.registry, reference.repository, side=SIDES[0])
     with backend(context, reference.registry, side=SIDES[0]) as chosen:
         with progress.shown(context) as show:
-            done = chosen.stream("pull", _wanted(context, reference), show, login)
+            done = chosen.stream(
+                "pull", _wanted(context, reference), progress.warned(context, show), login
+            )
         if target.reference != reference:
             exact = f"{reference.name}@{done['digest']}"
             chosen.call("tag", {"source": exact, "target": str(target.reference)})
