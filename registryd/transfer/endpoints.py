@@ -19,7 +19,7 @@ from registryd.config import TransferConfig
 from registryd.oci.errors import BadAnswer, ManifestUnknown, NameUnknown
 from registryd.oci.manifest import Document, IndexEntry
 from registryd.oci.reference import Reference
-from registryd.ports import Body, BodyOpener, Remote, TransportError
+from registryd.ports import Body, BodyOpener, ReferrersWay, Remote, TransportError
 from registryd.transfer.patience import LowSpeed, Patience
 
 
@@ -27,11 +27,22 @@ class RegistrySource:
     """One image of a registry (a ``ports.Source``)."""
 
     def __init__(
-        self, remote: Remote, reference: Reference, settings: TransferConfig | None = None
+        self,
+        remote: Remote,
+        reference: Reference,
+        settings: TransferConfig | None = None,
+        *,
+        way: ReferrersWay = "",
     ) -> None:
+        """``way`` is where referrers are looked for."""
         self._remote = remote
         self._reference = reference
         self._settings = settings or TransferConfig()
+        self._way = way
+
+    def by(self, way: ReferrersWay) -> RegistrySource:
+        """The same image, its referrers looked for in this way."""
+        return RegistrySource(self._remote, self._reference, self._settings, way=way)
 
     async def resolve(self) -> Descriptor:
         """What the reference means now, by HEAD. Raises as ``ports.Resolver.resolve`` does."""
@@ -54,7 +65,8 @@ class RegistrySource:
 
     async def referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
         """What is attached to a manifest (``ports.Referring``). Raises as Remote.referrers does."""
-        return (await self._remote.referrers(self._reference.bare(), digest)).entries
+        repository = self._reference.bare()
+        return (await self._remote.referrers(repository, digest, way=self._way)).entries
 
     @asynccontextmanager
     async def _blob(self, descriptor: Descriptor) -> AsyncIterator[Body]:
