@@ -108,6 +108,15 @@ class RepositoryRows:
         ).fetchone()
         return row is not None
 
+    def holding(self, prefix: str, digest: Digest, limit: int) -> list[str]:
+        """Some of the repositories that begin with this and have a blob; sorted."""
+        rows = self._db.execute(
+            "SELECT repository FROM members WHERE digest = ? AND substr(repository, 1, ?) = ?"
+            " ORDER BY repository LIMIT ?",
+            (str(digest), len(prefix), prefix, limit),
+        )
+        return [repository for (repository,) in rows]
+
 
 class Repositories:
     """The same for the event loop. Every method raises StoreUnusable, and DiskFull on writing."""
@@ -146,3 +155,7 @@ class Repositories:
     async def is_member_below(self, prefix: str, digest: Digest) -> bool:
         """Whether some repository that begins with this has a blob."""
         return await self._hop(self._rows.is_member_below, prefix, digest)
+
+    async def holding(self, prefix: str, digest: Digest, limit: int) -> list[str]:
+        """Some of the repositories that begin with this and have a blob; sorted."""
+        return await self._hop(self._rows.holding, prefix, digest, limit)

@@ -190,3 +190,40 @@ async def test_nobody_writes_in_the_node_s_name(upstream: FakeRegistry, tmp_path
         await verbs.push(name, copy, principal="uid:1000", login=login)
 
     assert (False, True) == (refused, "copy/app" in upstream.repositories)
+
+
+async def test_a_push_mounts_what_its_registry_has(
+    verbs: Operations, upstream: FakeRegistry
+) -> None:
+    """Blobs that the cache has seen elsewhere at the same registry are mounted, not sent."""
+    name = offer(upstream, image(ONE, TWO), "team/app")
+    await verbs.pull(name)
+    await verbs.push(name, f"{upstream.name}/other/app:2")
+    mounts = upstream.lines("mount=")
+
+    assert 3 == len(mounts)
+    assert all(line.endswith("from=team%2Fapp") for line in mounts)
+    assert [] == upstream.lines("^PUT .*/blobs/")
+    assert "2" in upstream.repositories["other/app"].tags
+
+
+async def test_a_push_mounts_from_where_the_caller_may_read(
+    verbs: Operations, node: RunningNode, upstream: FakeRegistry
+) -> None:
+    """What a caller was not let into is nowhere to be mounted from; refusals are uploads."""
+    secret = offer(upstream, image(ONE, TWO), "secret/app")
+    await verbs.pull(secret, login=Login("ann", Secret("x")))
+    own = image(ONE, TWO)
+    local = "localhost/app:1"
+    await verbs.tag(secret, local)
+    upstream.mounts = False
+    await verbs.push(local, f"{upstream.name}/other/app:2", principal="uid:1000",
+                     login=Login("bob", Secret("y")))  # fmt: skip
+
+    assert [] == upstream.lines("mount=")
+    assert str(own.root.digest) in upstream.repositories["other/app"].manifests
+
+    await verbs.push(local, f"{upstream.name}/third/app:2")
+
+    assert 3 == len(upstream.lines("mount="))
+    assert str(own.root.digest) in upstream.repositories["third/app"].manifests

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from cache.content import Digest
 from cache.errors import NameNotFound
 from registryd.access import OWNER, Caller
 from registryd.oci.errors import Denied, UsageError
@@ -37,6 +38,9 @@ from registryd.transfer.endpoints import RegistrySink
 from registryd.transfer.library import LOCALHOST
 from registryd.transfer.pull import Request, pull
 from registryd.transfer.report import Report
+
+#: Repositories that are looked at for one to mount a blob from; most blobs are in one.
+MOUNTS_LOOKED_AT = 8
 
 
 class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered):
@@ -94,7 +98,7 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
         with self._told(target, report):
             done = await copy_image(
                 local,
-                self._sink(target, login),
+                self._sink(target, login, principal),
                 platforms=held,
                 jobs=self._node.jobs,
                 report=report,
@@ -115,10 +119,20 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
             )
         )
 
-    def _sink(self, target: Reference, login: Login | None) -> Sink:
+    def _sink(self, target: Reference, login: Login | None, principal: str) -> Sink:
         if target.registry == LOCALHOST:
             return CachedSink(self._node.library, self._store, target)
-        return RegistrySink(self._node.remotes.remote(target.registry, login), target)
+
+        async def find_mount(digest: Digest) -> str:
+            """A repository of the registry that the blob was seen in, as far as the caller may."""
+            prefix = f"{target.registry}/"
+            for name in await self._store.repositories.holding(prefix, digest, MOUNTS_LOOKED_AT):
+                if name != target.name and await self._node.access.may_read(principal, name):
+                    return name.removeprefix(prefix)
+            return ""
+
+        remote = self._node.remotes.remote(target.registry, login)
+        return RegistrySink(remote, target, find_mount=find_mount)
 
     async def _held_platforms(self, root: Document) -> list[Platform]:
         """Which platforms of an index can be pushed; none named means all there are."""

@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from typing_extensions import override
@@ -21,6 +21,9 @@ from registryd.oci.manifest import Document, IndexEntry
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, ReferrersWay, Remote, TransportError
 from registryd.transfer.patience import LowSpeed, Patience
+
+#: Finds a repository of the sink's registry that may have a blob; nothing where none is known.
+FindMount = Callable[[Digest], Awaitable[str]]
 
 
 class RegistrySource:
@@ -81,10 +84,17 @@ class RegistrySink:
     """One name in a registry to copy an image to (a ``ports.Sink`` that is ``Surveyed``)."""
 
     def __init__(
-        self, remote: Remote, reference: Reference, *, mount_from: str = "", whole: bool = True
+        self,
+        remote: Remote,
+        reference: Reference,
+        *,
+        mount_from: str = "",
+        whole: bool = True,
+        find_mount: FindMount | None = None,
     ) -> None:
         """``mount_from`` is a repository of the same registry that may have the blobs already.
 
+        ``find_mount`` finds one for a blob; it is asked where ``mount_from`` says nothing.
         ``whole``: this registry takes a manifest only when it has all that it points to, so that
         one that is there needs no look at its children.
         """
@@ -94,6 +104,7 @@ class RegistrySink:
         self._mount_from = "" if mount_from == reference.repository else mount_from
         self._whole = whole
         self._found: Descriptor | None = None
+        self._find_mount = find_mount
 
     async def standing(self) -> Descriptor | None:
         """What the tag means now, by HEAD. Raises as ``ports.Resolver.resolve`` does."""
@@ -125,9 +136,11 @@ class RegistrySink:
 
     async def put_blob(self, descriptor: Descriptor, open_body: BodyOpener) -> None:
         """Mount the blob from the other repository where that works, or upload it."""
-        if self._mount_from and await self._remote.mount_blob(
-            self._repository, descriptor.digest, self._mount_from
-        ):
+        origin = self._mount_from
+        if not origin and self._find_mount is not None:
+            origin = await self._find_mount(descriptor.digest)
+        elsewhere = origin not in ("", self._repository.repository)
+        if elsewhere and await self._remote.mount_blob(self._repository, descriptor.digest, origin):
             return
         await self._remote.push_blob(self._repository, descriptor, open_body)
 

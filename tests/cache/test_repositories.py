@@ -95,3 +95,7 @@ def test_repositories_below_a_prefix():
             index.set_name(f"{repository}:1", repository, ARTIFACT, 1.0)
 
         assert ["localhost/a", "localhost/b"] == index.repositories.below("localhost/")
+        assert ["localhost/a", "localhost/b"] == index.repositories.holding(
+            "localhost/", ARTIFACT.digest, 9
+        )
+        assert ["localhost/a"] == index.repositories.holding("localhost/", ARTIFACT.digest, 1)
