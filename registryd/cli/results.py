@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from registryd.cli.backend import Event
 from registryd.cli.command import Context
+from registryd.oci.errors import UsageError
 
 #: How destinations begin that are files, where NAME@DIGEST would not mean anything.
 FILE_FORMS = ("oci:", "dir:", "oci-archive:", "docker-archive:")
@@ -22,3 +25,11 @@ def tell_result(context: Context, done: Event) -> None:
         return
     exact = f"{name}@{done.get('digest')}"
     context.console.line(str(done.get("digest")) if name.startswith(FILE_FORMS) else exact)
+
+
+def write_digest(path: Path, digest: str) -> None:
+    """The digest and nothing else, as skopeo writes it (--digestfile). Raises UsageError."""
+    try:
+        path.write_text(digest)
+    except OSError as error:
+        raise UsageError(f"--digestfile {path}: {error.strerror}") from error

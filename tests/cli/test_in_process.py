@@ -119,3 +119,25 @@ def test_flags_for_connections_are_obeyed(own: Ctl, tmp_path: Path) -> None:
 
     assert outcome.code == 64
     assert "is not a directory" in outcome.err
+
+
+def test_push_of_all_tags(own: Ctl, layout: Path, registry: RealRegistry, tmp_path: Path) -> None:
+    """Every tag that the cache has goes out; the second sends nothing. One digest has a file."""
+    for tag in ("1", "2"):
+        own("copy", f"oci:{layout}:v1", f"cache:localhost/app:{tag}", "-q")
+    target = f"{registry.name}/all/app"
+
+    pushed = own("push", "-a", "localhost/app", target)
+
+    assert (pushed.code, pushed.out) == (0, f"{target}:1@{DIGEST}\n{target}:2@{DIGEST}\n")
+    assert own("tags", target).out == "1\n2\n"
+    assert [line for line in pushed.words if line.startswith("sent")][1].split()[1] == "0"
+
+    file = tmp_path / "digest"
+    assert own("push", "localhost/app:1", f"{target}:3", "--digestfile", str(file)).code == 0
+    assert file.read_text() == DIGEST
+
+    assert own("push", "--all-tags", "localhost/none", target).code == 2
+    for wrong in (("localhost/app:1",), ("localhost/app", f"{target}:1")):
+        assert own("push", "-a", *wrong).code == 64
+    assert own("push", "-a", "localhost/app", target, "--digestfile", str(file)).code == 64

@@ -23,7 +23,7 @@ from registryd.cli.copy_flags import SIDES, chosen, index_flags, places, words_o
 from registryd.cli.own_names import check_own_name
 from registryd.cli.platforms import named
 from registryd.cli.progress import Progress
-from registryd.cli.results import tell_result
+from registryd.cli.results import tell_result, write_digest
 from registryd.oci.errors import Denied, Unauthorized, UsageError
 from registryd.oci.reference import Reference
 
@@ -113,7 +113,7 @@ def _tell(context: Context, done: Event) -> None:
             console.words(f"index   {_FATES[done['index']]}")
     file = getattr(options, "digestfile", None)
     if file is not None and not done.get("dry_run"):
-        _write_digest(Path(file), str(done["digest"]))
+        write_digest(Path(file), str(done["digest"]))
     tell_result(context, done)
 
 
@@ -131,14 +131,6 @@ def _tell_rehearsal(context: Context, done: Event) -> None:
         blobs = wording.counted(int(done[f"{name}_blobs"]), "blob")
         context.console.words(f"{words:<11}{wording.size(done[name]):>10}  {blobs}")
     context.console.words(f"{'and':<11}{wording.counted(int(done['manifests']), 'manifest')}")
-
-
-def _write_digest(path: Path, digest: str) -> None:
-    """The digest and nothing else, as skopeo writes it. Raises UsageError."""
-    try:
-        path.write_text(digest)
-    except OSError as error:
-        raise UsageError(f"--digestfile {path}: {error.strerror}") from error
 
 
 def _copy(context: Context, source: ImageLocation, target: ImageLocation) -> Event:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache.errors import NameNotFound
 from registryd.cli import progress
 from registryd.cli.arguments import Parser, credential_flags, jobs_flag, tls_flags
-from registryd.cli.backend import Event, backend
+from registryd.cli.backend import Backend, Event, backend
 from registryd.cli.command import Context
-from registryd.cli.results import tell_result
+from registryd.cli.results import tell_result, write_digest
+from registryd.cli.several import each
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 
@@ -30,6 +33,14 @@ def arguments(parser: Parser) -> None:
         nargs="?",
         default=None,
     )
+    parser.add_argument(
+        "-a",
+        "--all-tags",
+        action="store_true",
+        default=False,
+        help="every tag that the cache has of SRC, a name without tag (REF: one too)",
+    )
+    parser.add_argument("--digestfile", metavar="FILE", default=None, help="write the digest there")
     jobs_flag(parser)
     credential_flags(parser)
     tls_flags(parser)
@@ -40,6 +51,9 @@ def run(context: Context) -> None:
     from registryd.images.transports import ImageLocation
 
     options = context.options
+    if options.all_tags:
+        _push_all(context)
+        return
     source = ImageLocation.parse(options.source)
     if options.target is None and source.reference is None:
         raise UsageError("a file has no name in a registry: write push SRC REF")
@@ -47,19 +61,53 @@ def run(context: Context) -> None:
     if source.reference is None:
         done = _push_file(context, source, target)
     else:
-        done = _push_name(context, source.reference, target)
+        with backend(context, target.registry) as chosen:
+            done = _push_name(context, chosen, source.reference, target)
     progress.summary(context, done)
+    if options.digestfile is not None:
+        write_digest(Path(options.digestfile), str(done["digest"]))
     tell_result(context, done)
 
 
-def _push_name(context: Context, source: Reference, target: Reference) -> Event:
+def _push_name(context: Context, chosen: Backend, source: Reference, target: Reference) -> Event:
     """What the cache holds: whoever holds the cache pushes it."""
     from registryd.cli.logins import login_for
 
     login = login_for(context, target.registry, target.repository)
     names = {"source": str(source), "destination": str(target)}
-    with backend(context, target.registry) as chosen, progress.shown(context) as show:
+    with progress.shown(context) as show:
         return chosen.stream("push", names, show, login)
+
+
+def _push_all(context: Context) -> None:
+    """Each tag of a repository in the cache. Raises Fault; Partly when only some failed."""
+    options = context.options
+    if options.digestfile is not None:
+        raise UsageError("--digestfile is for one image, not for --all-tags")
+    source = _repository(options.source.removeprefix("cache:"))
+    target = _repository(options.target) if options.target else source
+
+    with backend(context, target.registry) as chosen:
+        listed = chosen.call("images", {}).get("images", [])
+        mine = [image for image in listed if image["name"] == source.name]
+        tags = sorted(image["tag"] for image in mine if image["tag"])
+        if not tags:
+            raise NameNotFound(f"{source.name} has no tag in the cache")
+
+        def push(tag: str) -> None:
+            done = _push_name(context, chosen, source.with_tag(tag), target.with_tag(tag))
+            progress.summary(context, done)
+            tell_result(context, done)
+
+        each(context.console, tags, push)
+
+
+def _repository(text: str) -> Reference:
+    """A name without tag. Raises UsageError, ReferenceInvalid."""
+    reference = Reference.parse(text, default_tag=None)
+    if reference.target:
+        raise UsageError(f"--all-tags takes names without tag (write {reference.name})")
+    return reference
 
 
 def _push_file(context: Context, source: ImageLocation, target: Reference) -> Event:
