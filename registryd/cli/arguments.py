@@ -86,16 +86,21 @@ def spelled_out(words: Sequence[str]) -> list[str]:
     return [f"{w}=true" if w in SWITCHES and i < end else w for i, w in enumerate(words)]
 
 
-def general_flags(parser: argparse.ArgumentParser) -> None:
-    """What every command takes."""
+def general_flags(parser: argparse.ArgumentParser, *, templates: bool = False) -> None:
+    """What every command takes; with ``templates`` a --format that may be one."""
     group = parser.add_argument_group("flags of every command")
     group.add_argument("--socket", metavar="PATH", help="the daemon's socket (REGISTRYD_SOCKET)")
     group.add_argument(
         "--root", metavar="DIR", help="no daemon: work on the cache in DIR (REGISTRYD_ROOT)"
     )
-    group.add_argument(
-        "--format", type=result_form, metavar="table|json", help="of the result on stdout"
-    )
+    if templates:
+        group.add_argument(
+            "-f", "--format", metavar="FORMAT", help="json, or a template: {{.Digest}}"
+        )
+    else:
+        group.add_argument(
+            "--format", type=result_form, metavar="table|json", help="of the result on stdout"
+        )
     group.add_argument(
         "--progress", choices=("auto", "plain", "json", "none"), help="of the work on stderr"
     )

@@ -58,6 +58,8 @@ COMMANDS = {
     "blob head": "print the size of a blob",
     "blob put": "put a file into a repository as a blob",
     "blob delete": "delete a blob in its repository",
+    "config": "print an image's configuration, byte for byte",
+    "validate": "read an image again and prove all of it",
     "digest": "print the digest that a name means now",
     "tags": "list the tags of a repository",
     "catalog": "list the repositories of a registry",

@@ -34,6 +34,11 @@ class Console:
         """One line of data."""
         self.out.write(printable(text) + "\n")
 
+    def text(self, text: str) -> None:
+        """Data that may have line breaks and tabs of its own, and ends with a line break."""
+        kept = "".join(letter if letter in "\n\t" else printable(letter) for letter in text)
+        self.out.write(kept + "\n")
+
     def raw(self, content: bytes) -> None:
         """Bytes of data, exactly these."""
         self.out.flush()

@@ -65,7 +65,7 @@ def _run(
     command = load(name)
     parser = Parser(prog=f"{PROGRAM} {name}", description=f"{name}: {COMMANDS[name]}.")
     command.arguments(parser)
-    general_flags(parser)
+    general_flags(parser, templates=getattr(command, "TEMPLATES", False))
     parser.parse_intermixed_args(rest, options)
     if options.verbose:
         _log_to_stderr()

@@ -35,6 +35,11 @@ def single(context: Context) -> str | None:
     return text
 
 
+def single_preferred(context: Context) -> str | None:
+    """The same, else that of DOCKER_DEFAULT_PLATFORM. Raises UsageError."""
+    return single(context) or context.environ.get("DOCKER_DEFAULT_PLATFORM") or None
+
+
 def own() -> Platform:
     """What this machine runs."""
     machine = os.uname()

@@ -217,6 +217,7 @@ def test_inspect_has_the_members_people_know(through: Run, daemon: FakeDaemon) -
         "Digest": DIGEST,
         "RepoTags": ["3.20"],
         "Created": "C",
+        "DockerVersion": "",
         "Labels": {"k": "v"},
         "Architecture": "arm64",
         "Os": "linux",

@@ -33,6 +33,17 @@ def test_lists_and_deletes_as_skopeo_sees_them(
         for tag, image in (("1", "gzip"), ("2", "gzip"), ("other", "zstd")):
             skopeo.copy(images.source(image), f"docker://{app}:{tag}")
 
+        theirs = json.loads(skopeo("inspect", TLS, f"docker://{app}:1"))
+        ours = told(ctl, "inspect", f"docker://{app}:1")
+        theirs["RepoTags"].sort()
+        # What is empty is null there.
+        assert theirs == {
+            key: ours[key] or None if key != "DockerVersion" else "" for key in theirs
+        }
+        template = ("inspect", "--format", "{{.Name}} {{.Os}}/{{.Architecture}} {{.Layers}}")
+        assert skopeo(*template, TLS, f"docker://{app}:1") == (
+            ctl(*template, f"docker://{app}:1").out
+        )
         theirs = json.loads(skopeo("list-tags", TLS, f"docker://{app}"))
         assert sorted(theirs["Tags"]) == told(ctl, "list-tags", f"docker://{app}")["tags"]
         assert ["2"] == told(ctl, "delete", f"docker://{app}:1")["other_tags"]

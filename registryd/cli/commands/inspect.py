@@ -1,29 +1,44 @@
 """``inspect``: what an image is, in the words of skopeo; or its manifest or config as they are.
 
-A name that the cache holds needs no network: the operations behind decide that.
+A name that the cache holds needs no network: the operations behind decide that. One that is written
+``docker://NAME`` means the registry: its tags are listed then, as skopeo lists them.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import TYPE_CHECKING
 
+from cache.errors import Fault
+from registryd.cli import go_template
 from registryd.cli.arguments import Parser, credential_flags, platform_flag, tls_flags
-from registryd.cli.backend import Backend, Raw, backend
+from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
-from registryd.oci.errors import ManifestInvalid
+from registryd.cli.described import Parts, described, from_backend, from_file, json_object
+from registryd.cli.platforms import single, single_preferred
+from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 from registryd.secrets import Login
+
+if TYPE_CHECKING:
+    from registryd.images.transports import ImageLocation
+
+#: --format takes a template here.
+TEMPLATES = True
+REGISTRY = "docker://"
+FORMATS = ("table", "json")
 
 
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("reference", metavar="REF")
+    parser.add_argument("image", metavar="IMAGE", help="[docker://]NAME, oci:DIR[:TAG] or dir:DIR")
     parser.add_argument(
         "--raw", action="store_true", default=False, help="the manifest's bytes, no more"
     )
     parser.add_argument(
         "--config", action="store_true", default=False, help="the image's configuration"
+    )
+    parser.add_argument(
+        "-n", "--no-tags", action="store_true", default=False, help="do not list the tags"
     )
     platform_flag(parser)
     credential_flags(parser)
@@ -32,65 +47,74 @@ def arguments(parser: Parser) -> None:
 
 def run(context: Context) -> None:
     """Print what was asked for. Raises Fault."""
+    from registryd.images.transports import ImageLocation
+
+    chosen_format = context.options.format
+    if go_template.is_template(chosen_format):
+        go_template.check(chosen_format)
+    elif chosen_format not in FORMATS:
+        raise UsageError(f"--format {chosen_format} is not json and no template ({{{{.Field}}}})")
+    location = ImageLocation.parse(context.options.image)
+    if location.reference is None:
+        _inspect_file(context, location)
+    else:
+        _inspect_name(context, location.reference)
+
+
+def _inspect_file(context: Context, location: ImageLocation) -> None:
+    from registryd.cli.direct import run as do
+
+    parts = do(from_file(context, location, single_preferred(context)))
+    if context.options.raw and not context.options.config:
+        chosen = parts.manifest if single(context) else parts.root
+        context.console.raw(chosen.content)
+    else:
+        _print(context, parts, "", [])
+
+
+def _inspect_name(context: Context, reference: Reference) -> None:
     from registryd.cli.logins import login_for
 
-    options, console = context.options, context.console
-    reference = Reference.parse(options.reference)
+    options = context.options
     login = login_for(context, reference.registry, reference.repository)
     with backend(context, reference.registry) as chosen:
-        if not options.raw and not options.config:
-            console.json(_described(chosen, reference, options.platform, login))
+        if options.config:
+            wanted = {"reference": str(reference), "platform": single_preferred(context)}
+            config = chosen.raw("config", wanted, login)
+            _print(context, Parts(config, config, config), str(reference), [])
             return
-        wanted = {"reference": str(reference), "platform": options.platform}
-        answer = chosen.raw("config" if options.config else "manifest", wanted, login)
-    if options.raw:
-        console.raw(answer.content)
-    else:
-        console.json(_object(answer, f"config of {reference}"))
+        if options.raw:
+            wanted = {"reference": str(reference), "platform": single(context)}
+            context.console.raw(chosen.raw("manifest", wanted, login).content)
+            return
+        parts = from_backend(chosen, reference, single_preferred(context), login)
+        _print(context, parts, reference.name, _tags(context, chosen, reference, login))
 
 
-def _described(
-    chosen: Backend, reference: Reference, platform: str | None, login: Login | None
-) -> dict[str, Any]:
-    """The members of skopeo's inspect; Digest is that of what the name means (an index's)."""
-    root = chosen.raw("manifest", {"reference": str(reference)}, login)
-    config = chosen.raw("config", {"reference": str(reference), "platform": platform}, login)
-    manifest = root
-    if config.manifest_digest and config.manifest_digest != root.digest:
-        exact = f"{reference.name}@{config.manifest_digest}"
-        manifest = chosen.raw("manifest", {"reference": exact}, login)
-    layers = _object(manifest, f"manifest of {reference}").get("layers") or []
-    image = _object(config, f"config of {reference}")
-    settings = image.get("config") or {}
-    return {
-        "Name": reference.name,
-        "Digest": root.digest,
-        "RepoTags": [reference.tag] if reference.tag else [],
-        "Created": image.get("created") or "",
-        "Labels": settings.get("Labels") or {},
-        "Architecture": image.get("architecture") or "",
-        "Os": image.get("os") or "",
-        "Layers": [layer.get("digest") for layer in layers],
-        "LayersData": [_layer(layer) for layer in layers],
-        "Env": settings.get("Env") or [],
-    }
-
-
-def _layer(layer: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "MIMEType": layer.get("mediaType"),
-        "Digest": layer.get("digest"),
-        "Size": layer.get("size"),
-        "Annotations": layer.get("annotations"),
-    }
-
-
-def _object(answer: Raw, what: str) -> dict[str, Any]:
-    """The JSON object in an answer. Raises ManifestInvalid."""
+def _tags(
+    context: Context, chosen: Backend, reference: Reference, login: Login | None
+) -> list[str]:
+    """The repository's tags, where the registry was named as such and lists them."""
+    own = [reference.tag] if reference.tag else []
+    if context.options.no_tags or not context.options.image.startswith(REGISTRY):
+        return own
     try:
-        value = json.loads(answer.content)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise ManifestInvalid(f"the {what} is not a JSON object (--raw shows it)")
-    return value
+        return list(chosen.call("tags", {"repository": reference.name}, login)["tags"])
+    except Fault as fault:
+        context.console.words(f"warning: the tags are not listed: {fault}")
+        return own
+
+
+def _print(context: Context, parts: Parts, name: str, tags: list[str]) -> None:
+    options, console = context.options, context.console
+    if options.config and options.raw:
+        console.raw(parts.config.content)
+        return
+    if options.config:
+        result = json_object(parts.config, f"config of {options.image}")
+    else:
+        result = described(parts, name, tags)
+    if go_template.is_template(options.format):
+        console.text(go_template.rendered(options.format, result))
+    else:
+        console.json(result)
