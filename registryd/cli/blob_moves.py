@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 from cache.content import Descriptor, Digest
 from registryd.cli.progress import Progress
+from registryd.config import TransferConfig
 from registryd.oci.errors import BadAnswer
 from registryd.oci.media_types import OCTET_STREAM
 from registryd.oci.reference import Reference
@@ -17,7 +18,7 @@ from registryd.transfer.report import Kind, ProgressLimit, State
 
 
 async def found(
-    remote: Remote, repository: Reference, digest: Digest
+    remote: Remote, repository: Reference, digest: Digest, settings: TransferConfig
 ) -> tuple[Descriptor, AbstractAsyncContextManager[Body]]:
     """A blob's descriptor, and its bytes, which go on over a new connection when one breaks.
 
@@ -27,7 +28,7 @@ async def found(
     if size is None:
         raise BadAnswer(f"{repository.registry} does not say how large {digest} is")
     descriptor = Descriptor(OCTET_STREAM, digest, size)
-    return descriptor, RegistrySource(remote, repository).blob(descriptor)
+    return descriptor, RegistrySource(remote, repository, settings).blob(descriptor)
 
 
 class Told:

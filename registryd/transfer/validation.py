@@ -24,7 +24,8 @@ from registryd.oci.media_types import DOCKER_CONFIG, DOCUMENTS, OCI_CONFIG
 from registryd.oci.platform import Platform
 from registryd.ports import Source
 from registryd.transfer import report as events
-from registryd.transfer.copy import DEPTH_LIMIT, each
+from registryd.transfer.copy import each
+from registryd.transfer.narrowing import DEPTH_LIMIT
 from registryd.transfer.report import Kind, ProgressLimit, Report, silent
 from registryd.transfer.unpacked import Unpacked
 

@@ -8,6 +8,7 @@ from registryd.cli import progress
 from registryd.cli.arguments import Parser, credential_flags, tls_flags
 from registryd.cli.command import Context
 from registryd.cli.places import Place
+from registryd.cli.settings import settings
 from registryd.oci.errors import UsageError
 
 
@@ -44,7 +45,9 @@ async def _get(context: Context, place: Place, report: progress.Progress) -> dic
     output = context.options.output or "-"
     async with place.open(context) as remote:
         digest = place.digest
-        descriptor, opening = await found(remote, place.reference, digest)
+        descriptor, opening = await found(
+            remote, place.reference, digest, settings(context).transfer
+        )
         told = Told(report, digest, descriptor.size, "fetching", source=place.reference.registry)
         async with opening as body:
             if output == "-":

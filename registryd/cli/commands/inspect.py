@@ -30,7 +30,11 @@ FORMATS = ("table", "json")
 
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("image", metavar="IMAGE", help="[docker://]NAME, oci:DIR[:TAG] or dir:DIR")
+    parser.add_argument(
+        "image",
+        metavar="IMAGE",
+        help="[docker://]NAME, oci:DIR[:TAG], dir:DIR, oci-archive:FILE, docker-archive:FILE",
+    )
     parser.add_argument(
         "--raw", action="store_true", default=False, help="the manifest's bytes, no more"
     )

@@ -33,16 +33,13 @@ def run(context: Context) -> None:
     raw = read_small_file(options.file, console, MANIFEST_LIMIT + 1)
     document = parse(raw, options.media_type, reference.digest)
 
-    async def put(document: Document) -> bool:
+    async def put(document: Document) -> None:
         async with open_registry(context, reference.registry, reference.repository) as remote:
-            return await remote.push_manifest(reference, document)
+            listed = await remote.push_manifest(reference, document)
+            if document.subject is not None and not listed:
+                await remote.note_subject(reference.bare(), document)
 
-    listed = do(put(document))
-    if document.subject is not None and not listed:
-        console.words(
-            f"warning: {reference.registry} does not list referrers: nobody finds this manifest by"
-            f" its subject {document.subject.digest}"
-        )
+    do(put(document))
     if options.format == "json":
         descriptor = document.descriptor
         console.json(

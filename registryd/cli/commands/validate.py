@@ -18,11 +18,18 @@ from registryd.cli.backend import Backend, Report, backend
 from registryd.cli.command import Context
 from registryd.cli.own_names import OWN_REGISTRY
 from registryd.cli.platforms import named
+from registryd.cli.settings import settings
 
 if TYPE_CHECKING:
     from registryd.images.transports import ImageLocation
     from registryd.ports import Source
     from registryd.transfer.validation import Measure, Verdict
+
+
+IMAGES = (
+    "[docker://]NAME, cache:NAME, oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG] or"
+    " docker-archive:FILE[:REF]"
+)
 
 
 class ImageInvalid(Fault):
@@ -31,9 +38,7 @@ class ImageInvalid(Fault):
 
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument(
-        "image", metavar="IMAGE", help="[docker://]NAME, cache:NAME, oci:DIR[:TAG] or dir:DIR"
-    )
+    parser.add_argument("image", metavar="IMAGE", help=IMAGES)
     parser.add_argument(
         "--fast",
         action="store_true",
@@ -111,7 +116,7 @@ async def _source(
     async def asked(descriptor: Any) -> int | None:
         return await remote.blob_size(reference, descriptor.digest)
 
-    return RegistrySource(remote, reference), asked
+    return RegistrySource(remote, reference, settings(context).transfer), asked
 
 
 def _tell(context: Context, location: ImageLocation, verdict: Verdict) -> None:
