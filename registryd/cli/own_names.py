@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from registryd.oci.errors import UsageError
-from registryd.oci.reference import Reference
+from registryd.oci.reference import DOCKER_HUB, Reference
 
 #: The node's own registry; what other names mean is for their registries to say.
 OWN_REGISTRY = "localhost"
+
+
+def own_name(reference: Reference) -> Reference:
+    """The name of the node's own registry for what is called so elsewhere.
+
+    ``alpine:3`` is ``localhost/alpine:3``, ``ghcr.io/org/app:1`` is ``localhost/org/app:1``.
+    """
+    repository = reference.repository
+    if reference.registry == DOCKER_HUB:
+        repository = repository.removeprefix("library/")
+    return Reference(OWN_REGISTRY, repository, reference.tag or "latest")
 
 
 def check_own_name(reference: Reference) -> None:

@@ -106,18 +106,18 @@ async def open_archive(
     Raises NotAnImage, PathUnusable, DiskFull, UsageError.
     """
     files = ExitStack()
+    shown = Path("stdin") if str(path) == STREAM else path
     try:
         file = await in_thread(_open, files, path)
         if not await in_thread(_lies_still, file):
-            file = await _brought(files, path, spool, _Pipe(file), _Guard(path, spool))
+            file = await _brought(files, shown, spool, _Pipe(file), _Guard(shown, spool))
         kind = compression(await in_thread(os.pread, file, MAGIC_LENGTH, 0))
         if kind is not None:
             whole = Member(0, await in_thread(_size, file))
-            guard = _Guard(path, spool, max(free, RATIO_LIMIT * whole.size))
-            packed = _Stretch(file, path, whole)
-            plain = Inflated(packed, kind, str(path))
-            file = await _brought(files, path, spool, plain, guard)
-        yield await in_thread(TarArchive, file, path)
+            guard = _Guard(shown, spool, max(free, RATIO_LIMIT * whole.size))
+            plain = Inflated(_Stretch(file, shown, whole), kind, str(shown))
+            file = await _brought(files, shown, spool, plain, guard)
+        yield await in_thread(TarArchive, file, shown)
     finally:
         await in_thread(files.close)
 
@@ -127,7 +127,8 @@ def _open(files: ExitStack, path: Path) -> int:
         if str(path) == STREAM:
             file = os.dup(0)
         else:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+            # A named pipe without a writer must not hold up the thread: reads are polled for.
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         files.callback(os.close, file)
         if os.isatty(file):
             raise UsageError(
@@ -157,7 +158,10 @@ class _Pipe:
 
     def read(self, count: int) -> bytes | None:
         """Up to so many bytes; none at the end."""
-        return os.read(self._file, count) if self._poll.poll(_WAIT_MS) else None
+        try:
+            return os.read(self._file, count) if self._poll.poll(_WAIT_MS) else None
+        except BlockingIOError:
+            return None
 
 
 class _Guard:

@@ -112,7 +112,7 @@ class ArchiveWriter:
                 place.filled = True
         self._documents[document.digest] = document
         if name is not None:
-            self._roots[str(name)] = _Root(document, name)
+            self._roots[str(name) or str(document.digest)] = _Root(document, name)
 
     def finish(self) -> None:
         """Write what says what is in it, and bring all of it to disk. It blocks."""

@@ -70,7 +70,9 @@ def _check_target(path: Path, replace: bool) -> bool:
     if stat.S_ISDIR(status.st_mode):
         raise UsageError(f"{path} is a folder, and an archive is a file")
     if stat.S_ISREG(status.st_mode) and status.st_size and not replace:
-        raise UsageError(f"{path} exists, and an archive is not added to; remove it first")
+        raise UsageError(
+            f"{path} exists, and an archive is not added to; remove it first (export: --force)"
+        )
     return not stat.S_ISREG(status.st_mode)
 
 

@@ -1,0 +1,96 @@
+"""``export``: images of the cache to an archive, a layout or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from registryd.cli import progress
+from registryd.cli.arguments import (
+    Parser,
+    credential_flags,
+    jobs_flag,
+    platforms_flag,
+    tls_flags,
+)
+from registryd.cli.backend import Event, backend
+from registryd.cli.command import Context
+from registryd.cli.platforms import named
+from registryd.oci.errors import UsageError
+from registryd.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from registryd.images.transports import ImageLocation
+
+
+def arguments(parser: Parser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("references", metavar="REF", nargs="+", help="several for an archive")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FORM:PATH",
+        required=True,
+        help="oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
+        " (FILE - is stdout)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", default=False, help="write over an archive that is there"
+    )
+    export_flags(parser)
+
+
+def export_flags(parser: Parser) -> None:
+    """What export and save have in common."""
+    platforms_flag(parser, "default: all that the cache holds")
+    jobs_flag(parser)
+    credential_flags(parser)
+    tls_flags(parser)
+
+
+def run(context: Context) -> None:
+    """Write; the digest of each image on stdout. Raises Fault."""
+    from registryd.images.transports import FILE_FORMS, ImageLocation
+
+    options = context.options
+    target = ImageLocation.parse(options.output)
+    if target.path is None:
+        raise UsageError(f"--output {options.output} is not a file form (want {FILE_FORMS})")
+    done = exported(context, options.references, target, replace=options.force)
+    if target.streams:
+        return
+    if options.format == "json":
+        tell_json(context, done)
+        return
+    for event in done:
+        context.console.line(str(event["digest"]))
+
+
+def exported(
+    context: Context, names: Sequence[str], target: ImageLocation, *, replace: bool
+) -> list[Event]:
+    """Write images of the cache to a place. Raises Fault."""
+    from registryd.cli.archives import export_images
+
+    references = [Reference.parse(name) for name in names]
+    if target.streams and context.console.out.isatty():
+        raise UsageError("an archive is not written to a terminal (use -o FILE, or > FILE)")
+    context.console.flush()
+    with backend(context, *(reference.registry for reference in references)) as chosen:
+        done = export_images(
+            context,
+            references,
+            target,
+            platforms=named(context),
+            cache=chosen,
+            replace=replace,
+        )
+    for event in done:
+        progress.summary(context, event)
+    return done
+
+
+def tell_json(context: Context, done: Sequence[Event]) -> None:
+    """The result as --format json has it."""
+    images = [{key: value for key, value in event.items() if key != "event"} for event in done]
+    context.console.json({"images": images})
