@@ -117,6 +117,16 @@ class Dockerd:
         assert 201 == status, said
         return self._events(f"/images/{image}/push?tag={tag}", X_Registry_Auth=_auth(None))
 
+    def load(self, archive: Path) -> str:
+        """What it says of ``docker load`` of this archive."""
+        connection = _Connection(self.socket)
+        try:
+            with open(archive, "rb") as body:
+                connection.request("POST", "/images/load", body, {"Content-Type": "x/tar"})
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
     def digests(self) -> set[str]:
         """The digests of the images that it has, as they were pulled and pushed."""
         listed = json.loads(self.ask("GET", "/images/json")[1])
