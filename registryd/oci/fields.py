@@ -53,7 +53,8 @@ def load_list(raw: bytes) -> list[object]:
 
 def _loaded(raw: bytes) -> object:
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
+        written = raw.decode("utf-8")
+        return json.loads(written, object_pairs_hook=_once, parse_constant=_no_constant)
     except Malformed:
         raise
     except UnicodeDecodeError:
@@ -128,6 +129,11 @@ def descriptor(value: object, where: str) -> Descriptor:
     if type(size) is not int or not 0 <= size <= SIZE_LIMIT:
         raise Malformed(f"{where}.size must be a whole number of bytes, not {_shown(size)}")
     return Descriptor(kind, digest, size)
+
+
+def _no_constant(name: str) -> float:
+    """Refuse NaN and infinities: they are no JSON, and other readers know none."""
+    raise Malformed(f"it is not JSON ({name} is no number)")
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -33,7 +33,8 @@ PAGE_BODY_LIMIT = 64 * 2**20
 NOT_ABOUT_PAGING = frozenset({401, 403, 404, 429})
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[^,;\s]+)*)")
+# One pass: what begins anew at each "<" would take a minute for a header of them alone.
+_LINK = re.compile(r"<([^<>]*)>((?:\s*;\s*[^,;\s]+)*)")
 _NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', re.IGNORECASE)
 
 
