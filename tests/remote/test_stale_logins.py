@@ -122,6 +122,20 @@ async def test_a_registry_that_says_403(
     assert anonymous == bool(told)
 
 
+async def test_what_is_hidden_from_nobody_in_particular(
+    tokens: FakeTokenServer, connect: Connect, told: list[str]
+) -> None:
+    """Where nobody sees it either, it may be hidden: the line is about the login."""
+    login = Login("ann", Secret("secret-word"), origin="/a.json", stored=True)
+    async with Strict(tokens=tokens).serve() as registry:
+        registry.add_image("team/app", "1.0")
+        client = await connect(registry, login, warned=told.append)
+        with pytest.raises(Denied, match=r"with the login stored in /a\.json"):
+            await client.resolve(Reference(registry.name, "team/app", "2.0"))
+
+    assert [] == told
+
+
 async def test_basic_too(registry: FakeRegistry, connect: Connect, told: list[str]) -> None:
     """Where the registry itself wants the password, it is asked once with and once without."""
     registry.users = {"ann": "secret-word"}
