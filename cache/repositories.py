@@ -84,6 +84,15 @@ class RepositoryRows:
             found.append(Referrer(descriptor, artifact, json.loads(labels)))
         return Page(tuple(found), more=False)
 
+    def listing(self, repository: str, child: Digest, limit: int) -> list[Digest]:
+        """Some of the repository's indexes that list a manifest; sorted."""
+        rows = self._db.execute(
+            "SELECT parent FROM links JOIN members ON members.digest = links.parent"
+            " WHERE child = ? AND repository = ? AND rule = 'any' ORDER BY parent LIMIT ?",
+            (str(child), repository, limit),
+        )
+        return [Digest.parse(parent) for (parent,) in rows]
+
     def exists(self, repository: str) -> bool:
         """Whether a repository has anything."""
         row = self._db.execute(
@@ -143,6 +152,10 @@ class Repositories:
         return await self._hop(
             self._rows.referrers, repository, subject, artifact_type, last, limit, room
         )
+
+    async def listing(self, repository: str, child: Digest, limit: int) -> list[Digest]:
+        """Some of the repository's indexes that list a manifest; sorted."""
+        return await self._hop(self._rows.listing, repository, child, limit)
 
     async def exists(self, repository: str) -> bool:
         """Whether a repository has anything."""

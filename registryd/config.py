@@ -29,6 +29,7 @@ from registryd.registry_config import (
     common_proxy,
     registry_name,
 )
+from registryd.signature_config import SignatureConfig, name_prefix
 from registryd.tables import (
     KeyWrong,
     absolute,
@@ -58,6 +59,7 @@ __all__ = [
     "MirrorConfig",
     "Places",
     "RegistryConfig",
+    "SignatureConfig",
     "TransferConfig",
     "default_config",
     "load",
@@ -189,9 +191,13 @@ class Config:
     transfer: Annotated[TransferConfig, table(TransferConfig)] = TransferConfig()
     access: Annotated[AccessConfig, table(AccessConfig)] = AccessConfig()
     cluster: Annotated[ClusterConfig, table(ClusterConfig)] = ClusterConfig()  # noqa: RUF009 - frozen
+    signatures: Annotated[
+        Mapping[str, SignatureConfig], table_of(name_prefix, table(SignatureConfig))
+    ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "registries", MappingProxyType(dict(self.registries)))
+        object.__setattr__(self, "signatures", MappingProxyType(dict(self.signatures)))
 
 
 @dataclass(frozen=True, slots=True)

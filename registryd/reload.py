@@ -1,8 +1,8 @@
 """What a reload takes over from a new configuration, and what waits for a restart (pure).
 
 Taken over: the log level, the certificates of listeners, which registries may be dialled, what is
-said of each registry's tags and mirrors, all limits of bandwidth, and whose files show who a node
-is. A key is taken over whole or not at all.
+said of each registry's tags and mirrors, which images must be signed, all limits of bandwidth, and
+whose files show who a node is. A key is taken over whole or not at all.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def taken_over(running: Config, new: Config) -> Config:
         daemon=_daemon(running.daemon, new.daemon),
         registries=_registries(running.registries, new.registries),
         access=replace(running.access, allow=new.access.allow),
+        signatures=new.signatures,
         cluster=_cluster(running.cluster, new.cluster),
     )
 

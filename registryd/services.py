@@ -31,6 +31,7 @@ from registryd.remote.credentials import CredentialFiles
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
 from registryd.remote.upload_journal import UPLOADS, UploadJournal
+from registryd.transfer.admission import Admission
 from registryd.transfer.flight import Flights
 from registryd.transfer.lanes import Lanes
 from registryd.transfer.library import Library
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from registryd.cluster.peer_tls import PeerTls
+    from registryd.cluster_ports import Neighbours
     from registryd.cluster_services import Neighbourhood
     from registryd.jobs.prefetches import Prefetches
     from registryd.server.listeners import Door
@@ -115,9 +117,9 @@ async def open_node(
         Flights.open(store, config.transfer, counts, rates, exchange, _lanes(config)) as flights,
     ):
         policy = TagPolicy(config.registries)
-        library = Library(store, flights, policy=policy, clock=time.time, neighbours=exchange)
+        library = _library(config, store, flights, policy, exchange)
         if reloads is not None:
-            _take_over(reloads, remotes, policy, rates)
+            _take_over(reloads, remotes, policy, rates, library)
         await library.restore(own=not listeners)
         if exchange is not None:
             exchange.tell_of(store)
@@ -141,6 +143,19 @@ async def open_node(
         )
 
 
+def _library(
+    config: Config,
+    store: BlobStore,
+    flights: Flights,
+    policy: TagPolicy,
+    exchange: Neighbours | None,
+) -> Library:
+    admission = Admission(config.signatures, store, clock=time.monotonic)
+    return Library(
+        store, flights, policy=policy, clock=time.time, neighbours=exchange, admission=admission
+    )
+
+
 def _access(
     config: Config, store: BlobStore, remotes: RegistryRemotes, counts: Counts, *, for_others: bool
 ) -> Access:
@@ -154,11 +169,18 @@ def _access(
     )
 
 
-def _take_over(reloads: Reloads, remotes: RegistryRemotes, policy: TagPolicy, rates: Rates) -> None:
+def _take_over(
+    reloads: Reloads,
+    remotes: RegistryRemotes,
+    policy: TagPolicy,
+    rates: Rates,
+    library: Library,
+) -> None:
     """Have these take over what changes in the configuration."""
     reloads.on(lambda new: remotes.take_over(new.registries, new.access.allow))
     reloads.on(lambda new: policy.take_over(new.registries))
     reloads.on(lambda new: rates.take_over(*limits_of(new)))
+    reloads.on(lambda new: library.admission.take_over(new.signatures))
 
 
 def _prefetches(

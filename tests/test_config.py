@@ -15,6 +15,7 @@ from registryd.config import (
     DaemonConfig,
     Listen,
     RegistryConfig,
+    SignatureConfig,
     TransferConfig,
     default_config,
     load,
@@ -49,7 +50,9 @@ def test_example_holds_the_defaults() -> None:
     defaults = default_config(system_places())
 
     assert {"registry.example.com": RegistryConfig()} == config.registries
-    assert defaults == dataclasses.replace(config, registries={})
+    signed = SignatureConfig((Path("/etc/registryd/cosign.pub"),))
+    assert {"registry.example.com/signed": signed} == config.signatures
+    assert defaults == dataclasses.replace(config, registries={}, signatures={})
 
 
 def test_example_names_every_key() -> None:
@@ -64,6 +67,8 @@ def test_example_names_every_key() -> None:
     assert keys_of(TransferConfig) == set(raw["transfer"])
     assert keys_of(AccessConfig) == set(raw["access"])
     assert keys_of(ClusterConfig) == set(raw["cluster"])
+    (signed,) = raw["signatures"].values()
+    assert keys_of(SignatureConfig) == set(signed)
 
 
 def test_example_explains_every_key() -> None:
@@ -192,7 +197,7 @@ BAD = [
     ("[demon]", "demon: unknown key (did you mean daemon?)"),
     (
         "zzz = 1",
-        "zzz: unknown key (the keys here are daemon, cache, registries, transfer, access, cluster)",
+        "zzz: unknown key (the keys here are daemon, cache, registries, transfer, access, cluster, signatures)",
     ),
     ("[cache]\nroot = 5", "cache.root: 5 is not a path in quotes"),
     ('[cache]\nroot = "here"', 'cache.root: "here" is not an absolute path (it must begin with /)'),

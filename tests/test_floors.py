@@ -26,11 +26,12 @@ FLOORS = (
     ("registryd.tables",),
     ("registryd.cluster_config",),
     ("registryd.registry_config",),
+    ("registryd.signature_config",),
     ("registryd.config",),
     ("registryd.reload",),
     ("registryd.counts", "registryd.notices", "registryd.rates"),
     ("registryd.ports",),
-    ("registryd.cluster_ports",),
+    ("registryd.cluster_ports", "registryd.signatures"),
     (
         "registryd.remote",
         "registryd.images",

@@ -134,7 +134,7 @@ def warned(context: Context, show: Progress) -> Report:
     def take(event: Event) -> None:
         if event.get("event") in ("warning", "ratelimit"):
             context.console.words(f"warning: {event.get('message')}")
-        elif event.get("event") == "waiting" and not isinstance(show, NoProgress):
+        elif event.get("event") in ("waiting", "verified") and not isinstance(show, NoProgress):
             context.console.words(str(event.get("message")))
         show(event)
 

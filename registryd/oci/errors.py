@@ -92,6 +92,13 @@ class Denied(RegistryError):
     code = "DENIED"
 
 
+class SignatureInvalid(RegistryError):
+    """Raised when the configuration wants an image signed, and no signature of it was verified."""
+
+    exit_code = 3
+    code = "DENIED"
+
+
 class RateLimited(RegistryError):
     """Raised when a registry says "too many requests" and waiting would take too long."""
 

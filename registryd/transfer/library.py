@@ -5,6 +5,8 @@ Invariants:
   pushed to it, or confirmed by its registry. That a manifest names a digest proves nothing;
 - what a tag means is for ``tags`` to say; where it has to do without its registry's word, that is
   passed on with what is given;
+- a manifest that has to be signed is given to nobody before ``admission`` has admitted it, were it
+  held for ever so long;
 - ``localhost`` has no upstream: what is not held there is unknown.
 """
 
@@ -14,7 +16,8 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch, Fault
@@ -27,6 +30,7 @@ from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, parse
 from registryd.oci.media_types import DOCUMENTS
 from registryd.oci.reference import Reference
 from registryd.ports import Remote, TransportError, transient
+from registryd.transfer.admission import Admission
 from registryd.transfer.coalesce import Coalesce
 from registryd.transfer.flight import Flight, Flights
 from registryd.transfer.intake import Want
@@ -47,12 +51,14 @@ class Found:
 
     ``answered`` says that its registry has said or sent something for it just now; ``way`` is how
     the manifest came: it was here (``hit``), was fetched (``miss``) or on its way (``wait``).
+    ``verified`` is the key file whose signature admitted it, None where none is wanted.
     """
 
     document: Document
     stale: Stale | None = None
     answered: bool = False
     way: str = "hit"
+    verified: Path | None = None
 
 
 class Library:
@@ -66,8 +72,11 @@ class Library:
         policy: TagPolicy,
         clock: Callable[[], float],
         neighbours: Neighbours | None = None,
+        admission: Admission | None = None,
     ) -> None:
+        """``admission`` says what is given to anybody; by default everything is."""
         self._store = store
+        self.admission = admission or Admission({}, clock=clock)
         self._flights = flights
         self._neighbours = neighbours
         #: What the names mean.
@@ -108,7 +117,7 @@ class Library:
 
         A tag is remembered with it (unless the caller does that, once the content is here); it
         shows among the images when all it needs is here.
-        Raises as resolve does, and DigestMismatch, ManifestInvalid.
+        Raises as resolve does, and DigestMismatch, ManifestInvalid, SignatureInvalid.
         """
         known = self.tags.digest(reference) if remote is not None else reference.digest
         if known is not None:
@@ -117,6 +126,9 @@ class Library:
         else:
             meaning = await self.tags.resolve(remote, reference, fresh=fresh)
             found = await self._meant(remote, reference, meaning, fresh)
+        verified = await self.admission.admit(remote, reference, found.document)
+        if verified is not None:
+            found = replace(found, verified=verified)
         if remember and reference.digest is None and found.stale is None:
             await self._remember(reference, found.document)
         return found

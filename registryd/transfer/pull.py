@@ -71,6 +71,8 @@ async def pull(
         found = await library.find(request.remote, request.reference, fresh=True, remember=False)
         root = found.document
         report(events.resolved(request.reference, root.descriptor))
+        if found.verified is not None:
+            report(events.verified(request.reference, root.digest, found.verified))
         if found.stale is not None:
             report(events.warning(found.stale))
         await lease.hold(root.digest)

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final, Literal
 
 from cache.content import Descriptor, Digest
@@ -40,6 +41,17 @@ def resolved(reference: Reference, descriptor: Descriptor) -> Event:
         "digest": str(descriptor.digest),
         "media_type": descriptor.media_type,
         "size": descriptor.size,
+    }
+
+
+def verified(reference: Reference, digest: Digest, key: Path) -> Event:
+    """A signature of an image that has to be signed was verified, by the key in this file."""
+    return {
+        "event": "verified",
+        "reference": str(reference),
+        "digest": str(digest),
+        "key": str(key),
+        "message": f"{reference} is signed: verified by {key}",
     }
 
 

@@ -1,0 +1,1 @@
+"""Signatures of images: what they are and whom they satisfy. Bytes in, verdicts out."""
