@@ -80,7 +80,9 @@ class Sharing:
         named = frozenset(
             name
             for name, entry in registries.items()
-            if entry.client_cert is not None or entry.endpoint.startswith("unix:")
+            if entry.client_cert is not None
+            or entry.cert_dir is not None
+            or entry.endpoint.startswith("unix:")
         )
         return cls(shared, named - shared, named)
 

@@ -35,6 +35,7 @@ from registryd.tables import (
     absolute,
     absolute_or_none,
     duration,
+    flag,
     list_of,
     mode,
     one_of,
@@ -55,6 +56,7 @@ __all__ = [
     "ClusterConfig",
     "Config",
     "DaemonConfig",
+    "HostsConfig",
     "Listen",
     "MirrorConfig",
     "Places",
@@ -179,6 +181,16 @@ class AccessConfig:
     grant_ttl: Annotated[float, duration(0, 365 * DAY)] = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class HostsConfig:
+    """Which files of other programs say how registries are reached."""
+
+    system_files: Annotated[bool, flag] = True
+    registries_conf: Annotated[tuple[Path, ...], list_of(absolute, "paths")] = ()
+    certs_d: Annotated[tuple[Path, ...], list_of(absolute, "paths")] = ()
+    hosts_d: Annotated[tuple[Path, ...], list_of(absolute, "paths")] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything that a file can set."""
@@ -190,6 +202,7 @@ class Config:
     ] = field(default_factory=dict)
     transfer: Annotated[TransferConfig, table(TransferConfig)] = TransferConfig()
     access: Annotated[AccessConfig, table(AccessConfig)] = AccessConfig()
+    hosts: Annotated[HostsConfig, table(HostsConfig)] = HostsConfig()
     cluster: Annotated[ClusterConfig, table(ClusterConfig)] = ClusterConfig()  # noqa: RUF009 - frozen
     signatures: Annotated[
         Mapping[str, SignatureConfig], table_of(name_prefix, table(SignatureConfig))

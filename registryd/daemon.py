@@ -20,8 +20,10 @@ from cache.errors import Fault
 from registryd import __version__, systemd
 from registryd.cluster.errors import IdentityUnusable
 from registryd.config import Config, Places, default_config, load, system_places, user_places
+from registryd.host_services import find_hosts
 from registryd.oci.errors import ConfigInvalid
 from registryd.reload import taken_over, waiting
+from registryd.remote.found_hosts import FoundHosts
 from registryd.server.connections import MOST_CONNECTIONS, Limits
 from registryd.server.listeners import (
     Door,
@@ -122,17 +124,27 @@ async def _run(config: Config, path: Path | None) -> None:
     limits, reloads = _limits(), Reloads()
     doors = _doors(config)
     try:
-        async with open_daemon(config, os.environ, doors, reloads) as apps:
+        found = await _found(config, [door.name for door in doors])
+        async with open_daemon(config, os.environ, doors, reloads, found) as apps:
             # Before the first client is let in: until then a signal may end the process as it is.
             orders = _Orders()
             _settle()
             async with serving(apps, drain=config.daemon.drain_timeout, limits=limits) as listeners:
-                daemon = _Daemon(config, path, listeners, reloads)
-                await daemon.serve(orders, [door.name for door in doors if not door.peers])
+                names = [door.name for door in doors if not door.peers]
+                daemon = _Daemon(config, path, listeners, reloads, names)
+                await daemon.serve(orders)
     except BaseException:
         withdraw(doors)
         raise
     _log.info("stopped")
+
+
+async def _found(config: Config, names: Sequence[str]) -> FoundHosts:
+    """What other programs' files say of hosts: those that are no good are named, and left out."""
+    found = await asyncio.to_thread(find_hosts, config, os.environ, listeners=names)
+    for problem in found.problems:
+        _log.warning("left out, as it cannot be used: %s", problem)
+    return found
 
 
 def _settle() -> None:
@@ -183,17 +195,24 @@ class _Daemon:
     """A daemon that serves, and the configuration that it runs with."""
 
     def __init__(
-        self, config: Config, path: Path | None, listeners: Listeners, reloads: Reloads
+        self,
+        config: Config,
+        path: Path | None,
+        listeners: Listeners,
+        reloads: Reloads,
+        names: Sequence[str],
     ) -> None:
         self._config = config
         self._path = path
         self._listeners = listeners
         self._reloads = reloads
+        self._names = names
 
-    async def serve(self, orders: _Orders, names: Sequence[str]) -> None:
+    async def serve(self, orders: _Orders) -> None:
         """Say that it is ready, and do as it is told until that is to stop."""
         root = self._config.cache.root
-        _log.info("ready: version=%s root=%s listeners=%s", __version__, root, ", ".join(names))
+        names = ", ".join(self._names)
+        _log.info("ready: version=%s root=%s listeners=%s", __version__, root, names)
         systemd.notify(os.environ, "READY=1")
         interval = systemd.watchdog_interval(os.environ, os.getpid())
         while not orders.stop:
@@ -226,7 +245,7 @@ class _Daemon:
             left = waiting(self._config, new)
             self._config = merged
             logging.getLogger().setLevel(merged.daemon.log_level.upper())
-            self._reloads(merged, identity)
+            self._reloads(merged, identity, await _found(merged, self._names))
             await self._listeners.renew(contexts, identity.listener if identity else None)
             if left:
                 _log.warning("reload: restart to apply the changes in: %s", ", ".join(left))

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cache.store import BlobStore
 from registryd.access import Access, Sharing
@@ -28,6 +28,7 @@ from registryd.ports import Warned
 from registryd.rates import Rates
 from registryd.remote.credential_places import Place, default_places
 from registryd.remote.credentials import CredentialFiles
+from registryd.remote.found_hosts import FoundHosts
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
 from registryd.remote.upload_journal import UPLOADS, UploadJournal
@@ -66,17 +67,19 @@ class Reloads:
     """What takes over a changed configuration while it runs; a call tells all of them."""
 
     def __init__(self) -> None:
-        self._acts: list[Callable[[Config], None]] = []
+        self._acts: list[Callable[[Config, FoundHosts | None], None]] = []
         #: What there is because there are other nodes; None without a cluster.
         self.neighbours: Neighbourhood | None = None
 
-    def on(self, act: Callable[[Config], None]) -> None:
+    def on(self, act: Callable[[Config, FoundHosts | None], None]) -> None:
         """Do this at every reload."""
         self._acts.append(act)
 
-    def __call__(self, config: Config, identity: PeerTls | None = None) -> None:
+    def __call__(
+        self, config: Config, identity: PeerTls | None = None, found: FoundHosts | None = None
+    ) -> None:
         for act in self._acts:
-            act(config)
+            act(config, found)
         if self.neighbours is not None and identity is not None:
             self.neighbours.renew(identity)
 
@@ -91,8 +94,10 @@ async def open_node(
     reloads: Reloads | None = None,
     neighbours: Neighbourhood | None = None,
     warned: Warned = _log.warning,
+    found: FoundHosts = FoundHosts(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Node]:
-    """The parts of a node on its cache; ``authfiles`` are what it logs in with.
+    """The parts of a node on its cache; ``authfiles`` are what it logs in with, ``found`` is what
+    other programs' files say of hosts.
 
     ``warned`` is told what a person should know, which is the log's reader unless given.
     Raises StoreLocked, StoreUnusable, ConfigInvalid.
@@ -103,16 +108,14 @@ async def open_node(
     async with (
         BlobStore.open(config.cache.root) as store,
         RegistryRemotes.open(
-            registries=config.registries,
-            transfer=config.transfer,
-            allow=config.access.allow,
+            **_registries(config),
             credentials=CredentialFiles(authfiles, warned=warned),
             proxies=proxies_of(environ),
             answered=counts.answered,
             notices=notices,
-            journal=UploadJournal(config.cache.root / UPLOADS),
             warned=warned,
             one_user=not listeners,
+            found=found,
         ) as remotes,
         Flights.open(store, config.transfer, counts, rates, exchange, _lanes(config)) as flights,
     ):
@@ -156,6 +159,16 @@ def _library(
     )
 
 
+def _registries(config: Config) -> dict[str, Any]:
+    """What the configuration says of registries, and where their uploads are written down."""
+    return {
+        "registries": config.registries,
+        "transfer": config.transfer,
+        "allow": config.access.allow,
+        "journal": UploadJournal(config.cache.root / UPLOADS),
+    }
+
+
 def _access(
     config: Config, store: BlobStore, remotes: RegistryRemotes, counts: Counts, *, for_others: bool
 ) -> Access:
@@ -177,10 +190,10 @@ def _take_over(
     library: Library,
 ) -> None:
     """Have these take over what changes in the configuration."""
-    reloads.on(lambda new: remotes.take_over(new.registries, new.access.allow))
-    reloads.on(lambda new: policy.take_over(new.registries))
-    reloads.on(lambda new: rates.take_over(*limits_of(new)))
-    reloads.on(lambda new: library.admission.take_over(new.signatures))
+    reloads.on(lambda new, found: remotes.take_over(new.registries, new.access.allow, found))
+    reloads.on(lambda new, _: policy.take_over(new.registries))
+    reloads.on(lambda new, _: rates.take_over(*limits_of(new)))
+    reloads.on(lambda new, _: library.admission.take_over(new.signatures))
 
 
 def _prefetches(
@@ -202,13 +215,18 @@ def _prefetches(
 
 @asynccontextmanager
 async def open_operations(
-    config: Config, environ: Mapping[str, str], *, warned: Warned = _log.warning
+    config: Config,
+    environ: Mapping[str, str],
+    found: FoundHosts = FoundHosts(),  # noqa: B008 - frozen
+    *,
+    warned: Warned = _log.warning,
 ) -> AsyncIterator[Operations]:
     """The verbs of a node in this process, with its user's own credential files."""
     authfiles = config.access.authfiles or default_places(
         environ, Path(environ.get("HOME") or Path.home())
     )
-    async with open_node(config, environ, authfiles=authfiles, warned=warned) as node:
+    opening = open_node(config, environ, authfiles=authfiles, warned=warned, found=found)
+    async with opening as node:
         yield Operations(node)
 
 
@@ -218,6 +236,7 @@ async def open_daemon(
     environ: Mapping[str, str],
     doors: Sequence[Door],
     reloads: Reloads | None = None,
+    found: FoundHosts = FoundHosts(),  # noqa: B008 - frozen
 ) -> AsyncIterator[list[tuple[Door, web.Application]]]:
     """The application of each listener, on one node.
 
@@ -244,6 +263,7 @@ async def open_daemon(
                 listeners=names,
                 reloads=reloads,
                 neighbours=neighbours,
+                found=found,
             ) as node,
         ):
             metrics = Metrics(node)

@@ -13,6 +13,7 @@ from registryd.config import (
     ClusterConfig,
     Config,
     DaemonConfig,
+    HostsConfig,
     Listen,
     RegistryConfig,
     SignatureConfig,
@@ -69,6 +70,7 @@ def test_example_names_every_key() -> None:
     assert keys_of(ClusterConfig) == set(raw["cluster"])
     (signed,) = raw["signatures"].values()
     assert keys_of(SignatureConfig) == set(signed)
+    assert keys_of(HostsConfig) == set(raw["hosts"])
 
 
 def test_example_explains_every_key() -> None:
@@ -197,7 +199,7 @@ BAD = [
     ("[demon]", "demon: unknown key (did you mean daemon?)"),
     (
         "zzz = 1",
-        "zzz: unknown key (the keys here are daemon, cache, registries, transfer, access, cluster, signatures)",
+        "zzz: unknown key (the keys here are daemon, cache, registries, transfer, access, hosts,",
     ),
     ("[cache]\nroot = 5", "cache.root: 5 is not a path in quotes"),
     ('[cache]\nroot = "here"', 'cache.root: "here" is not an absolute path (it must begin with /)'),

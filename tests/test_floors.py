@@ -44,7 +44,7 @@ FLOORS = (
     ("registryd.operations",),
     ("registryd.server",),
     ("registryd.systemd",),
-    ("registryd.cluster_services",),
+    ("registryd.cluster_services", "registryd.host_services"),
     ("registryd.services",),
     ("registryd.daemon", "registryd.cli"),
 )

@@ -18,6 +18,7 @@ from registryd.secrets import Login
 
 if TYPE_CHECKING:
     from registryd.operations import Operations
+    from registryd.remote.found_hosts import FoundHosts
 
 #: Operations that speak to a registry in the caller's name.
 WITH_LOGIN = frozenset({"pull", "push", "digest", "manifest", "config", "ratelimit", "tags"})
@@ -81,12 +82,17 @@ class LocalBackend:
 
         import uvloop
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._with_operations(ask))
+        from registryd.cli.found import found_for
 
-    async def _with_operations(self, ask: Callable[[Operations], Awaitable[Any]]) -> Any:
+        found = found_for(self._config, self._environ)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._with_operations(ask, found))
+
+    async def _with_operations(
+        self, ask: Callable[[Operations], Awaitable[Any]], found: FoundHosts
+    ) -> Any:
         from registryd.services import open_operations
 
-        opening = open_operations(self._config, self._environ, warned=self._warned)
+        opening = open_operations(self._config, self._environ, found, warned=self._warned)
         async with opening as operations:
             return await ask(operations)

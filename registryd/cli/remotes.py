@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from registryd.cli.command import Context
+from registryd.cli.found import found_for
 from registryd.cli.settings import settings
 from registryd.notices import Notices
 from registryd.remote.proxies import proxies_of
@@ -32,6 +34,7 @@ async def open_remotes(
     registries = dict(config.registries)
     if endpoint:
         registries[registry] = replace(registries[registry], endpoint=endpoint)
+    found = await asyncio.to_thread(found_for, config, context.environ)
     async with RegistryRemotes.open(
         registries=registries,
         transfer=config.transfer,
@@ -42,5 +45,6 @@ async def open_remotes(
         journal=UploadJournal(config.cache.root / UPLOADS),
         warned=context.console.warning,
         one_user=True,
+        found=found,
     ) as remotes:
         yield remotes

@@ -78,19 +78,7 @@ def settings(
 
 
 def _with_certificates(registry: RegistryConfig, folder: Path) -> RegistryConfig:
-    """What a directory of the certs.d kind holds: one authority file, one key pair."""
+    """The registry with a directory of the certs.d kind. Raises UsageError."""
     if not folder.is_dir():
         raise UsageError(f"--cert-dir {folder} is not a directory")
-    return replace(
-        registry,
-        ca_file=_one(folder, "*.crt") or registry.ca_file,
-        client_cert=_one(folder, "*.cert") or registry.client_cert,
-        client_key=_one(folder, "*.key") or registry.client_key,
-    )
-
-
-def _one(folder: Path, pattern: str) -> Path | None:
-    found = sorted(folder.glob(pattern))
-    if len(found) > 1:
-        raise UsageError(f"--cert-dir {folder} holds {len(found)} files {pattern}: keep one")
-    return found[0] if found else None
+    return replace(registry, cert_dir=folder.absolute())

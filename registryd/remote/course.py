@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from registryd.config import MirrorConfig, RegistryConfig
 from registryd.oci.routes import PREFIX
-from registryd.registry_config import CAPABILITIES, ENVIRONMENT, INHERITED
+from registryd.registry_config import CAPABILITIES, ENVIRONMENT, INHERITED, OTHER_NAMES
 from registryd.remote.tls import TlsSetting
 
 #: What a call wants of a host. ``home``: the registry itself and nobody in its place.
@@ -56,7 +56,9 @@ class Place:
     @property
     def admits_us(self) -> bool:
         """Whether the way there shows who we are, so that an answer proves nothing for others."""
-        return bool(self.tls.clients or self.headers) or self.url.startswith("unix:")
+        return bool(self.tls.clients or self.tls.shows or self.headers) or self.url.startswith(
+            "unix:"
+        )
 
     @property
     def name(self) -> str:
@@ -65,7 +67,8 @@ class Place:
         if parts.scheme == "unix":
             return ""
         usual = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
-        return parts.netloc.lower().removesuffix(usual)
+        host = parts.netloc.lower().removesuffix(usual)
+        return OTHER_NAMES.get(host, host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ def _place(mirror: MirrorConfig) -> Place:
             () if mirror.ca_file is None else (mirror.ca_file,),
             () if client[0] is None or client[1] is None else ((client[0], client[1]),),
             () if mirror.cert_dir is None else (mirror.cert_dir,),
+            shows=mirror.cert_dir is not None,
         ),
         connect_timeout=mirror.connect_timeout,
     )

@@ -172,10 +172,11 @@ class MirroredExchange(Exchange):
         want = wanted(call.method, target, actions)
         able = [each for each in everyone if want in each.serves]
         if want in (PUSH, HOME):
-            return able[:1]
+            return able[:1] or [hosts.primary]
         if hosts.fallback != "always":
-            return able
+            return able or [hosts.primary]
         willing = [each for each in able if not each.spare or self._may_ask(target, each.name)]
+        willing = willing or able or [hosts.primary]
         return sorted(willing, key=lambda each: self._standing.broke_at(target, each.name))
 
     def _may_ask(self, target: str, mirror: str) -> bool:

@@ -13,6 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from registryd.config import RegistryConfig, TransferConfig
@@ -23,9 +24,19 @@ from registryd.remote.authority import Authority
 from registryd.remote.breaker import Breakers
 from registryd.remote.client import RegistryClient
 from registryd.remote.clock import Clock
-from registryd.remote.course import ALL, Place, own_course, proxies_for
+from registryd.remote.course import (
+    ALL,
+    HOME,
+    TRUSTING,
+    Course,
+    Place,
+    decides,
+    own_course,
+    proxies_for,
+)
 from registryd.remote.credentials import CredentialFiles
 from registryd.remote.exchange import Exchange
+from registryd.remote.found_hosts import FoundHosts
 from registryd.remote.hosts import Endpoint, endpoint_at, find_endpoint
 from registryd.remote.logins import Logins
 from registryd.remote.mirrored import Host, Hosts, MirroredExchange
@@ -44,6 +55,11 @@ log = logging.getLogger(__name__)
 
 #: The node's own registry: its images are here and nowhere else.
 OWN_REGISTRY = "localhost"
+#: Why a caller is not let in by way of this node.
+LETS_US_IN = (
+    "{} lets this node in by its certificate, which opens it to the node's owner alone "
+    "(share_login in the daemon's configuration opens it to all)"
+)
 #: Clients kept; on a shared node each user's login has its own.
 KEPT = 512
 
@@ -68,6 +84,7 @@ class RegistryRemotes:
         warned: Warned,
         one_user: bool,
         notices: Notices | None,
+        found: FoundHosts,
     ) -> None:
         self._registries = registries
         self._transfer = transfer
@@ -80,6 +97,7 @@ class RegistryRemotes:
         self._journal = journal
         self._warned = warned
         self._one_user = one_user
+        self._found = found
         self._pacing = Pacing(RetryPolicy(attempts=transfer.attempts), clock, notices)
         self._tokens = TokenCache(clock)
         self._breakers = Breakers(clock.monotonic)
@@ -105,6 +123,7 @@ class RegistryRemotes:
         warned: Warned = log.warning,
         one_user: bool = False,
         notices: Notices | None = None,
+        found: FoundHosts = FoundHosts(),  # noqa: B008 - frozen
     ) -> AsyncIterator[RegistryRemotes]:
         """The remotes, whose connections end with the context.
 
@@ -112,6 +131,7 @@ class RegistryRemotes:
         told how each request has ended, ``warned`` what a person should know, ``notices`` what
         registries let us know beside their answers; uploads that are cut off go on by the
         ``journal``. ``one_user``: whoever calls is the user whose credentials these are.
+        ``found``: what other programs' files say of hosts.
         """
         remotes = cls(
             registries=registries,
@@ -126,15 +146,25 @@ class RegistryRemotes:
             warned=warned,
             one_user=one_user,
             notices=notices,
+            found=found,
         )
         try:
             yield remotes
         finally:
             await asyncio.shield(remotes._close())
 
-    def take_over(self, registries: Mapping[str, RegistryConfig], allow: Sequence[str]) -> None:
-        """Go on with these; of a registry that is known, only ``offline`` may have changed."""
+    def take_over(
+        self,
+        registries: Mapping[str, RegistryConfig],
+        allow: Sequence[str],
+        found: FoundHosts | None = None,
+    ) -> None:
+        """Go on with these (``found`` None: with what was found before).
+
+        Of a registry that is known, what is kept of its connections stays.
+        """
         self._registries, self._allow = registries, tuple(allow)
+        self._found = self._found if found is None else found
         self._clients.clear()
 
     def remote(self, registry: str, login: Login | None = None) -> Remote:
@@ -171,27 +201,80 @@ class RegistryRemotes:
         config = self._registries.get(registry, RegistryConfig())
         if config.offline:
             return SilentRegistry.configured(registry)
-        course = own_course(config)
         parts = self._parts(registry, config, login, None)
-        if not course.mirrors:
+        closed = login is not None and not (self._one_user or config.share_login)
+        others = config.mirrors or (self._found.says and not decides(config))
+        if not others and not (closed and self._tls(registry, config, None).shows):
             return RegistryClient(Exchange(*parts), self._journal)
+        kept: dict[Course, Hosts] = {}
+
+        def hosts(repository: str) -> Hosts:
+            if decides(config):
+                course = own_course(config)
+            else:
+                found = self._found.course(registry, repository)
+                course = replace(found, fallback=config.fallback)
+            if course not in kept:
+                kept[course] = self._hosts(registry, config, login, course, closed=closed)
+            return kept[course]
+
+        exchange = MirroredExchange(
+            *parts,
+            hosts=hosts,
+            breakers=self._breakers,
+            standing=self._standings.setdefault(registry, Standing(self._clock.monotonic)),
+        )
+        return RegistryClient(exchange, self._journal)
+
+    def _hosts(
+        self,
+        registry: str,
+        config: RegistryConfig,
+        login: Login | None,
+        course: Course,
+        *,
+        closed: bool,
+    ) -> Hosts:
+        """The hosts of a course, each with its connections and login.
+
+        ``closed``: what a host gives to this node because it is this node proves nothing for who
+        asks, so such hosts are left out.
+        """
 
         def host(place: Place) -> Host:
             exchange = Exchange(*self._parts(registry, config, login, place))
             return Host(_name(place, exchange.endpoint), exchange, place.serves)
 
-        primary = Host(registry, Exchange(*parts), ALL, spare=False)
-        # What a mirror gives to this node because it is this node proves nothing for a caller.
-        closed = login is not None and not (self._one_user or config.share_login)
-        mirrors = (place for place in course.mirrors if not (closed and place.admits_us))
-        hosts = Hosts(primary, tuple(map(host, mirrors)), course.fallback)
-        exchange = MirroredExchange(
-            *parts,
-            hosts=lambda _: hosts,
-            breakers=self._breakers,
-            standing=self._standings.setdefault(registry, Standing(self._clock.monotonic)),
+        place = course.primary
+        primary = Exchange(*self._parts(registry, config, login, place))
+        serves = ALL if place is None else place.serves | {HOME}
+        shut_out = closed and self._admits_us(registry, config, place)
+        mirrors = (
+            each
+            for each in course.mirrors
+            if not (closed and self._admits_us(registry, config, each))
         )
-        return RegistryClient(exchange, self._journal)
+        return Hosts(
+            Host(registry, primary, serves, spare=False),
+            tuple(map(host, mirrors)),
+            course.fallback,
+            course.blocked or (LETS_US_IN.format(registry) if shut_out else ""),
+        )
+
+    def _admits_us(self, registry: str, config: RegistryConfig, place: Place | None) -> bool:
+        tls = self._tls(registry, config, place)
+        return bool(tls.clients or tls.shows) or (place is not None and place.admits_us)
+
+    def _tls(self, registry: str, config: RegistryConfig, place: Place | None) -> TlsSetting:
+        """The TLS of a host: what was said of it, else what lies in certs.d under its name."""
+        if place is None or (place.name == registry and place.tls == TRUSTING):
+            tls, name = TlsSetting.of(config), registry
+        else:
+            tls, name = place.tls, place.name
+        found = self._found.certificates_of(name)
+        if found is None or tls.folders or tls.ca_files or tls.clients:
+            return tls
+        return replace(tls, folders=(found.folder,), shows=found.shows)
 
     def _parts(
         self, registry: str, config: RegistryConfig, login: Login | None, place: Place | None
@@ -203,7 +286,7 @@ class RegistryRemotes:
             endpoint = self._endpoints[key] = (
                 find_endpoint(registry, config) if place is None else endpoint_at(registry, place)
             )
-        transport = self._transport(config, endpoint, place)
+        transport = self._transport(registry, config, endpoint, place)
         name = registry if place is None else place.name
         logins = Logins(
             name,
@@ -226,10 +309,10 @@ class RegistryRemotes:
         return None if login is None or self._one_user else NOBODY
 
     def _transport(
-        self, config: RegistryConfig, endpoint: Endpoint, place: Place | None
+        self, registry: str, config: RegistryConfig, endpoint: Endpoint, place: Place | None
     ) -> Transport:
         transfer = self._transfer
-        tls = TlsSetting.of(config) if place is None else place.tls
+        tls = self._tls(registry, config, place)
         patience = 0.0 if place is None else place.connect_timeout
         connect = min(patience or transfer.connect_timeout, transfer.connect_timeout)
         proxies = proxies_for(self._proxies, transfer.proxy, transfer.no_proxy, config.proxy)

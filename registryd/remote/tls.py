@@ -22,23 +22,26 @@ from registryd.pem import no_password
 class TlsSetting:
     """Whom to trust, and who we are; hosts that agree in it share a session.
 
-    ``clients``: certificates with their keys. ``folders``: of the certs.d kind, the first counts.
+    ``clients``: certificates with their keys. ``folders``: of the certs.d kind, the first counts;
+    ``shows``: they may hold a certificate of ours.
     """
 
     verify: bool = True
     ca_files: tuple[Path, ...] = ()
     clients: tuple[tuple[Path, Path], ...] = ()
     folders: tuple[Path, ...] = ()
+    shows: bool = False
 
     @classmethod
-    def of(cls, config: RegistryConfig, folders: tuple[Path, ...] = ()) -> TlsSetting:
+    def of(cls, config: RegistryConfig) -> TlsSetting:
         """The part of a registry's configuration that is about TLS."""
         client = (config.client_cert, config.client_key)
         return cls(
             config.tls_verify,
             () if config.ca_file is None else (config.ca_file,),
             () if client[0] is None or client[1] is None else ((client[0], client[1]),),
-            folders if config.cert_dir is None else (config.cert_dir,),
+            () if config.cert_dir is None else (config.cert_dir,),
+            config.cert_dir is not None,
         )
 
     @property

@@ -62,7 +62,8 @@ def ctl(tmp_path: Path) -> Ctl:
     """The program, which knows of no daemon."""
     home = tmp_path / "home"
     home.mkdir()
-    return Ctl(home, {"XDG_RUNTIME_DIR": str(home / "run"), "NO_COLOR": "1"})
+    nothing = {"CONTAINERS_REGISTRIES_CONF": "/dev/null"}  # of this machine's own
+    return Ctl(home, {"XDG_RUNTIME_DIR": str(home / "run"), "NO_COLOR": "1", **nothing})
 
 
 @pytest.fixture

@@ -116,7 +116,12 @@ async def started(
         stderr=subprocess.PIPE,
         pass_fds=fds,
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "HOME": str(config.parent), **(environ or {})},
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(config.parent),
+            "CONTAINERS_REGISTRIES_CONF": "/dev/null",  # nothing of this machine's own
+            **(environ or {}),
+        },
     )
     daemon = DaemonProcess(process)
     daemon.reader = asyncio.create_task(daemon._read())

@@ -107,7 +107,10 @@ class Ctl:
         return module("registryd.cli.main", *words)
 
     def _environ(self) -> dict[str, str]:
-        return {**plain_environ(self.home), **self.environ}
+        # What a user's home says counts; what this machine's own files say does not.
+        own = self.home / ".config/containers/registries.conf"
+        nothing = {} if own.exists() else {"CONTAINERS_REGISTRIES_CONF": "/dev/null"}
+        return {**plain_environ(self.home), **nothing, **self.environ}
 
 
 @dataclass(frozen=True)
