@@ -168,7 +168,9 @@ def summary(context: Context, done: Event) -> None:
     verb = "fetched" if "fetched" in done else "sent"
     for name in (verb, "held"):
         blobs = wording.counted(int(done.get(f"{name}_blobs") or 0), "blob")
-        context.console.words(f"{name:<8}{wording.size(done.get(name) or 0):>10}  {blobs}")
+        hosts = ", ".join(done.get("sources") or {}) if name == verb else ""
+        origin = f" from {hosts}" if hosts else ""
+        context.console.words(f"{name:<8}{wording.size(done.get(name) or 0):>10}  {blobs}{origin}")
     seconds = float(done.get("seconds") or 0)
     pace = wording.rate(int(done.get(verb) or 0), seconds)
     context.console.words(f"{'in':<8}{seconds:>8.1f} s  {pace}")
@@ -177,4 +179,5 @@ def summary(context: Context, done: Event) -> None:
 def _state_line(blob: BlobState) -> str:
     size = wording.size(blob.size)
     line = f"{wording.short(blob.digest)}  {blob.kind:<8}  {size:>10}  {blob.state}"
-    return f"{line} from {blob.source}" if blob.state == "fetching" and blob.source else line
+    told = blob.source and blob.state in ("fetching", "done")
+    return f"{line} from {blob.source}" if told else line

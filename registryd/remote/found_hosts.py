@@ -65,10 +65,14 @@ def usual_files(environ: Mapping[str, str], home: Path | None) -> HostFiles:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """The folder of a host's certificates; ``shows``: there is one for us to show."""
+    """The folder of a host's certificates; ``shows``: there is one for us to show.
+
+    ``state`` changes with the files, so that connections are made anew when they are read anew.
+    """
 
     folder: Path
     shows: bool
+    state: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +197,20 @@ def _certificates(files: HostFiles, problems: list[str]) -> dict[str, Certificat
         for name in _names(above, problems):
             folder = above / name
             if name not in found and folder.is_dir():
-                kinds = {each.rpartition(".")[2] for each in _names(folder, problems)}
+                files = _names(folder, problems)
+                kinds = {each.rpartition(".")[2] for each in files}
                 if kinds & {"crt", "cert", "key"}:
-                    found[name] = Certificates(folder, bool(kinds & {"cert", "key"}))
+                    state = tuple((each, _changed(folder / each)) for each in files)
+                    found[name] = Certificates(folder, bool(kinds & {"cert", "key"}), state)
     return found
+
+
+def _changed(path: Path) -> int:
+    """When a file was changed; 0 for one that is not there any more."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _names(folder: Path, problems: list[str]) -> list[str]:

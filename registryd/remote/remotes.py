@@ -274,7 +274,7 @@ class RegistryRemotes:
         found = self._found.certificates_of(name)
         if found is None or tls.folders or tls.ca_files or tls.clients:
             return tls
-        return replace(tls, folders=(found.folder,), shows=found.shows)
+        return replace(tls, folders=(found.folder,), shows=found.shows, state=found.state)
 
     def _parts(
         self, registry: str, config: RegistryConfig, login: Login | None, place: Place | None

@@ -23,7 +23,7 @@ class TlsSetting:
     """Whom to trust, and who we are; hosts that agree in it share a session.
 
     ``clients``: certificates with their keys. ``folders``: of the certs.d kind, the first counts;
-    ``shows``: they may hold a certificate of ours.
+    ``shows``: they may hold a certificate of ours; ``state`` changes with their files.
     """
 
     verify: bool = True
@@ -31,6 +31,7 @@ class TlsSetting:
     clients: tuple[tuple[Path, Path], ...] = ()
     folders: tuple[Path, ...] = ()
     shows: bool = False
+    state: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, config: RegistryConfig) -> TlsSetting:

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -51,6 +52,7 @@ class Tally:
     fetched_blobs: int = 0
     held: int = 0
     held_blobs: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
     platforms: list[Platform] = field(default_factory=list)
 
 
@@ -97,6 +99,7 @@ async def pull(
             held=tally.held,
             held_blobs=tally.held_blobs,
             seconds=clock() - began,
+            sources=tally.sources,
         )
     )
 
@@ -155,12 +158,17 @@ class _Run:
         else:
             self._tally.fetched += descriptor.size
             self._tally.fetched_blobs += 1
+            self._tally.sources[flight.source] += 1
             self._report(events.blob(descriptor, kind, "done", source=flight.source))
 
     async def _watch(self, flight: Flight, descriptor: Descriptor, kind: Kind) -> None:
-        self._report(events.blob(descriptor, kind, "fetching", source=flight.source))
+        source = flight.source
+        self._report(events.blob(descriptor, kind, "fetching", source=source))
         ingest = await flight.ingest()
         while ingest is not None and not ingest.ended:
+            if flight.source != source:  # a mirror, another mirror, or where its registry sent us
+                source = flight.source
+                self._report(events.blob(descriptor, kind, "fetching", source=source))
             self._progress.advance(descriptor.digest, ingest.held.total, descriptor.size)
             await ingest.changed()
         await flight.landed()

@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -114,10 +114,14 @@ def pulled(
     held: int,
     held_blobs: int,
     seconds: float,
+    sources: Mapping[str, int] | None = None,
 ) -> Event:
-    """A pull is done: what had to be fetched, and what was there already."""
+    """A pull is done: what had to be fetched (``sources``: blobs by who sent their last bytes), and
+    what was there already.
+    """
     moved = {"fetched": fetched, "fetched_blobs": fetched_blobs}
-    return _done(reference, digest, platforms, moved, held, held_blobs, seconds)
+    done = _done(reference, digest, platforms, moved, held, held_blobs, seconds)
+    return {**done, "sources": dict(sources or {})}
 
 
 def copied(

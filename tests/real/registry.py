@@ -57,9 +57,14 @@ class RealRegistry:
 
 
 @contextmanager
-def open_registry(folder: Path, name: str = "") -> Iterator[RealRegistry]:
-    """A registry that everyone may read and write; ``name`` is that of one that was here before."""
-    with _run(folder, {}, name) as registry:
+def open_registry(
+    folder: Path, name: str = "", tls: dict[str, object] | None = None
+) -> Iterator[RealRegistry]:
+    """A registry that everyone may read and write; ``name`` is that of one that was here before.
+
+    ``tls``: its section of that name.
+    """
+    with _run(folder, {}, name, tls) as registry:
         yield registry
 
 
@@ -158,14 +163,19 @@ def _base64(raw: bytes) -> bytes:
 
 
 @contextmanager
-def _run(folder: Path, auth: dict[str, object], name: str = "") -> Iterator[RealRegistry]:
+def _run(
+    folder: Path,
+    auth: dict[str, object],
+    name: str = "",
+    tls: dict[str, object] | None = None,
+) -> Iterator[RealRegistry]:
     program = need("docker-registry")
     root = folder / "registry"
     root.mkdir(parents=True, exist_ok=True)
     for tries_left in reversed(range(START_TRIES)):
         registry = RealRegistry(name or f"127.0.0.1:{_free_port()}", root)
         config = folder / "registry.yml"
-        config.write_text(json.dumps(_config(registry, auth)))
+        config.write_text(json.dumps(_config(registry, auth, tls)))
         process = subprocess.Popen(
             [program, "serve", str(config)],
             stdout=subprocess.DEVNULL,
@@ -191,7 +201,9 @@ def _run(folder: Path, auth: dict[str, object], name: str = "") -> Iterator[Real
             pytest.fail("docker-registry did not start:\n" + "".join(registry.log[-5:]))
 
 
-def _config(registry: RealRegistry, auth: dict[str, object]) -> dict[str, object]:
+def _config(
+    registry: RealRegistry, auth: dict[str, object], tls: dict[str, object] | None
+) -> dict[str, object]:
     """JSON is YAML too."""
     return {
         "version": "0.1",
@@ -200,7 +212,7 @@ def _config(registry: RealRegistry, auth: dict[str, object]) -> dict[str, object
             "filesystem": {"rootdirectory": str(registry.root)},
             "delete": {"enabled": True},
         },
-        "http": {"addr": registry.name},
+        "http": {"addr": registry.name, **({"tls": tls} if tls else {})},
     } | ({"auth": auth} if auth else {})
 
 

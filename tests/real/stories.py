@@ -165,7 +165,8 @@ def daemon(
     config = folder / "config.toml"
     config.write_text(text + '[[daemon.listen]]\naddress = "127.0.0.1:0"\n')
     command = [*before, *module("registryd.daemon", "--config", str(config))]
-    with server(command, folder, plain_environ(home)) as process:
+    environ = {**plain_environ(home), "CONTAINERS_REGISTRIES_CONF": "/dev/null"}
+    with server(command, folder, environ) as process:
         ready = [line for line in (folder / "log").read_text().splitlines() if " ready: " in line]
         address = ready[-1].rpartition(", ")[2]
         yield Daemon(folder, root, sock, address, process)

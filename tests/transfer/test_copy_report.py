@@ -61,7 +61,9 @@ def test_the_keys_of_the_results() -> None:
     """A pull says what was fetched, a copy what was sent."""
     counts = {"held": 2, "held_blobs": 1, "seconds": 1.23456}
     amd = [Platform.parse("linux/amd64")]
-    pulled = report.pulled(NAME, MANIFEST.digest, amd, fetched=7, fetched_blobs=3, **counts)  # type: ignore[arg-type]
+    pulled = report.pulled(
+        NAME, MANIFEST.digest, amd, fetched=7, fetched_blobs=3, sources={"m": 3}, **counts
+    )  # type: ignore[arg-type]
     copied = report.copied("oci:x:y", MANIFEST.digest, amd, sent=7, sent_blobs=3, **counts)  # type: ignore[arg-type]
     same = {
         "event": "done",
@@ -73,7 +75,13 @@ def test_the_keys_of_the_results() -> None:
     }
     name = "docker.io/library/alpine:3.20"
 
-    assert {**same, "reference": name, "fetched": 7, "fetched_blobs": 3} == pulled
+    assert {
+        **same,
+        "reference": name,
+        "fetched": 7,
+        "fetched_blobs": 3,
+        "sources": {"m": 3},
+    } == pulled
     fate = {"index": None, "manifests": 0, "unchanged": False}
     assert {**same, **fate, "reference": "oci:x:y", "sent": 7, "sent_blobs": 3} == copied
 
