@@ -197,10 +197,10 @@ def _certificates(files: HostFiles, problems: list[str]) -> dict[str, Certificat
         for name in _names(above, problems):
             folder = above / name
             if name not in found and folder.is_dir():
-                files = _names(folder, problems)
-                kinds = {each.rpartition(".")[2] for each in files}
+                inside = _names(folder, problems)
+                kinds = {each.rpartition(".")[2] for each in inside}
                 if kinds & {"crt", "cert", "key"}:
-                    state = tuple((each, _changed(folder / each)) for each in files)
+                    state = tuple((each, _changed(folder / each)) for each in inside)
                     found[name] = Certificates(folder, bool(kinds & {"cert", "key"}), state)
     return found
 
