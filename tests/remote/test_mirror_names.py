@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
-from registryd.config import MirrorConfig, TransferConfig
+from registryd.config import MirrorConfig, RegistryConfig, TransferConfig
 from registryd.oci.errors import Denied, NameUnknown, Unauthorized
+from registryd.oci.reference import Reference
+from registryd.remote import hosts_toml, registries_conf
 from registryd.remote.credentials import CredentialFiles
+from registryd.remote.found_hosts import Certificates, FoundHosts
 from registryd.secrets import NOBODY, Login, Secret
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeCdn, FakeRegistry
 from tests.remote.conftest import OpenRemotes
-from tests.remote.reached import BLOB, LAYER
+from tests.remote.reached import BLOB, LAYER, Reached
 
 ANN = Login("ann", Secret("secret-word"))
 
@@ -87,3 +90,80 @@ async def test_impatient_for_a_connection(
 
     assert 2.0 == mirror.connect_timeout
     assert (LAYER, hosts[2].name) == await reached.blob()
+
+
+async def test_https_stays_https(reach: Any, hosts: list[FakeRegistry]) -> None:
+    """A mirror that is written with https: is not asked without TLS, on loopback neither."""
+    reached = await reach(MirrorConfig(f"https://{hosts[0].name}"))
+    _, source = await reached.blob()
+
+    assert hosts[2].name == source
+    assert [0, 0, 1] == reached.asked
+
+
+def found(hosts: list[FakeRegistry], **more: Any) -> FoundHosts:
+    """What registries.conf says: the first server stands for the last, in words that are lax."""
+    text = f"""
+        [[registry]]
+        location = "{hosts[2].name}"
+        insecure = true
+        [[registry.mirror]]
+        location = "{hosts[0].name}"
+        insecure = true
+        [[registry]]
+        location = "{hosts[2].name}/closed"
+        blocked = true
+    """
+    return FoundHosts(registries_conf.parse(text.encode(), "/etc/r.conf"), **more)
+
+
+async def test_insecure_means_plain_http_too(
+    open_remotes: OpenRemotes, hosts: list[FakeRegistry]
+) -> None:
+    """TLS is tried first, then plain HTTP, as podman does; our own mirrors would come before."""
+    remotes = await open_remotes({}, found=found(hosts))
+    reached = Reached(remotes, hosts, None)
+    _, source = await reached.blob()
+    blocked = Reference(hosts[2].name, "closed/app", "1")
+    with pytest.raises(Denied, match=r"closed is blocked by /etc/r\.conf"):
+        await reached.client.resolve(blocked)
+    ours = RegistryConfig(plain_http=True, mirrors=(MirrorConfig(hosts[1].url),))
+    configured = await open_remotes({hosts[2].name: ours}, found=found(hosts))
+    _, own = await Reached(configured, hosts, None).blob()
+
+    assert (hosts[0].name, hosts[1].name) == (source, own)
+
+
+async def test_headers_of_a_host_stay_with_it(
+    open_remotes: OpenRemotes, hosts: list[FakeRegistry], cdn: FakeCdn
+) -> None:
+    """What hosts.toml sends to a mirror does not go on to where that redirects to."""
+    hosts[0].cdn, cdn.blobs[str(BLOB)] = cdn, LAYER
+    text = f'[host."{hosts[0].url}"]\n[host."{hosts[0].url}".header]\nx-token = "s3cret"'
+    file = hosts_toml.parse(text.encode(), Path("/etc/hosts.toml"))
+    name = "up.invalid"
+    remotes = await open_remotes({}, found=FoundHosts(hosts={name: file}))
+    async with remotes.remote(name).fetch_blob(Reference(name, "team/app"), BLOB) as body:
+        source = body.source
+
+    assert cdn.name == source
+    assert ["s3cret"] == [seen.headers.get("x-token") for seen in hosts[0].requests]
+    assert [None] == [seen.headers.get("x-token") for seen in cdn.requests]
+
+
+async def test_certs_d_may_let_in_the_node_alone(
+    open_remotes: OpenRemotes, hosts: list[FakeRegistry], tmp_path: Path
+) -> None:
+    """Where a certificate of ours lies, nothing is proven for others, unless that is shared."""
+    name = hosts[2].name
+    shown = {name: Certificates(tmp_path, shows=True)}
+    plain = RegistryConfig(plain_http=True)
+    remotes = await open_remotes({name: plain}, found=FoundHosts(certificates=shown))
+    with pytest.raises(Denied, match="opens it to the node's owner alone"):
+        await Reached(remotes, hosts, NOBODY).tag()
+    shared = await open_remotes(
+        {name: replace(plain, share_login=True)}, found=FoundHosts(certificates=shown)
+    )
+
+    assert await Reached(remotes, hosts, None).tag()
+    assert await Reached(shared, hosts, NOBODY).tag()
