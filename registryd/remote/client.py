@@ -88,9 +88,8 @@ class RegistryClient:
             call = Call("GET", Ping().path(), f"cannot ask {self.registry}")
         else:
             call = self._manifest_call("HEAD", reference)
-        # By its URL the registry itself is asked, and no mirror; and once, without waiting for it.
-        itself = self._exchange.endpoint.url(str(call.target))
-        call = replace(call, target=itself, repeatable=False, patient=False)
+        # The registry itself is asked, and no mirror; and once, without waiting for it.
+        call = replace(call, home=True, repeatable=False, patient=False)
         async with self._exchange.send(call) as answer:
             if answer.status not in (200, 404) or (reference and answer.status == 404):
                 raise await self._exchange.refusal(answer, call.what)

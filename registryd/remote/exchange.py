@@ -51,7 +51,8 @@ PUSH = frozenset({"pull", "push"})
 class Call:
     """One thing to ask of a registry; ``what`` begins the error line when it is refused.
 
-    ``patient`` False: another host can be asked, so this one is asked once.
+    ``patient`` False: another host can be asked, so this one is asked once. ``home``: the registry
+    itself is meant, and no mirror.
     """
 
     method: str
@@ -64,6 +65,7 @@ class Call:
     body: bytes | Upload | None = field(default=None, repr=False)
     repeatable: bool = True
     patient: bool = True
+    home: bool = False
 
 
 def scope(repository: str, actions: frozenset[str] = PULL) -> Scope:
@@ -177,7 +179,7 @@ class Exchange:
         if not may_carry_login(self.endpoint.base, request.url):
             answer.strayed = True
         answer.asked = self.endpoint
-        if not answer.strayed:
+        if not answer.strayed and answer.status != 401:
             account = grant.login.username if grant is not None and grant.login else ""
             # A mirror's allowance is its own.
             self.transport.pacing.heard(self._authority.registry, account, answer.headers)

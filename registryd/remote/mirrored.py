@@ -163,6 +163,8 @@ class MirroredExchange(Exchange):
 
     def _line(self, call: Call, hosts: Hosts) -> list[Host]:
         """The hosts to ask, in order; never empty."""
+        if call.home:
+            return [hosts.primary]
         everyone = (*hosts.mirrors, hosts.primary)
         target = call.target
         if isinstance(target, URL):

@@ -25,8 +25,8 @@ from registryd.remote.retry import (
 
 log = logging.getLogger(__name__)
 
-#: A wait of so many seconds is told of; a shorter one is over before it is read.
-TOLD_FROM = 1.0
+#: A wait of so many seconds is told of; a shorter one is over before that is read.
+TOLD_FROM = 0.5
 #: After a shared wait, tasks start again within this many seconds, not in one burst.
 SPREAD = 1.0
 #: A wait that is too long for us is taken at its word for so many seconds only: it may be meant for

@@ -29,6 +29,8 @@ def test_status(through: Run, daemon: FakeDaemon) -> None:
         "version": "9", "pid": 4, "listeners": ["unix:/x"], "blobs": 2, "flights": [flight],
         "lookups": {"manifest_hit": 1, "blob_hit": 5, "blob_miss": 3, "blob_wait": 2},
         "stale_registries": [{"registry": "ghcr.io", "cause": "unreachable"}],
+        "rate_limits": [{"registry": "docker.io", "account": "ann", "limit": 200, "remaining": 9,
+                         "window_seconds": 21600, "source": ""}],
         "mirrors_left_alone": [{"host": "m:5000", "seconds": 40.0, "cause": "it is away"}],
     }  # fmt: skip
     daemon.on("GET", "/api/v1/status", Answer.of(state))
@@ -43,6 +45,7 @@ def test_status(through: Run, daemon: FakeDaemon) -> None:
     assert "5 held, 3 fetched, 2 on their way already" == facts["blobs given"]
     assert "1 held, 0 fetched, 0 on their way already" == facts["manifests given"]
     assert ("ghcr.io (unreachable)", "1 blob") == (facts["without word of"], facts["fetching"])
+    assert "9 of 200 in 6 hours to ann" == facts["docker.io allows"]
     assert "m:5000 for 40 seconds (it is away)" == facts["mirrors left alone"]
     assert " ".join(lines[-1].split()) == ("aaaaaaaaaaaa ghcr.io/a/b ghcr.io 1.0 KiB - - 512 B/s 3")
     assert json.loads(through("status", "--format", "json").out) == state

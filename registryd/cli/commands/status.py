@@ -41,6 +41,7 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("blobs", f"{status.get('blobs', '-')}, {wording.size(status.get('size') or 0)}"),
         *((f"{kind}s given", _lookups(status, kind)) for kind in ("manifest", "blob")),
         *_stale(status),
+        *_rate_limits(status),
         *_left_alone(status),
         *_cluster(status),
         ("fetching", wording.counted(len(status.get("flights") or []), "blob")),
@@ -64,6 +65,19 @@ def _cluster(status: dict[str, Any]) -> list[tuple[str, str]]:
     liars = ", ".join(cluster.get("liars") or [])
     left_out = [("left out for lies", liars)] if liars else []
     return [("cluster", f"{cluster['me']} of {nodes}{away}"), *left_out]
+
+
+def _rate_limits(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """What registries have said of how much more they allow, and to whom."""
+    found = []
+    for entry in status.get("rate_limits") or []:
+        limit, window = entry.get("limit"), entry.get("window_seconds")
+        whole = "" if limit is None else f" of {limit}"
+        per = f" in {wording.span(window)}" if window else ""
+        who = f" to {entry['account']}" if entry.get("account") else ""
+        left = "-" if entry.get("remaining") is None else entry["remaining"]
+        found.append((f"{entry.get('registry')} allows", f"{left}{whole}{per}{who}"))
+    return found
 
 
 def _stale(status: dict[str, Any]) -> list[tuple[str, str]]:
