@@ -93,6 +93,14 @@ class Bounded(Protocol):
         """Offset in the blob after the last byte that will come, or None when it is not known."""
 
 
+@runtime_checkable
+class Skipping(Protocol):
+    """A body that can begin further on, as long as nothing of it was read."""
+
+    async def skip_to(self, start: int) -> bool:
+        """Give the bytes from this one on; False: it cannot, and begins where it began."""
+
+
 #: Told how each request to a registry has ended: its name, and the status (None: no answer).
 Answered = Callable[[str, int | None], None]
 

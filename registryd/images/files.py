@@ -62,6 +62,11 @@ class FileBody:
         self._size = size
         self.source = str(path)
 
+    async def skip_to(self, start: int) -> bool:
+        """Begin further on (``ports.Skipping``)."""
+        self._offset = min(start, self._size)
+        return True
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cache.errors import SizeMismatch
-from registryd.ports import Body, BodyOpener
+from registryd.ports import Body, BodyOpener, Skipping
 
 
 class Stretches:
@@ -56,8 +56,9 @@ class Stretches:
     async def _rewind(self, start: int) -> None:
         await self.close()
         body = await self._opened.enter_async_context(self._open_body())
+        skipped = start > 0 and isinstance(body, Skipping) and await body.skip_to(start)
         self._body, self._pieces = body, aiter(body)
-        self._at, self._rest = body.start, b""
+        self._at, self._rest = start if skipped else body.start, b""
         while self._at < start:
             piece = await self.next()
             if not piece:

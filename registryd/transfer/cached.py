@@ -104,11 +104,17 @@ class FileBody:
         self.total: int | None = descriptor.size
         self._file = file
         self._descriptor = descriptor
+        self._from = 0
+
+    async def skip_to(self, start: int) -> bool:
+        """Begin further on (``ports.Skipping``)."""
+        self._from = await self._file.seek(start)
+        return True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The bytes. Raises SizeMismatch when the file is shorter than its descriptor."""
-        left = self._descriptor.size
-        while left:
+        left = self._descriptor.size - self._from
+        while left > 0:
             piece = await self._file.read(min(READ, left))
             if not piece:
                 raise SizeMismatch(f"{self._descriptor.digest}: the file is {left} bytes short")

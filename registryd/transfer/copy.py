@@ -26,7 +26,7 @@ from registryd.oci.errors import ManifestBlobUnknown, ManifestInvalid, ManifestU
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.media_types import DOCUMENTS, INDEXES
 from registryd.oci.platform import Platform
-from registryd.ports import Body, Sink, Source
+from registryd.ports import Body, Sink, Skipping, Source
 from registryd.transfer import report as events
 from registryd.transfer.groups import task_group
 from registryd.transfer.narrowing import DEPTH_LIMIT, IndexFate, IndexForm, Narrowed, narrow
@@ -338,10 +338,18 @@ class _Watched:
         self.start = body.start
         self.total = body.total
         self.source = body.source
+        self._body = body
         self._pieces = aiter(body)
         self._offset = body.start
         self._descriptor = descriptor
         self._progress = progress
+
+    async def skip_to(self, start: int) -> bool:
+        """Begin further on, where the body can (``ports.Skipping``)."""
+        if not (isinstance(self._body, Skipping) and await self._body.skip_to(start)):
+            return False
+        self._pieces, self._offset = aiter(self._body), start
+        return True
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

@@ -204,6 +204,12 @@ class _Resumed:
         self._pieces = aiter(body)
         return self._pieces
 
+    async def skip_to(self, start: int) -> bool:
+        """Ask for the bytes from this one on (``ports.Skipping``); what comes now is left."""
+        self._offset, self._pieces = start, None
+        await self._connections.aclose()
+        return True
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 

@@ -9,7 +9,7 @@ import pytest
 from cache.content import Descriptor
 from registryd.oci.errors import BlobUnknown
 from registryd.oci.media_types import OCI_LAYER, OCI_MANIFEST
-from registryd.ports import Source
+from registryd.ports import Skipping, Source
 from tests.fakes.endpoints import Sample, image, index
 
 LARGE = bytes(range(256)) * 10_000
@@ -69,6 +69,16 @@ class SourceContract:
             first = await anext(aiter(body))
 
         assert sample.blobs[largest.digest].startswith(first)
+
+    async def test_may_begin_further_on(self, source: Source, sample: Sample) -> None:
+        """A body that can skip gives the rest from any byte, also the end."""
+        for layer in sample.layers:
+            for start in {layer.size // 2, layer.size}:
+                async with source.blob(layer) as body:
+                    skips = isinstance(body, Skipping) and await body.skip_to(start)
+                    rest = b"".join([piece async for piece in body])
+
+                assert sample.blobs[layer.digest][start if skips else 0 :] == rest
 
     async def test_says_what_is_missing(self, source: Source) -> None:
         """Content that the source does not have is BlobUnknown, a manifest as well as a blob."""

@@ -15,7 +15,7 @@ from registryd.oci.errors import BadAnswer, ManifestUnknown
 from registryd.oci.manifest import Document, Index, listing
 from registryd.oci.media_types import OCI_LAYER
 from registryd.oci.reference import Reference
-from registryd.ports import Body, BodyOpener, Remote, TransportError
+from registryd.ports import Body, BodyOpener, Remote, Skipping, TransportError
 from registryd.transfer.copy import copy_image
 from registryd.transfer.endpoints import RegistrySink, RegistrySource
 from tests.fakes.endpoints import MemoryBody, MemorySink, MemorySource, Sample, image, index
@@ -284,3 +284,25 @@ class TestSink:
         await copy_image(MemorySource(sample), sink)
 
         assert [] == remote.log
+
+
+async def test_an_upload_that_goes_on_reads_the_rest_only() -> None:
+    """Through a copy, a registry is asked for the bytes from the one that is wanted first."""
+    remote = remote_of(image(CONTENT))
+    taken: dict[Digest, bytes] = {}
+
+    class Further(MemorySink):
+        """A sink that has the first half of everything."""
+
+        async def put_blob(self, descriptor: Descriptor, open_body: BodyOpener) -> None:
+            async with open_body() as body:
+                assert isinstance(body, Skipping)
+                assert await body.skip_to(descriptor.size // 2)
+                taken[descriptor.digest] = b"".join([piece async for piece in body])
+
+    await copy_image(RegistrySource(remote, NAME), Further())
+    half = len(CONTENT) // 2
+
+    assert CONTENT[half:] == taken[Digest.of(CONTENT)]
+    assert ("blob", NAME.name, half) in remote.log
+    assert 0 == remote.open_now
