@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import uvloop
 
-from cache.content import Digest
+from cache.content import Descriptor, Digest
 from registryd.cli.backend import Backend, Report
 from registryd.cli.command import Context
 from registryd.cli.transfers import DEFAULT_JOBS, Ends
@@ -50,10 +50,10 @@ class Listed:
 
 def list_attached(
     context: Context, question: Question, cache: Backend | None
-) -> tuple[Document, list[Listed]]:
+) -> tuple[Descriptor, list[Listed]]:
     """The image, and what is attached to it: the nearest first. Raises Fault."""
 
-    async def ask(ends: Ends) -> tuple[Document, list[Listed]]:
+    async def ask(ends: Ends) -> tuple[Descriptor, list[Listed]]:
         source = await ends.source(question.location, "")
         if isinstance(source, RegistrySource):
             source = source.by(question.way)
@@ -61,7 +61,7 @@ def list_attached(
             raise UsageError(f"--distribution-spec is about registries, not {question.location}")
         if not isinstance(source, Referring):
             raise UsageError(f"{question.location}: this form holds one image and nothing attached")
-        root = await _image(source, question.platform)
+        root = await _described(source, question.platform)
         return root, await _listed(source, root.digest, question, context.options.jobs)
 
     return _run(context, cache, ask)
@@ -76,6 +76,13 @@ async def _listed(
         return [Listed(each.entry, each.subject) for each in found]
     entries = await source.referrers(root)
     return [Listed(each, root) for each in entries if wanted in ("", each.artifact_type)]
+
+
+async def _described(source: Source, platform: Platform | None) -> Descriptor:
+    """What the name means: by HEAD where that will do, for a GET counts as a pull."""
+    if platform is None and isinstance(source, RegistrySource):
+        return await source.resolve()
+    return (await _image(source, platform)).descriptor
 
 
 async def _image(source: Source, platform: Platform | None) -> Document:

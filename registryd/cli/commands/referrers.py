@@ -15,8 +15,8 @@ from registryd.cli.tables import Column
 from registryd.oci.errors import UsageError
 
 if TYPE_CHECKING:
+    from cache.content import Descriptor
     from registryd.cli.referring import Listed
-    from registryd.oci.manifest import Document
     from registryd.oci.platform import Platform
     from registryd.ports import ReferrersWay
 
@@ -101,7 +101,7 @@ def _row(each: Listed) -> tuple[str, ...]:
     )
 
 
-def _tell_tree(context: Context, image: Document, found: Sequence[Listed]) -> None:
+def _tell_tree(context: Context, image: Descriptor, found: Sequence[Listed]) -> None:
     context.console.line(str(image.digest))
     for line in _branches(str(image.digest), found, ""):
         context.console.line(line)
@@ -116,12 +116,12 @@ def _branches(subject: str, found: Sequence[Listed], indent: str) -> Iterator[st
         yield from _branches(digest, found, indent + ("    " if last else "│   "))
 
 
-def _described(name: str, image: Document, found: Sequence[Listed]) -> dict[str, Any]:
+def _described(name: str, image: Descriptor, found: Sequence[Listed]) -> dict[str, Any]:
     return {
         "reference": name,
         "digest": str(image.digest),
         "media_type": image.media_type,
-        "size": len(image.raw),
+        "size": image.size,
         "referrers": [
             {
                 "digest": str(each.entry.descriptor.digest),
