@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from registryd.cli.arguments import Parser
+from registryd.cli.arguments import Parser, general_flags
 from registryd.cli.console import Console
+from registryd.oci.errors import UsageError
+
+PROGRAM = "registryctl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ COMMANDS = {
     "status": "show the daemon and what it is fetching",
     "setup": "make a runtime pull through the daemon",
     "doctor": "check that the runtimes here pull through the daemon",
+    "completion": "print the completion script of a shell",
     "version": "print the version",
 }
 ALIASES = {
@@ -114,6 +118,35 @@ def load(name: str) -> Command:
     """The module of a command in COMMANDS."""
     module = f"registryd.cli.commands.{name.replace(' ', '_')}"
     return cast("Command", importlib.import_module(module))
+
+
+def parser_for(name: str, command: Command) -> Parser:
+    """The parser of a command's own line: its arguments, and the flags of every command."""
+    parser = Parser(prog=f"{PROGRAM} {name}", description=f"{name}: {COMMANDS[name]}.")
+    command.arguments(parser)
+    general_flags(parser, templates=getattr(command, "TEMPLATES", False))
+    return parser
+
+
+def named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The command that these words begin with, and the words after it. Raises UsageError."""
+    if not words:
+        raise UsageError(f"no command (see {PROGRAM} --help)")
+    first, rest = words[0], words[1:]
+    name = ALIASES.get(first, first)
+    if rest:
+        both = f"{name} {rest[0]}"
+        both = ALIASES.get(both, both)
+        if both in COMMANDS:
+            return both, rest[1:]
+    if name in COMMANDS:
+        return name, rest
+    if name in ALONE and any("@" in word for word in rest):
+        return ALONE[name], rest
+    group = [known for known in COMMANDS if known.startswith(f"{name} ")]
+    if not group:
+        raise UsageError(f"there is no command {first!r} (see {PROGRAM} --help)")
+    raise UsageError(f"{name} needs one of its commands: {', '.join(group)}")
 
 
 def overview() -> str:

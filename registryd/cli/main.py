@@ -23,12 +23,18 @@ from registryd.cli.arguments import (
     spelled_out,
     tls_flags,
 )
-from registryd.cli.command import ALIASES, ALONE, COMMANDS, Context, load, overview
+from registryd.cli.command import (
+    PROGRAM,
+    Command,
+    Context,
+    load,
+    named,
+    overview,
+    parser_for,
+)
 from registryd.cli.console import Console
 from registryd.cli.errors import ending
-from registryd.oci.errors import UsageError
 
-PROGRAM = "registryctl"
 EXIT_CODES = """\
 exit codes: 0 done, 1 failed, 2 not found, 3 no access, 4 rate limited, 5 digest mismatch,
 6 network or time-out, 7 partly done, 64 wrong usage"""
@@ -60,20 +66,23 @@ def _run(
     environ: Mapping[str, str],
 ) -> None:
     """Read the command line, and do what it says. Raises Fault."""
-    _top_parser().parse_args(words, options)
-    name, rest = _named(options.words)
-    command = load(name)
-    parser = Parser(prog=f"{PROGRAM} {name}", description=f"{name}: {COMMANDS[name]}.")
-    command.arguments(parser)
-    general_flags(parser, templates=getattr(command, "TEMPLATES", False))
-    parser.parse_intermixed_args(rest, options)
+    command = parsed(words, options)
     if options.verbose:
         _log_to_stderr()
     home = Path(environ.get("HOME") or os.path.expanduser("~"))
     command.run(Context(options, console, environ, home))
 
 
-def _top_parser() -> Parser:
+def parsed(words: Sequence[str], options: argparse.Namespace) -> Command:
+    """The command of a command line, whose flags are put into the options. Raises UsageError."""
+    top_parser().parse_args(words, options)
+    name, rest = named(options.words)
+    command = load(name)
+    parser_for(name, command).parse_intermixed_args(rest, options)
+    return command
+
+
+def top_parser() -> Parser:
     """The shared flags, and after them the command with all that is its own."""
     parser = Parser(
         prog=PROGRAM,
@@ -89,29 +98,6 @@ def _top_parser() -> Parser:
     tls_flags(parser)
     platform_flag(parser)
     return parser
-
-
-def _named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The command that these words begin with, and the words after it. Raises UsageError."""
-    if not words:
-        raise UsageError(f"no command (see {PROGRAM} --help)")
-    if ALIASES.get(" ".join(words[:2])) in COMMANDS:
-        return ALIASES[" ".join(words[:2])], words[2:]
-    first, rest = words[0], words[1:]
-    name = ALIASES.get(first, first)
-    if rest:
-        both = f"{name} {rest[0]}"
-        both = ALIASES.get(both, both)
-        if both in COMMANDS:
-            return both, rest[1:]
-    if name in COMMANDS:
-        return name, rest
-    if name in ALONE and any("@" in word for word in rest):
-        return ALONE[name], rest
-    group = [known for known in COMMANDS if known.startswith(f"{name} ")]
-    if not group:
-        raise UsageError(f"there is no command {first!r} (see {PROGRAM} --help)")
-    raise UsageError(f"{name} needs one of its commands: {', '.join(group)}")
 
 
 def _flushed(console: Console, code: int) -> int:
