@@ -33,11 +33,16 @@ DEFAULTS: dict[str, Any] = {
     "platform": None,
     "all_platforms": False,
     "jobs": None,
+    "ca_file": None,
+    "retry_times": None,
+    "command_timeout": None,
 }
 #: Flags that can stand alone (``--tls-verify``) and take a value only after ``=``.
 SWITCHES = frozenset(f"--{side}tls-verify" for side in ("", "src-", "dest-", "from-", "to-"))
 #: What skopeo's copy understands by --format: other forms of the manifest.
 MANIFEST_FORMS = frozenset({"oci", "v2s1", "v2s2"})
+#: One less than what the configuration takes: the first try is one too.
+TRIES_LIMIT = 99
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -67,6 +72,20 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return int(text)
+
+
+def _tries(text: str) -> int:
+    """How often something is tried again. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) > TRIES_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {TRIES_LIMIT}")
+    return int(text)
+
+
+def _duration(text: str) -> float:
+    """Seconds of a time like ``90``, ``30s`` or ``5m``; 0 is no limit. Raises UsageError."""
+    from registryd.units import parse_duration
+
+    return parse_duration(f"{text}s" if text.isdecimal() else text)
 
 
 def result_form(text: str) -> str:
@@ -105,7 +124,15 @@ def general_flags(parser: argparse.ArgumentParser, *, templates: bool = False) -
         "--progress", choices=("auto", "plain", "json", "none"), help="of the work on stderr"
     )
     group.add_argument("-q", "--quiet", action="store_true", help="less: ids only, no progress")
-    group.add_argument("-v", "--verbose", action="store_true", help="more: tracebacks and logs")
+    group.add_argument(
+        "-v", "--verbose", "--debug", action="store_true", help="more: tracebacks and logs"
+    )
+    group.add_argument(
+        "--command-timeout", type=_duration, metavar="TIME", help="give up after this (30s, 5m)"
+    )
+    group.add_argument(
+        "--no-tty", action="store_const", dest="progress", const="plain", help=argparse.SUPPRESS
+    )
 
 
 def credential_flags(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +141,8 @@ def credential_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--authfile", metavar="FILE", help="credentials are read here (REGISTRY_AUTH_FILE)"
     )
+    # The word of oras for the same.
+    group.add_argument("--registry-config", dest="authfile", help=argparse.SUPPRESS)
     _one_off(group)
 
 
@@ -129,6 +158,13 @@ def tls_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("connection")
     _tls(group)
     group.add_argument("--plain-http", action="store_true", help="HTTP without TLS")
+    group.add_argument("--ca-file", metavar="FILE", help="the authority of the certificate")
+    group.add_argument("--retry-times", type=_tries, metavar="N", help="tries after a failed one")
+    group.add_argument("--retry-delay", metavar="TIME", help=argparse.SUPPRESS)
+    # The word of crane and oras for --tls-verify=false.
+    group.add_argument(
+        "--insecure", action="store_false", dest="tls_verify", help=argparse.SUPPRESS
+    )
 
 
 def platform_flag(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ class Word:
     called: str
     choices: tuple[str, ...] = ()
     repeated: bool = False
+    optional: bool = False
     text: str = ""
 
     @property
@@ -92,5 +93,5 @@ def _word(action: argparse.Action) -> Word:
     choices = tuple(map(str, action.choices or ()))
     if not choices and "|" in called and called == called.lower():
         choices = tuple(called.split("|"))
-    repeated = action.nargs in ("+", "*")
-    return Word(called, choices, repeated, action.help or "")
+    repeated, optional = action.nargs in ("+", "*"), action.nargs in ("?", "*")
+    return Word(called, choices, repeated, optional, action.help or "")

@@ -60,7 +60,6 @@ NO_OPS = (
     "--remove-signatures",
     "--dest-precompute-digests",
     "--dest-oci-accept-uncompressed-layers",
-    "--no-tty",
 )
 
 
@@ -99,9 +98,6 @@ def index_flags(parser: Parser) -> None:
         "--dry-run", action="store_true", help="say what would be copied, and write nothing"
     )
     group.add_argument("--digestfile", metavar="FILE", help="write the digest there")
-    retry = parser.add_argument_group("retries")
-    retry.add_argument("--retry-times", type=_tries, metavar="N", help="tries after a failed one")
-    retry.add_argument("--retry-delay", metavar="TIME", help=HIDDEN)
 
 
 def words_of_others(parser: Parser) -> None:
@@ -202,12 +198,6 @@ def sided(context: Context, side: str) -> Context:
     if user is not None:
         setattr(options, f"{side}creds", user if password is None else f"{user}:{password}")
     return replace(context, options=options)
-
-
-def _tries(text: str) -> int:
-    if not text.isdecimal() or int(text) > 99:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 99")
-    return int(text)
 
 
 class _Refused(argparse.Action):

@@ -70,7 +70,14 @@ def _run(
     if options.verbose:
         _log_to_stderr()
     home = Path(environ.get("HOME") or os.path.expanduser("~"))
-    command.run(Context(options, console, environ, home))
+    context = Context(options, console, environ, home)
+    if options.command_timeout is None:
+        command.run(context)
+        return
+    from registryd.cli.deadline import deadline
+
+    with deadline(options.command_timeout):
+        command.run(context)
 
 
 def parsed(words: Sequence[str], options: argparse.Namespace) -> Command:

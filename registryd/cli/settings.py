@@ -23,6 +23,7 @@ class Connection:
     tls_verify: bool | None = None
     plain_http: bool | None = None
     cert_dir: str | None = None
+    ca_file: str | None = None
 
     def applied(self, registry: RegistryConfig) -> RegistryConfig:
         """The registry's configuration with this on top. Raises UsageError."""
@@ -32,6 +33,8 @@ class Connection:
             registry = replace(registry, plain_http=self.plain_http)
         if self.cert_dir is not None:
             registry = _with_certificates(registry, Path(self.cert_dir))
+        if self.ca_file is not None:
+            registry = replace(registry, ca_file=Path(self.ca_file).absolute())
         return registry
 
 
@@ -42,7 +45,7 @@ def connection(context: Context, side: str = "") -> Connection:
         own = getattr(context.options, f"{side}{name}", None)
         return getattr(context.options, name) if own is None else own
 
-    return Connection(value("tls_verify"), value("plain_http"), value("cert_dir"))
+    return Connection(value("tls_verify"), value("plain_http"), value("cert_dir"), value("ca_file"))
 
 
 def settings(

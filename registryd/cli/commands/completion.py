@@ -78,14 +78,22 @@ def arguments(parser: Parser) -> None:
 def run(context: Context) -> None:
     """Print the script; or the words that the line in the environment could go on with."""
     if context.options.shell in SCRIPTS:
-        context.console.text(SCRIPTS[context.options.shell].rstrip("\n"))
+        script = SCRIPTS[context.options.shell]
+        if context.options.format == "json":
+            context.console.json({"shell": context.options.shell, "script": script})
+        else:
+            context.console.text(script.rstrip("\n"))
         return
     from registryd.cli.command_tree import read
     from registryd.cli.completing import candidates
     from registryd.cli.main import top_parser
 
     line = context.environ.get(LINE, "")
-    for word in candidates(line, read(top_parser()), lambda: _names(context)):
+    found = candidates(line, read(top_parser()), lambda: _names(context))
+    if context.options.format == "json":
+        context.console.json({"words": found})
+        return
+    for word in found:
         context.console.line(word)
 
 

@@ -57,6 +57,8 @@ def run(context: Context) -> None:
     asyncio.run(_prove(context, key.partition("/")[0], login))
     path = Path(options.authfile) if options.authfile else login_path(context.environ, context.home)
     kept = save(path, key, login)
+    if options.format == "json":
+        context.console.json({"registry": key, "username": login.username, "kept": str(kept)})
     context.console.words(f"logged in to {key}; kept in {kept}")
 
 
@@ -69,7 +71,11 @@ def _print_user(context: Context, key: str) -> None:
     login = files(context).find(registry, repository)
     if login is None:
         raise Unauthorized(f"not logged in to {key}; run registryctl login {key}")
-    context.console.line(login.username or TOKEN_USER)
+    user = login.username or TOKEN_USER
+    if context.options.format == "json":
+        context.console.json({"registry": key, "username": user})
+    else:
+        context.console.line(user)
 
 
 def _asked(context: Context) -> Login:

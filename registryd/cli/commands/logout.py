@@ -35,19 +35,21 @@ def run(context: Context) -> None:
         raise UsageError("name one REGISTRY to log out of, or --all")
     path = Path(options.authfile) if options.authfile else login_path(context.environ, context.home)
     keys = keys_of(path) if options.all else [login_key(options.registry)]
-    for key in keys:
-        _log_out(context, key, path)
+    removed = [key for key in keys if _log_out(context, key, path)]
+    if options.format == "json":
+        context.console.json({"authfile": str(path), "removed": removed})
     if not keys:
         context.console.words(f"not logged in anywhere ({path})")
 
 
-def _log_out(context: Context, key: str, path: Path) -> None:
-    """Forget one, and say where else there is one."""
+def _log_out(context: Context, key: str, path: Path) -> bool:
+    """Forget one, and say where else there is one; whether it was there."""
     from registryd.remote.credential_files import remove
     from registryd.remote.credential_places import default_places, place_name
     from registryd.remote.credentials import CredentialFiles
 
-    if remove(path, key):
+    removed = remove(path, key)
+    if removed:
         context.console.words(f"logged out of {key}; removed from {path}")
     else:
         context.console.words(f"not logged in to {key} ({path})")
@@ -57,3 +59,4 @@ def _log_out(context: Context, key: str, path: Path) -> None:
         files = CredentialFiles((other,), warned=context.console.warning)
         if other != path and files.find(registry, repository) is not None:
             context.console.words(f"{place_name(other)} still has a credential for {key}")
+    return removed

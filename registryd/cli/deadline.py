@@ -1,0 +1,49 @@
+"""How long a command may take in all (``--command-timeout``).
+
+Invariant: what ends a command that is late is what ends it on Ctrl-C, so everything is closed and
+tidied up in the same way; only the words and the exit code are others.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cache.errors import Fault
+
+
+class CommandTimedOut(Fault):
+    """Raised when a command was not done in the time that it was given."""
+
+    exit_code = 6
+    code = "UNAVAILABLE"
+
+
+@contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """Interrupt what runs in here when it takes longer. Raises CommandTimedOut."""
+    if seconds is None:
+        yield
+        return
+    late = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal late
+        late = True
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if late:
+            raise CommandTimedOut(
+                f"not done after {seconds:g} seconds (--command-timeout)"
+            ) from None
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
