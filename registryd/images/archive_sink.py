@@ -68,6 +68,8 @@ class ArchiveWriter:
         self._places: dict[Digest, _Place] = {}
         self._documents: dict[Digest, Document] = {}
         self._roots: dict[str, _Root] = {}
+        #: What is attached to an image has no name, but is found by its entry in index.json.
+        self._attached: dict[Digest, Document] = {}
 
     @property
     def written(self) -> bool:
@@ -111,6 +113,8 @@ class ArchiveWriter:
                 await in_thread(self._head, document.descriptor, place)
                 place.filled = True
         self._documents[document.digest] = document
+        if name is None and document.subject is not None:
+            self._attached[document.digest] = document
         if name is not None:
             self._roots[str(name) or str(document.digest)] = _Root(document, name)
 
@@ -160,7 +164,8 @@ class ArchiveWriter:
 
     def _index(self) -> dict[str, object]:
         entries = []
-        for root in self._roots.values():
+        attached = [_Root(document, "") for document in self._attached.values()]
+        for root in (*self._roots.values(), *attached):
             descriptor = root.document.descriptor
             entry: dict[str, object] = {
                 "mediaType": descriptor.media_type,

@@ -30,9 +30,10 @@ from registryd.images.layout import (
     entries_of,
     parse_index,
 )
+from registryd.images.referrers import find_referrers
 from registryd.images.tar_scan import Member
 from registryd.oci.errors import BlobUnknown, ManifestInvalid
-from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, Manifest, parse
+from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, IndexEntry, Manifest, parse
 from registryd.oci.media_types import DOCUMENTS
 from registryd.ports import Body
 
@@ -58,6 +59,17 @@ class ArchiveSource:
     def blob(self, descriptor: Descriptor) -> AbstractAsyncContextManager[Body]:
         """A config or layer. Raises BlobUnknown, SizeMismatch, NotAnImage on entering."""
         return _opened(self._archive, descriptor, {})
+
+    async def referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
+        """What the archive lists as attached to a manifest (``ports.Referring``).
+
+        Raises NotAnImage, and as manifest does.
+        """
+        return await in_thread(self._referrers, digest)
+
+    def _referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
+        listed = entries_of(read_index(self._archive) or {}, self._archive.path)
+        return find_referrers(digest, listed, lambda each: read_manifest(self._archive, each))
 
     def _root(self) -> Document:
         archive = self._archive

@@ -255,7 +255,10 @@ def _chosen(entries: list[dict[str, object]], tag: str) -> list[dict[str, object
     position = position_of(tag)
     if position is not None:
         return entries[position : position + 1]
-    return [entry for entry in entries if not tag or tag in entry_names(entry)]
+    if tag:
+        return [entry for entry in entries if tag in entry_names(entry)]
+    # What is attached to an image lies beside it, and is not meant where an image is.
+    return [entry for entry in entries if not entry.get("artifactType")] or entries
 
 
 def position_of(tag: str) -> int | None:

@@ -25,11 +25,12 @@ from registryd.images.errors import NotAnImage, PathUnusable
 from registryd.oci.errors import BlobUnknown, ManifestUnknown, UsageError
 from registryd.oci.manifest import Document
 from registryd.oci.media_types import OCI_LAYER
+from registryd.oci.reference import Reference
 from registryd.ports import Body, Sink, Source
 from registryd.transfer.copy import copy_image
 from tests.contract.sink import SinkContract, opener
 from tests.contract.source import SourceContract
-from tests.fakes.endpoints import MemorySource, Sample, image, index
+from tests.fakes.endpoints import MemorySource, Sample, image, index, wire, written
 from tests.images.archives import entry, files, read_oci, tar, write_archive
 
 SAMPLE = index(amd64=image(b"a" * 700), arm64=image(b"b", architecture="arm64"))
@@ -262,3 +263,23 @@ async def test_the_index_says_names_as_others_read_them(tmp_path: Path) -> None:
     assert [{ref_name: "3.20"}, {name: "quay.io/x/app:1", ref_name: "quay.io/x/app:1"}] == [
         entry["annotations"] for entry in listing["manifests"]
     ]
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+async def test_what_is_attached_goes_along(tmp_path: Path, form: str) -> None:
+    """An artifact that was put beside an image is found by its subject, and is no second image."""
+    sample = image(b"layer")
+    members = json.loads(sample.root.raw)
+    kind = {"artifactType": "application/x.sbom+json", "subject": wire(sample.root.descriptor)}
+    sbom = written({**members, **kind})
+    async with open_writer(tmp_path / "x", form, spool=tmp_path) as writer:  # type: ignore[arg-type]
+        sink = writer.sink("v1" if form == "oci-archive" else Reference.parse("a.io/b:1"))
+        await copy_image(MemorySource(sample), sink)
+        await sink.put_manifest(sbom, root=False)
+    async with open_archive(tmp_path / "x", spool=tmp_path) as archive:
+        source = ArchiveSource(archive)
+        found = await source.referrers(sample.root.digest)
+        root = await source.root()
+
+    assert [sbom.descriptor] == [entry.descriptor for entry in found]
+    assert sample.root == root
