@@ -115,3 +115,20 @@ async def test_nothing_is_written_into_a_foreign_folder(tmp_path: Path) -> None:
         await sink.put_manifest(image().root, root=True)
 
     assert ["thesis.tex"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("version", [None, "Directory Transport Version: 1.0\n"])
+async def test_older_folders_and_signatures(tmp_path: Path, version: str | None) -> None:
+    """Version 1.0, said or not, is read; signatures beside an image are nobody's to touch."""
+    sample = image(b"layer")
+    await write(tmp_path, sample)
+    (tmp_path / "signature-1").write_bytes(b"signed")
+    (tmp_path / "version").unlink()
+    if version is not None:
+        (tmp_path / "version").write_text(version)
+    root = await FolderSource(tmp_path).root()
+    if version is not None:
+        await write(tmp_path, sample)
+
+    assert sample.root == root
+    assert b"signed" == (tmp_path / "signature-1").read_bytes()
