@@ -19,7 +19,14 @@ from typing import Final
 from cache.content import Descriptor, Digest
 from cache.errors import SizeMismatch
 from registryd.images.archive import TarArchive
-from registryd.images.docker_archive import Assembly, SavedImage, find_image, read_listing
+from registryd.images.completeness import is_complete
+from registryd.images.docker_archive import (
+    LISTING,
+    Assembly,
+    SavedImage,
+    find_image,
+    read_listing,
+)
 from registryd.images.errors import NotAnImage
 from registryd.images.files import in_thread
 from registryd.images.layout import (
@@ -33,12 +40,12 @@ from registryd.images.layout import (
 from registryd.images.referrers import find_referrers
 from registryd.images.tar_scan import Member
 from registryd.oci.errors import BlobUnknown, ManifestInvalid
-from registryd.oci.manifest import MANIFEST_LIMIT, Document, Index, IndexEntry, Manifest, parse
+from registryd.oci.manifest import MANIFEST_LIMIT, Document, IndexEntry, Manifest, parse
 from registryd.oci.media_types import DOCUMENTS
 from registryd.ports import Body
 
-#: How many entries of an index.json are looked into for the manifest of one image.
-_SEARCHED: Final = 1000
+#: How many bytes of manifests are looked into for that of one image.
+_DOCUMENTS_LIMIT: Final = 128 << 20
 
 
 class ArchiveSource:
@@ -73,7 +80,10 @@ class ArchiveSource:
 
     def _root(self) -> Document:
         archive = self._archive
-        check_mark(archive.read("oci-layout", MARK_LIMIT), archive.path)
+        mark = archive.read("oci-layout", MARK_LIMIT)
+        if mark is None and archive.has(LISTING):
+            raise NotAnImage(f"{archive.path} is no oci-archive: but docker-archive: reads it")
+        check_mark(mark, archive.path)
         listing = read_index(archive)
         if listing is None:
             raise NotAnImage(f"{archive.path} is not an OCI layout: it has no file index.json")
@@ -150,16 +160,16 @@ def own_manifest(archive: TarArchive, saved: SavedImage, config: bytes) -> Docum
     listing = read_index(archive)
     if listing is None:
         return None
+    held = _Held(archive)
     named = {str(reference) for reference in saved.references}
-    entries = entries_of(listing, archive.path)[:_SEARCHED]
+    entries = entries_of(listing, archive.path)
     entries.sort(key=lambda entry: named.isdisjoint(entry[1]))
-    for descriptor, _ in entries:
-        for document in _held(archive, descriptor):
-            within = [document] if isinstance(document, Manifest) else _images(archive, document)
-            for image in within:
-                digest = image.config.digest
-                if digest == Digest.of(config, digest.algorithm):
-                    return document if _is_whole(archive, document) else image
+    for descriptor in dict.fromkeys(descriptor for descriptor, _ in entries):
+        document = held.document(descriptor)
+        for image in held.images(document):
+            digest = image.config.digest
+            if digest == Digest.of(config, digest.algorithm):
+                return document if document and held.is_whole(document) else image
     return None
 
 
@@ -168,28 +178,50 @@ def blob_name(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _held(archive: TarArchive, descriptor: Descriptor) -> Iterator[Document]:
-    """The document, where it is in the archive."""
-    if descriptor.media_type in DOCUMENTS and archive.has(blob_name(descriptor.digest)):
-        yield read_manifest(archive, descriptor)
+class _Held:
+    """The manifests of an archive, each read once: the work ends, however they are entangled."""
 
+    def __init__(self, archive: TarArchive) -> None:
+        self._archive = archive
+        self._read: dict[Descriptor, Document] = {}
+        self._total = 0
 
-def _images(archive: TarArchive, document: Document) -> Iterator[Manifest]:
-    """The manifests that an index lists and the archive has."""
-    for child in document.children:
-        for below in _held(archive, child):
-            if isinstance(below, Manifest):
-                yield below
+    def document(self, descriptor: Descriptor) -> Document | None:
+        """The manifest or index, where it is in the archive. Raises as read_manifest does."""
+        if descriptor in self._read:
+            return self._read[descriptor]
+        known = descriptor.media_type in DOCUMENTS
+        if not known or not self._archive.has(blob_name(descriptor.digest)):
+            return None
+        self._total += descriptor.size
+        if self._total > _DOCUMENTS_LIMIT:
+            raise ManifestInvalid(
+                f"{self._archive.path}: more than {_DOCUMENTS_LIMIT} bytes of manifests"
+            )
+        return self._read.setdefault(descriptor, read_manifest(self._archive, descriptor))
 
+    def images(self, document: Document | None) -> Iterator[Manifest]:
+        """This manifest, or those that an index lists and the archive has."""
+        if isinstance(document, Manifest):
+            yield document
+        elif document is not None:
+            for child in document.children:
+                below = self.document(child)
+                if isinstance(below, Manifest):
+                    yield below
 
-def _is_whole(archive: TarArchive, document: Document) -> bool:
-    """Whether everything is there that a document points to."""
-    if not all(archive.has(blob_name(child.digest)) for child in document.children):
-        return False
-    if not isinstance(document, Index):
-        return True
-    below = [read_manifest(archive, c) for c in document.children if c.media_type in DOCUMENTS]
-    return all(isinstance(each, Manifest) and _is_whole(archive, each) for each in below)
+    def is_whole(self, root: Document) -> bool:
+        """Whether everything is there that a document points to."""
+
+        def read(descriptor: Descriptor) -> Document:
+            found = root if descriptor == root.descriptor else self.document(descriptor)
+            if found is None:
+                raise BlobUnknown(f"{self._archive.path} lacks {descriptor.digest}")
+            return found
+
+        return is_complete(
+            root.descriptor, read, lambda blob: self._archive.has(blob_name(blob.digest))
+        )
 
 
 def _member(archive: TarArchive, descriptor: Descriptor, known: dict[Digest, Member]) -> Member:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from registryd.images.archive import STREAM, unnamed
 from registryd.images.archive_sink import ArchiveWriter, Form
@@ -20,6 +21,8 @@ from registryd.images.errors import path_faults
 from registryd.images.files import HOP, PARTIAL, in_thread, sync_folder, write_all
 from registryd.oci.errors import UsageError
 from registryd.oci.platform import Platform
+
+_DEVICES: Final = Path("/dev")
 
 
 @asynccontextmanager
@@ -60,8 +63,8 @@ async def open_writer(
 
 def _check_target(path: Path, replace: bool) -> bool:
     """Whether the target is a stream. Raises UsageError for a file that must stay."""
-    if str(path) == STREAM:
-        return True
+    if str(path) == STREAM or _DEVICES in path.absolute().parents:
+        return True  # /dev/stdout may be a file, but nothing is renamed over it
     with path_faults(path):
         try:
             status = path.stat()

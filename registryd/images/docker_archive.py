@@ -87,7 +87,8 @@ def read_listing(archive: TarArchive) -> list[SavedImage]:
             f"{archive.path} was written by a Docker before 1.10; load and save it with a newer one"
         )
     if raw is None:
-        raise NotAnImage(f"{archive.path} holds no image: it has no file {LISTING}")
+        hint = "; it may be oci-archive:" if archive.has("index.json") else ""
+        raise NotAnImage(f"{archive.path} holds no image: it has no file {LISTING}{hint}")
     try:
         return [_saved(value, f"[{at}]") for at, value in enumerate(fields.load_list(raw))]
     except fields.Malformed as error:
@@ -132,6 +133,8 @@ class Assembly:
         self._todo = list(zip(saved.layers, parse_config(raw).diff_ids, strict=False))
         self._layers: list[tuple[str | None, Digest, int]] = []
         self._proving: _Proving | None = None
+        #: What was proven is not read again, however often an image names it.
+        self._proven: dict[tuple[Member, Digest], _Proving] = {}
         if len(saved.layers) != len(parse_config(raw).diff_ids):
             raise NotAnImage(
                 f"{archive.path}: the image has {len(saved.layers)} layers, and its config tells of"
@@ -145,7 +148,7 @@ class Assembly:
         """
         if self._proving is not None:
             if not self._proving.step():
-                self._add(self._proving.kind, self._proving.digest, self._proving.member)
+                self._prove(self._proving)
                 self._proving = None
             return True
         if not self._todo:
@@ -155,6 +158,8 @@ class Assembly:
         kind = compression(self._archive.stretch(member).read(MAGIC_LENGTH))
         if kind is None:
             self._add(None, diff_id, member)
+        elif (member, diff_id) in self._proven:
+            self._prove(self._proven[member, diff_id])
         else:
             self._proving = _Proving(self._archive, name, member, diff_id)
         return True
@@ -170,6 +175,10 @@ class Assembly:
             "layers": [_wire(layers[kind], digest, size) for kind, digest, size in self._layers],
         }
         return parse(json.dumps(members, separators=(",", ":")).encode())
+
+    def _prove(self, proving: _Proving) -> None:
+        self._proven[proving.member, proving.diff_id] = proving
+        self._add(proving.kind, proving.digest, proving.member)
 
     def _add(self, kind: str | None, digest: Digest, member: Member) -> None:
         self._layers.append((kind, digest, member.size))
@@ -202,7 +211,7 @@ class _Proving:
         self._where = where
         self._raw = archive.stretch(member)
         self._plain = Inflated(archive.stretch(member), kind, where)
-        self._diff_id = diff_id
+        self.diff_id = diff_id
         self._hash = diff_id.hasher()
         self._own = Digest.of(b"").hasher()
         self._count = 0
@@ -222,10 +231,10 @@ class _Proving:
             raise NotAnImage(f"{self._where} holds more than {LAYER_RATIO} times its own size")
         if raw or plain:
             return True
-        if self._hash.hexdigest() != self._diff_id.hex:
+        if self._hash.hexdigest() != self.diff_id.hex:
             raise DigestMismatch(
-                f"{self._where} holds {self._diff_id.algorithm}:{self._hash.hexdigest()}, and its"
-                f" config tells of {self._diff_id}"
+                f"{self._where} holds {self.diff_id.algorithm}:{self._hash.hexdigest()}, and its"
+                f" config tells of {self.diff_id}"
             )
         return False
 

@@ -65,7 +65,8 @@ class Saved:
     @property
     def config(self) -> bytes:
         """The image's config."""
-        diff_ids = [f"sha256:{sha(layer)}" for layer in self.layers]
+        hexes = {layer: sha(layer) for layer in dict.fromkeys(self.layers)}
+        diff_ids = [f"sha256:{hexes[layer]}" for layer in self.layers]
         rootfs = {"type": "layers", "diff_ids": diff_ids}
         return json.dumps(
             {"os": "linux", "architecture": "amd64", "rootfs": rootfs, **self.more}
@@ -74,7 +75,8 @@ class Saved:
     @property
     def listed(self) -> dict[str, object]:
         """Its entry of manifest.json."""
-        names = [f"{sha(layer)}/layer.tar" for layer in self.layers]
+        hexes = {layer: sha(layer) for layer in dict.fromkeys(self.layers)}
+        names = [f"{hexes[layer]}/layer.tar" for layer in self.layers]
         return {
             "Config": f"{sha(self.config)}.json",
             "RepoTags": list(self.tags) or None,
@@ -83,7 +85,9 @@ class Saved:
 
     def members(self) -> dict[str, bytes]:
         """Its files."""
-        layers = {f"{sha(layer)}/layer.tar": self.pack(layer) for layer in self.layers}
+        layers = {
+            f"{sha(layer)}/layer.tar": self.pack(layer) for layer in dict.fromkeys(self.layers)
+        }
         return {f"{sha(self.config)}.json": self.config, **layers}
 
 

@@ -17,6 +17,7 @@ from cache.errors import DigestMismatch
 from registryd.images.archive import open_archive
 from registryd.images.archive_source import DockerArchiveSource
 from registryd.images.archive_target import open_writer
+from registryd.images.docker_archive import Assembly, read_listing
 from registryd.images.errors import NotAnImage
 from registryd.oci.errors import ManifestInvalid, ManifestUnknown, UsageError
 from registryd.oci.manifest import Manifest
@@ -164,6 +165,7 @@ LISTED = json.dumps([ONE.listed]).encode()
     ("raw", "error", "message"),
     [
         (files({"etc/passwd": b"root"}), NotAnImage, "no file manifest.json"),
+        (files({"index.json": b"{}"}), NotAnImage, "it may be oci-archive:"),
         (files({"repositories": b"{}"}), NotAnImage, "a Docker before 1.10"),
         (files({"manifest.json": b"{}"}), NotAnImage, "not a JSON list"),
         (files({"manifest.json": b"[1]"}), NotAnImage, r"\[0\] must be an object"),
@@ -190,6 +192,21 @@ async def test_what_is_refused(
     """One line of ours says what is wrong with an archive."""
     with pytest.raises(error, match=message):
         await read_docker(put(tmp_path, raw))
+
+
+async def test_a_layer_that_is_named_often_is_proven_once(tmp_path: Path) -> None:
+    """However often an image names a compressed layer, it is inflated once: the work is bounded."""
+    large = files({"zeros": bytes(8 << 20)})
+    path = put(tmp_path, saved(Saved(layers=[large] * 100, pack=squeeze)))
+    async with open_archive(path, spool=tmp_path) as archive:
+        assembly = Assembly(archive, read_listing(archive)[0])
+        steps = 0
+        while assembly.step():
+            steps += 1
+
+    layers = json.loads(assembly.manifest().raw)["layers"]
+
+    assert (100, True) == (len(layers), steps < 120)
 
 
 class TestWhatWeWrite:

@@ -145,6 +145,7 @@ async def test_a_bomb(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     ("contents", "error", "message"),
     [
         ({}, NotAnImage, "no file oci-layout"),
+        ({"manifest.json": b"[]"}, NotAnImage, "but docker-archive: reads it"),
         ({"oci-layout": b"{}"}, NotAnImage, "of version ''"),
         ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}, NotAnImage, "no file index.json"),
         (
