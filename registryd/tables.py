@@ -1,7 +1,8 @@
 """Tables of a TOML file read into frozen dataclasses, one key at a time.
 
 A field's annotation carries its kind, ``jobs: Annotated[int, whole(1, 256)] = 6``: the function
-that turns what TOML gave into the field's value, or says what is wrong.
+that turns what TOML gave into the field's value, or says what is wrong. Where the file's word is
+not the field's, it stands after the kind: ``Annotated[bool, truth, "fastCheck"]``.
 
 Invariants:
 - a key that no field knows is an error, never ignored;
@@ -57,16 +58,18 @@ class KeyWrong(Exception):
 def read_table(shape: type[T], raw: object) -> T:
     """An instance of the dataclass from a TOML table. Raises KeyWrong."""
     entries = _expect(dict, raw, "a table")
-    kinds = {name: hint.__metadata__[0] for name, hint in _hints(cast(Any, shape)).items()}
+    hints = {name: hint.__metadata__ for name, hint in _hints(cast(Any, shape)).items()}
+    words = {name: hint[1] if len(hint) > 1 else name for name, hint in hints.items()}
+    names = {word: name for name, word in words.items()}
     values = {}
     for key, value in entries.items():
-        with _at(key_step(key)):
-            if key not in kinds:
-                raise KeyWrong(_unknown(key, list(kinds)))
-            values[key] = kinds[key](value)
+        with stepping(key_step(key)):
+            if key not in names:
+                raise KeyWrong(_unknown(key, list(names)))
+            values[names[key]] = hints[names[key]][0](value)
     for each in fields(cast(Any, shape)):
         if each.name not in values and each.default is each.default_factory is MISSING:
-            with _at(key_step(each.name)):
+            with stepping(key_step(words[each.name])):
                 raise KeyWrong("is missing, and has no default")
     try:
         return shape(**values)
@@ -93,7 +96,7 @@ def table_of(name: Callable[[str], str], kind: Kind[T]) -> Kind[Mapping[str, T]]
     def read(raw: object) -> Mapping[str, T]:
         result: dict[str, T] = {}
         for key, value in _expect(dict, raw, "a table").items():
-            with _at(key_step(key)):
+            with stepping(key_step(key)):
                 result[name(key)] = kind(value)
         return result
 
@@ -106,7 +109,7 @@ def list_of(kind: Kind[T], what: str) -> Kind[tuple[T, ...]]:
     def read(raw: object) -> tuple[T, ...]:
         result: list[T] = []
         for number, value in enumerate(_expect(list, raw, f"a list of {what}")):
-            with _at(f"[{number}]"):
+            with stepping(f"[{number}]"):
                 result.append(kind(value))
         return tuple(result)
 
@@ -209,8 +212,8 @@ def _hints(shape: type[Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _at(step: str) -> Iterator[None]:
-    """Puts one more step before the path of what goes wrong inside."""
+def stepping(step: str) -> Iterator[None]:
+    """Puts one more step before the path of what goes wrong inside, as KeyWrong."""
     try:
         yield
     except (KeyWrong, UsageError) as error:
