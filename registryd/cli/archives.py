@@ -23,7 +23,8 @@ from registryd.cli.backend import Backend, Event
 from registryd.cli.command import Context
 from registryd.cli.own_names import OWN_REGISTRY, own_name
 from registryd.cli.platforms import own
-from registryd.cli.transfers import DEFAULT_JOBS, Ends, spool_folder
+from registryd.cli.ends import Ends, spool_folder
+from registryd.cli.transfers import DEFAULT_JOBS
 from registryd.images.archive_sink import Form
 from registryd.images.archive_target import open_writer
 from registryd.images.collection import FoundImage, ImageFile, open_images
@@ -65,7 +66,7 @@ def import_images(
             done = []
             for arrival in arrivals:
                 target = ImageLocation("cache", reference=arrival.target)
-                sink = await ends.sink(target, "", ImageLocation("oci", file.path))
+                sink = await ends.sink(target, ImageLocation("oci", file.path))
                 wanted = platforms or await _held(arrival.source)
                 event = await _moved(context, arrival.source, sink, arrival.target, wanted)
                 done.append({**event, "called": arrival.called})
@@ -94,7 +95,7 @@ def export_images(
             sinks = await _sinks(ends, stack, context, references, target, replace=replace)
             done = []
             for reference, sink in zip(references, sinks, strict=True):
-                source = await ends.source(ImageLocation("cache", reference=reference), "")
+                source = await ends.source(ImageLocation("cache", reference=reference))
                 wanted = platforms
                 if not wanted and not everything:
                     wanted = await _kept(source, reference, listed)
@@ -216,7 +217,7 @@ async def _sinks(
     """Where each image goes: several only fit into an archive, under their own names."""
     if len(references) == 1:
         origin = ImageLocation("cache", reference=references[0])
-        return [await ends.sink(target, "", origin)]
+        return [await ends.sink(target, origin)]
     path = target.path
     if path is None or not target.transport.endswith("-archive") or target.tag:
         raise UsageError(

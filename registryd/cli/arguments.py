@@ -183,11 +183,9 @@ def platforms_flag(parser: argparse.ArgumentParser, otherwise: str) -> None:
     group.add_argument("--all-platforms", action="store_true", help="of an index, all there are")
 
 
-def jobs_flag(parser: argparse.ArgumentParser) -> None:
+def jobs_flag(parser: argparse.ArgumentParser, what: str = "blobs at a time") -> None:
     """How much is done at once."""
-    parser.add_argument(
-        "-j", "--jobs", "--concurrency", type=count, metavar="N", help="blobs at a time"
-    )
+    parser.add_argument("-j", "--jobs", "--concurrency", type=count, metavar="N", help=what)
 
 
 def _one_off(group: argparse._ArgumentGroup, side: str = "") -> None:

@@ -51,6 +51,7 @@ COMMANDS = {
     "export": "write images of the cache to an archive, layout or folder",
     "load": "put the images of an archive into the cache, as docker load does",
     "save": "write images of the cache to an archive, as docker save does",
+    "sync": "keep images the same at another place",
     "images": "list what the cache holds",
     "tag": "give an image in the cache one more name",
     "rmi": "take names out of the cache",

@@ -11,7 +11,7 @@ import argparse
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from typing_extensions import override
 
@@ -20,8 +20,10 @@ from registryd.cli.command import Context
 from registryd.cli.platforms import named, own
 from registryd.oci.errors import UsageError
 from registryd.oci.platform import Platform
-from registryd.transfer.copy import Terms
-from registryd.transfer.narrowing import IndexForm
+
+if TYPE_CHECKING:
+    from registryd.sync.whole import Extras
+    from registryd.transfer.narrowing import IndexForm
 
 HIDDEN = argparse.SUPPRESS
 #: The prefixes of the two sides' own flags, as their names are in the options.
@@ -78,6 +80,18 @@ def index_flags(parser: Parser) -> None:
         help="with --platform: a new index, new digest, of these images alone",
     )
     form.add_argument("--multi-arch", choices=("all", "system", "index-only"), help=HIDDEN)
+    group.add_argument(
+        "-r",
+        "--referrers",
+        "--recursive",
+        action="store_true",
+        help="what is attached goes along: signatures, software lists, and what they carry",
+    )
+    group.add_argument(
+        "--digest-tags",
+        action="store_true",
+        help="tags such as sha256-HEX.sig, which belong to the image, go along",
+    )
     group.add_argument(
         "-n",
         "--no-clobber",
@@ -152,8 +166,11 @@ def places(context: Context) -> tuple[str, str]:
     return source, target
 
 
-def chosen(context: Context) -> tuple[tuple[Platform, ...], Terms]:
-    """Which platforms are copied, and how. Raises UsageError."""
+def chosen(context: Context) -> Extras:
+    """Which platforms are copied, how, and what goes along. Raises UsageError."""
+    from registryd.sync.whole import Extras
+    from registryd.transfer.copy import Terms
+
     options = context.options
     platforms = named(context)
     multi = getattr(options, "multi_arch", None)
@@ -168,7 +185,12 @@ def chosen(context: Context) -> tuple[tuple[Platform, ...], Terms]:
         rehearse=getattr(options, "dry_run", False),
         recheck=getattr(options, "force_recursive", False),
     )
-    return platforms, terms
+    return Extras(
+        platforms,
+        terms,
+        referrers=getattr(options, "referrers", False),
+        digest_tags=getattr(options, "digest_tags", False),
+    )
 
 
 def _form(options: Namespace, platforms: Sequence[Platform], multi: str | None) -> IndexForm:

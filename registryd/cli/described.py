@@ -46,13 +46,13 @@ def from_backend(
 async def from_file(context: Context, location: ImageLocation, platform: str | None) -> Parts:
     """Read a layout or folder. Raises Fault."""
     from registryd.cli.platforms import own
-    from registryd.cli.transfers import Ends
+    from registryd.cli.ends import Ends
     from registryd.oci.manifest import Document, Index, Manifest
     from registryd.oci.platform import Platform
 
     wanted = Platform.parse(platform) if platform else own()
     async with AsyncExitStack() as stack:
-        source = await Ends(context, None, stack).source(location, "")
+        source = await Ends(context, None, stack).source(location)
         root = await source.root()
         document: Document = root
         while isinstance(document, Index):

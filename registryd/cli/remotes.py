@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from registryd.cli.command import Context
 from registryd.cli.found import found_for
@@ -14,6 +15,9 @@ from registryd.notices import Notices
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
 from registryd.remote.upload_journal import UPLOADS, UploadJournal
+
+if TYPE_CHECKING:
+    from registryd.sync.plan import Door
 
 
 @asynccontextmanager
@@ -24,13 +28,15 @@ async def open_remotes(
     side: str = "",
     endpoint: str = "",
     notices: Notices | None = None,
+    door: Door | None = None,
 ) -> AsyncIterator[RegistryRemotes]:
     """Connections to this registry, by ``side``'s flags; ``endpoint`` replaces the configured one.
 
+    ``door`` says how the registry is reached where no flag does.
     Pushes that were cut off go on by the journal beside the user's cache.
     No credentials but those that are handed to ``remote()``. Raises ConfigInvalid, UsageError.
     """
-    config = settings(context, registries=(registry,), side=side)
+    config = settings(context, registries=(registry,), side=side, door=door)
     registries = dict(config.registries)
     if endpoint:
         registries[registry] = replace(registries[registry], endpoint=endpoint)

@@ -9,11 +9,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registryd.cli.command import Context
 from registryd.config import Config, RegistryConfig, default_config, load, user_places
 from registryd.oci.errors import UsageError
+
+if TYPE_CHECKING:
+    from registryd.sync.plan import Door
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,11 @@ def settings(
     root: Path | None = None,
     registries: Iterable[str] = (),
     side: str = "",
+    door: Door | None = None,
 ) -> Config:
     """The user's configuration with this cache root, and the flags for these registries.
 
+    ``door`` is what a list of images says of them: more than the file, less than a flag.
     Raises ConfigInvalid, UsageError.
     """
     places = user_places(context.environ, context.home)
@@ -76,7 +81,12 @@ def settings(
     wanted = connection(context, side)
     known = dict(config.registries)
     for registry in registries:
-        known[registry] = wanted.applied(known.get(registry, RegistryConfig()))
+        config_of = known.get(registry, RegistryConfig())
+        if door is not None:
+            config_of = door.applied(config_of)
+            if door.cert_dir is not None:
+                config_of = _with_certificates(config_of, door.cert_dir)
+        known[registry] = wanted.applied(config_of)
     return replace(config, registries=known)
 
 

@@ -222,6 +222,9 @@ def choose(listing: dict[str, object], root: Path, tag: str, *, form: str = "oci
     chosen = _chosen(entries, tag)
     with _index_faults(root):
         found = {fields.descriptor(entry, "an entry of manifests") for entry in chosen}
+        if not tag and len(found) > 1:  # what has no name may be attached to what has one
+            named = [entry for entry in chosen if entry_names(entry)]
+            found = {fields.descriptor(entry, "an entry") for entry in named} or found
     if len(found) == 1:
         return found.pop()
     tags = sorted({name for entry in entries for name in entry_names(entry)[:1]})
@@ -235,6 +238,16 @@ def choose(listing: dict[str, object], root: Path, tag: str, *, form: str = "oci
     if found:
         raise ManifestUnknown(f"{place} has several images with the tag {tag!r}")
     raise ManifestUnknown(f"{place} has no image with the tag {tag!r} (tags: {some(tags)})")
+
+
+async def layout_tags(root: Path) -> list[str]:
+    """The tags of a layout, sorted. Raises NotAnImage."""
+    return sorted({names[0] for _, names in await in_thread(_listed, root) if names})
+
+
+def _listed(root: Path) -> list[tuple[Descriptor, list[str]]]:
+    check_layout(root)
+    return entries_of(read_index(root) or {}, root)
 
 
 def some(names: Sequence[str]) -> str:

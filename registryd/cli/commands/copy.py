@@ -43,6 +43,8 @@ OWN_WORK = (
     "force_recursive",
     "verify_tag",
     "dry_run",
+    "referrers",
+    "digest_tags",
 )
 
 
@@ -52,6 +54,11 @@ def arguments(parser: Parser) -> None:
     parser.add_argument("target", metavar="DST", help="the same forms")
     platforms_flag(parser, "default: all")
     index_flags(parser)
+    parser.add_argument(
+        "--all-tags",
+        action="store_true",
+        help="all tags of SRC, a repository, to DST, a repository; -j images at a time",
+    )
     jobs_flag(parser)
     credential_flags(parser)
     tls_flags(parser)
@@ -64,6 +71,9 @@ def run(context: Context) -> None:
     """Copy; DST@DIGEST on stdout. Raises Fault."""
     from registryd.images.transports import ImageLocation
 
+    if getattr(context.options, "all_tags", False):
+        _all_tags(context)
+        return
     source, target = map(ImageLocation.parse, places(context))
     chosen(context)  # what contradicts itself is told before anything is opened
     if getattr(context.options, "retry_delay", None) is not None:
@@ -74,6 +84,20 @@ def run(context: Context) -> None:
     else:
         done = _copy(context, source, target)
     _tell(context, done)
+
+
+def _all_tags(context: Context) -> None:
+    """Every tag of a repository. Raises Fault; Partly when some failed."""
+    from registryd.cli.mirroring import judge, mirror
+    from registryd.sync.plan import Plan, RepositoryStep
+    from registryd.sync.regsync_file import bare
+
+    for flag in ("verify_tag", "digestfile"):
+        if getattr(context.options, flag, None):
+            raise UsageError(f"--{flag.replace('_', '-')} is about one image, not about --all-tags")
+    source, target = map(bare, places(context))
+    plan = Plan((RepositoryStep(source, target, chosen(context)),))
+    judge(mirror(context, plan, keep_going=True), keep_going=True)
 
 
 def _check_verifiable(context: Context, source: ImageLocation) -> None:
@@ -159,17 +183,9 @@ def _moved(
 ) -> Event:
     from registryd.cli.transfers import copy
 
-    platforms, terms = chosen(context)
-    return copy(
-        context,
-        source,
-        target,
-        report=progress.warned(context, show),
-        platforms=platforms,
-        terms=terms,
-        cache=cache,
-        sides=SIDES,
-    )
+    extras = chosen(context)
+    told = progress.warned(context, show)
+    return copy(context, source, target, report=told, extras=extras, cache=cache, sides=SIDES)
 
 
 def _pulled(

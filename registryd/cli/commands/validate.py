@@ -96,12 +96,12 @@ async def _source(
 ) -> tuple[Source, Measure]:
     """Where to read the image, and how to measure a blob without that."""
     from registryd.cli.direct import open_registry
-    from registryd.cli.transfers import Ends
+    from registryd.cli.ends import Ends
     from registryd.transfer.endpoints import RegistrySource
 
     reference = location.reference
     if reference is None or (cache is not None and cache.socket is None):
-        source = await Ends(context, cache, stack).source(location, "")
+        source = await Ends(context, cache, stack).source(location)
 
         async def opened(descriptor: Any) -> int:
             async with source.blob(descriptor):
