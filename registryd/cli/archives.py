@@ -21,9 +21,9 @@ import uvloop
 from registryd.cli import progress
 from registryd.cli.backend import Backend, Event
 from registryd.cli.command import Context
+from registryd.cli.ends import Ends, spool_folder
 from registryd.cli.own_names import OWN_REGISTRY, own_name
 from registryd.cli.platforms import own
-from registryd.cli.ends import Ends, spool_folder
 from registryd.cli.transfers import DEFAULT_JOBS
 from registryd.images.archive_sink import Form
 from registryd.images.archive_target import open_writer

@@ -45,8 +45,8 @@ def from_backend(
 
 async def from_file(context: Context, location: ImageLocation, platform: str | None) -> Parts:
     """Read a layout or folder. Raises Fault."""
-    from registryd.cli.platforms import own
     from registryd.cli.ends import Ends
+    from registryd.cli.platforms import own
     from registryd.oci.manifest import Document, Index, Manifest
     from registryd.oci.platform import Platform
 

@@ -14,7 +14,8 @@ import uvloop
 from cache.content import Descriptor, Digest
 from registryd.cli.backend import Backend, Report
 from registryd.cli.command import Context
-from registryd.cli.transfers import DEFAULT_JOBS, Ends
+from registryd.cli.ends import Ends
+from registryd.cli.transfers import DEFAULT_JOBS
 from registryd.images.artifact import ArtifactSource, describe_file
 from registryd.images.transports import ImageLocation
 from registryd.oci.artifact import ArtifactFile, artifact
@@ -54,7 +55,7 @@ def list_attached(
     """The image, and what is attached to it: the nearest first. Raises Fault."""
 
     async def ask(ends: Ends) -> tuple[Descriptor, list[Listed]]:
-        source = await ends.source(question.location, "")
+        source = await ends.source(question.location)
         if isinstance(source, RegistrySource):
             source = source.by(question.way)
         elif question.way:
@@ -110,7 +111,7 @@ def attach(
     """Push the artifact; its manifest, and what was moved. Raises Fault."""
 
     async def push(ends: Ends) -> tuple[Document, Copied]:
-        image = await _image(await ends.source(wanted.location, ""), wanted.platform)
+        image = await _image(await ends.source(wanted.location), wanted.platform)
         files, paths = [], {}
         for path, media_type, title in wanted.files:
             descriptor = await describe_file(path, media_type)
@@ -122,7 +123,7 @@ def attach(
             subject=image.descriptor,
             annotations=wanted.annotations,
         )
-        sink = await ends.sink(_place(wanted.location, document), "", wanted.location)
+        sink = await ends.sink(_place(wanted.location, document), wanted.location)
         source = ArtifactSource(document, paths)
         jobs = context.options.jobs or DEFAULT_JOBS
         return document, await copy_image(source, sink, jobs=jobs, report=report)
