@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 
 import pytest
 
 from cache.content import Descriptor, Digest
+from cache.errors import DigestMismatch
+from registryd.config import TransferConfig
 from registryd.oci.errors import BadAnswer, BlobUnknown, ManifestUnknown, RegistryError
 from registryd.oci.media_types import (
     DOCKER_LIST,
@@ -148,6 +151,15 @@ async def test_4b_11_digest_of_another_representation(
     assert described(registry) == (await client.fetch_manifest(image)).descriptor
 
 
+async def test_4b_11_wrong_byte(registry: FakeRegistry, image: Reference, connect: Connect) -> None:
+    """Asked by digest, one wrong byte is seen, whatever the header says."""
+    asked = image.with_digest(described(registry).digest)
+    registry.spoil("^GET", at=-2)
+    client = await connect(registry)
+    with pytest.raises(DigestMismatch, match=registry.name):
+        await client.fetch_manifest(asked)
+
+
 @pytest.mark.parametrize("sent", ["", "application/octet-stream", "application/json", "x"])
 async def test_4b_12_any_generic_type(
     registry: FakeRegistry, image: Reference, connect: Connect, sent: str
@@ -243,6 +255,22 @@ async def test_4b_15_every_way_of_ranges(
 
     assert CONTENT == got
     assert not any("," in seen.headers.get("Range", "") for seen in registry.requests)
+
+
+async def test_4b_15_slow_bytes_are_no_stall(registry: FakeRegistry, connect: Connect) -> None:
+    """Bytes that come in dribbles make a blob, however long that takes in all."""
+    registry.add_blob("team/app", CONTENT)
+    dribbles = []
+
+    async def pace() -> None:
+        dribbles.append(await asyncio.sleep(0))
+
+    registry.slow("^GET", pace, piece=100)
+    client = await connect(registry, transfer=TransferConfig(stall_timeout=5.0))
+    async with client.fetch_blob(Reference(registry.name, "team/app"), DIGEST, 600) as body:
+        assert CONTENT[600:] == b"".join([piece async for piece in body])
+
+    assert 250 == len(dribbles)
 
 
 # 16: lists of tags.

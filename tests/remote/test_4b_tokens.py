@@ -125,6 +125,34 @@ async def test_4b_02_push_is_asked_for_when_pushing_only(
     assert [("repository:team/app:pull",), ("repository:team/app:pull,push",)] == tokens.scopes
 
 
+async def test_4b_02_catalog(
+    guarded: FakeRegistry, tokens: FakeTokenServer, image: Reference, connect: Connect
+) -> None:
+    """The list of repositories has a scope of its own."""
+    client = await connect(guarded, ANN)
+
+    assert ["team/app"] == await client.catalog()
+    assert [("registry:catalog:*",)] == tokens.scopes
+
+
+@pytest.mark.parametrize("wanted", ["delete", "push", "*"])
+async def test_4b_02_what_a_deletion_needs(
+    guarded: FakeRegistry,
+    tokens: FakeTokenServer,
+    image: Reference,
+    connect: Connect,
+    wanted: str,
+) -> None:
+    """Some registries want the action delete, some push; one cannot parse delete."""
+    if wanted != "delete":
+        tokens.traits = TokenTraits(unknown_actions=frozenset({"delete"}))
+    guarded.traits = guarded.traits.but("auth", delete=wanted)
+    client = await connect(guarded, ANN)
+
+    assert await client.delete_manifest(image)
+    assert [] == guarded.repositories["team/app"].tags
+
+
 @pytest.mark.parametrize(
     ("member", "members"),
     [

@@ -49,7 +49,7 @@ async def test_has_blob(registry: FakeRegistry, repository: Reference, connect: 
     assert await client.has_blob(repository, BLOB.digest)
 
 
-async def test_mount(registry: FakeRegistry, repository: Reference, connect: Connect) -> None:
+async def test_4b_09_mount(registry: FakeRegistry, repository: Reference, connect: Connect) -> None:
     """201 to a mount: the blob is there, and no byte was sent (9)."""
     registry.add_blob("team/base", CONTENT)
     client = await connect(registry)
@@ -59,7 +59,7 @@ async def test_mount(registry: FakeRegistry, repository: Reference, connect: Con
     assert 1 == len(registry.requests)
 
 
-async def test_mount_that_begins_an_upload(
+async def test_4b_09_mount_that_begins_an_upload(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """202 to a mount is an upload session, and the upload that follows goes on with it (9)."""
@@ -74,7 +74,7 @@ async def test_mount_that_begins_an_upload(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
-async def test_refused_mount_is_an_upload(
+async def test_4b_09_refused_mount_is_an_upload(
     registry: FakeRegistry, repository: Reference, connect: Connect, status: int
 ) -> None:
     """Whatever else is said to a mount means: upload it (9)."""
@@ -162,7 +162,7 @@ async def test_tag_wins_over_digest_when_pushing(
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
-async def test_manifest_success_has_several_statuses(
+async def test_4b_10_manifest_success_has_several_statuses(
     registry: FakeRegistry, repository: Reference, connect: Connect, status: int
 ) -> None:
     """200, 201, 202 and 204 all mean that it is there (10)."""

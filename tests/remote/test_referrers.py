@@ -50,7 +50,7 @@ def put_tag(registry: ReferrersRegistry, *manifests: bytes, **more: object) -> N
     registry.add_manifest("team/app", TAG, json.dumps(members).encode(), OCI_INDEX)
 
 
-async def test_all_pages_of_the_api(
+async def test_4b_20_all_pages_of_the_api(
     registry: ReferrersRegistry, client: RegistryClient, repository: Reference
 ) -> None:
     """Every page is followed; entries have their type and annotations; nothing else is asked."""
@@ -66,7 +66,7 @@ async def test_all_pages_of_the_api(
 
 @pytest.mark.parametrize("api", [True, False], ids=["api", "tag"])
 @pytest.mark.parametrize("filters", [True, False], ids=["filters", "lists-all"])
-async def test_only_one_type(
+async def test_4b_20_only_one_type(
     registry: ReferrersRegistry,
     client: RegistryClient,
     repository: Reference,

@@ -60,7 +60,7 @@ def listed(registry: ReferrersRegistry) -> list[dict[str, object]]:
     return entries
 
 
-async def test_registry_that_lists_by_itself(
+async def test_4b_20_registry_that_lists_by_itself(
     registry: ReferrersRegistry, client: RegistryClient, repository: Reference
 ) -> None:
     """OCI-Subject in the answer: nothing more is asked."""
@@ -83,7 +83,7 @@ async def test_registry_that_forgets_to_say_so(
     assert TAG not in registry.repositories["team/app"].manifests
 
 
-async def test_tag_is_made_and_added_to(
+async def test_4b_20_tag_is_made_and_added_to(
     registry: ReferrersRegistry, client: RegistryClient, repository: Reference
 ) -> None:
     """Without the API the tag lists it: type, annotations; pushed twice it is there once."""
@@ -143,7 +143,7 @@ async def test_artifacts_pushed_at_once_are_all_listed(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_another_writer_at_the_same_moment(
+async def test_4b_20_another_writer_at_the_same_moment(
     registry: ReferrersRegistry, client: RegistryClient, repository: Reference, moment: str
 ) -> None:
     """Someone writes the list after we have read it, or over ours: both entries are there."""

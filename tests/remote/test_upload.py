@@ -80,7 +80,7 @@ async def test_empty_blob(registry: FakeRegistry, repository: Reference, connect
         "{path}",
     ],
 )
-async def test_locations(
+async def test_4b_07_locations_of_uploads(
     registry: FakeRegistry, repository: Reference, connect: Connect, location: str
 ) -> None:
     """Location may be absolute, without scheme or relative (7)."""
@@ -96,7 +96,7 @@ async def test_locations(
     assert CONTENT == held(registry)
 
 
-async def test_location_on_another_host_gets_no_login(
+async def test_4b_07_location_on_another_host_gets_no_login(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """An upload may go on elsewhere; the login does not go along (7)."""
@@ -126,7 +126,7 @@ async def test_no_location_is_a_bad_answer(
 
 
 @pytest.mark.parametrize("status", [201, 204])
-async def test_success_has_several_statuses(
+async def test_4b_10_success_has_several_statuses(
     registry: FakeRegistry, repository: Reference, connect: Connect, status: int
 ) -> None:
     """201 and 204 both end an upload (10)."""
@@ -206,7 +206,7 @@ async def test_chunks_after_broken_connections(
     assert 1 == methods(registry).count("PATCH")
 
 
-async def test_refused_chunk_goes_on_where_the_registry_is(
+async def test_4b_19_refused_chunk_goes_on_where_the_registry_is(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """416 to a chunk: ask how far the registry is, and send the rest from there (19)."""
@@ -229,7 +229,7 @@ async def test_refused_chunk_goes_on_where_the_registry_is(
     ]
 
 
-async def test_least_chunk_of_the_registry(
+async def test_4b_19_least_chunk_of_the_registry(
     registry: FakeRegistry, repository: Reference, connect: Connect
 ) -> None:
     """OCI-Chunk-Min-Length is honoured (19)."""
