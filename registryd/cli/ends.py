@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from time import monotonic
 from urllib.parse import quote
 
 from cache.content import Digest
@@ -37,6 +38,7 @@ from registryd.remote.remotes import RegistryRemotes
 from registryd.secrets import Login, Secret
 from registryd.services import open_node
 from registryd.sync.plan import Door
+from registryd.transfer.admission import Admission
 from registryd.transfer.cached import CachedSink, CachedSource
 from registryd.transfer.endpoints import RegistrySink, RegistrySource
 
@@ -85,7 +87,9 @@ class Ends:
             remote = await self._registry(reference, side)
             if getattr(self._context.options, "verify_tag", False):
                 await check_tag(remote, reference)
-            return RegistrySource(remote, reference, settings(self._context).transfer)
+            config = settings(self._context)
+            admission = Admission(config.signatures, clock=monotonic)
+            return RegistrySource(remote, reference, config.transfer, admission=admission)
         if self._cache is not None and self._cache.socket is not None:
             remote = await self._daemon(reference, self._cache.socket)
             return RegistrySource(remote, reference)

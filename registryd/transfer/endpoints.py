@@ -20,6 +20,7 @@ from registryd.oci.errors import BadAnswer, ManifestUnknown, NameUnknown
 from registryd.oci.manifest import Document, IndexEntry
 from registryd.oci.reference import Reference
 from registryd.ports import Body, BodyOpener, ReferrersWay, Remote, TransportError
+from registryd.transfer.admission import Admission
 from registryd.transfer.patience import LowSpeed, Patience
 
 #: Finds a repository of the sink's registry that may have a blob; nothing where none is known.
@@ -36,24 +37,34 @@ class RegistrySource:
         settings: TransferConfig | None = None,
         *,
         way: ReferrersWay = "",
+        admission: Admission | None = None,
     ) -> None:
-        """``way`` is where referrers are looked for."""
+        """``way`` is where referrers are looked for; ``admission`` says what may be read."""
         self._remote = remote
         self._reference = reference
         self._settings = settings or TransferConfig()
         self._way = way
+        self._admission = admission
 
     def by(self, way: ReferrersWay) -> RegistrySource:
         """The same image, its referrers looked for in this way."""
-        return RegistrySource(self._remote, self._reference, self._settings, way=way)
+        return RegistrySource(
+            self._remote, self._reference, self._settings, way=way, admission=self._admission
+        )
 
     async def resolve(self) -> Descriptor:
         """What the reference means now, by HEAD. Raises as ``ports.Resolver.resolve`` does."""
         return await self._remote.resolve(self._reference)
 
     async def root(self) -> Document:
-        """What the reference means now. Raises as ``ports.Fetcher.fetch_manifest`` does."""
-        return await self._remote.fetch_manifest(self._reference)
+        """What the reference means now.
+
+        Raises as ``ports.Fetcher.fetch_manifest`` does, and SignatureInvalid.
+        """
+        document = await self._remote.fetch_manifest(self._reference)
+        if self._admission is not None:  # what an index lists is admitted with it
+            await self._admission.admit(self._remote, self._reference, document)
+        return document
 
     async def manifest(self, descriptor: Descriptor) -> Document:
         """A child manifest. Raises as fetch_manifest does, and SizeMismatch."""
