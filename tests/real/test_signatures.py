@@ -148,9 +148,11 @@ def test_what_was_cached_before(place: Place, registry: RealRegistry) -> None:
     assert 3 == place.pull(whole, "-q").code
     assert 3 == place.ctl("manifest", whole, *words).code
     assert 3 == place.ctl("copy", whole, f"oci:{place.ctl.home / 'out'}:x", "-q").code
+    assert 3 == place.ctl("push", whole, f"{registry.name}/free/a:1", *words).code
     place.sign("c/a:1")
     assert 0 == place.ctl("manifest", whole, *words).code
     assert 0 == place.ctl("copy", whole, f"oci:{place.ctl.home / 'out'}:x", "-q").code
+    assert 0 == place.ctl("push", whole, f"{registry.name}/free/a:1", *words).code
 
 
 def test_of_an_index(place: Place, registry: RealRegistry) -> None:
