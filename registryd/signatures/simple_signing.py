@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,8 @@ SIMPLE_SIGNING: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 ARTIFACT_TYPE: Final = "application/vnd.dev.cosign.artifact.sig.v1+json"
 ANNOTATION: Final = "dev.cosignproject.cosign/signature"
 PAYLOAD_TYPE: Final = "cosign container image signature"
+
+_TAG = re.compile(r"sha256-[0-9a-f]{64}\.sig|sha512-[0-9a-f]{128}\.sig")
 
 #: A payload is a few hundred bytes; claims that people add make it longer.
 PAYLOAD_LIMIT: Final = 64 * 1024
@@ -47,12 +50,20 @@ def tag_of(digest: Digest) -> str:
 
 
 def is_signature(document: Document) -> bool:
-    """Whether a manifest carries signatures and nothing else: it is proof, not an image."""
+    """Whether a manifest says that it carries signatures and nothing else.
+
+    That alone proves nothing: there are runtimes that unpack a layer whatever it is called.
+    """
     return (
         isinstance(document, Manifest)
         and bool(document.layers)
         and all(layer.media_type == SIMPLE_SIGNING for layer in document.layers)
     )
+
+
+def is_signature_tag(tag: str | None) -> bool:
+    """Whether a tag is one under which signatures are, and nobody looks for an image."""
+    return tag is not None and _TAG.fullmatch(tag) is not None
 
 
 def candidates(document: Document) -> list[Candidate]:
@@ -80,10 +91,13 @@ def signer(
     digest: Digest, payload: bytes, signature: bytes, keys: Sequence[PublicKey]
 ) -> PublicKey | None:
     """The key that has signed this payload for this digest, or None."""
-    for key in keys:
-        if key.has_signed(payload, signature):
-            return key if _signed_digest(payload) == digest else None
-    return None
+    key = author(payload, signature, keys)
+    return key if key is not None and _signed_digest(payload) == digest else None
+
+
+def author(payload: bytes, signature: bytes, keys: Sequence[PublicKey]) -> PublicKey | None:
+    """The key that has signed these bytes, whatever they say, or None."""
+    return next((key for key in keys if key.has_signed(payload, signature)), None)
 
 
 def _signed_digest(payload: bytes) -> Digest | None:

@@ -5,6 +5,8 @@ Invariants:
 - where a section does, whatever stands in the way of a verdict is a no: a missing or wrong
   signature, a key that cannot be read, a registry that does not answer;
 - a verdict is about a digest, never about a name: a tag that moves is judged anew;
+- signatures themselves are given to who asks for them by their tag, and otherwise only when each
+  of them is one by the configured keys: a layer that is called a payload may be anything;
 - what an index lists is admitted by a signature of the index, or by its own;
 - the signatures that admitted something are kept, so that it stays verifiable without a registry;
   a verdict is remembered for ``FRESH`` seconds, so that a key that was taken away counts soon.
@@ -23,7 +25,7 @@ from cache.index import Links
 from cache.repositories import Referrer
 from cache.store import BlobStore
 from registryd.oci.errors import ManifestUnknown, NameUnknown, RegistryError, SignatureInvalid
-from registryd.oci.manifest import MANIFEST_LIMIT, Document, parse
+from registryd.oci.manifest import MANIFEST_LIMIT, Document, Manifest, parse
 from registryd.oci.reference import Reference
 from registryd.ports import Remote, TransportError
 from registryd.signature_config import SignatureConfig
@@ -34,8 +36,10 @@ from registryd.signatures.simple_signing import (
     PAYLOAD_LIMIT,
     SIGNATURES_LIMIT,
     Candidate,
+    author,
     candidates,
     is_signature,
+    is_signature_tag,
     signer,
     tag_of,
 )
@@ -73,21 +77,22 @@ class Admission:
         self._verdicts.clear()
 
     async def admit(
-        self, remote: Remote | None, repository: Reference, document: Document
+        self, remote: Remote | None, reference: Reference, document: Document
     ) -> Path | None:
-        """The key file by which a manifest is admitted; None where no signature is wanted.
+        """The key file by which what a reference means is admitted; None where none is wanted.
 
         Raises SignatureInvalid.
         """
-        rule = rule_for(repository.name, self._sections)
-        if rule is None or is_signature(document):
+        rule = rule_for(reference.name, self._sections)
+        by_tag = reference.digest is None and is_signature_tag(reference.tag)
+        if rule is None or (by_tag and is_signature(document)):
             return None
-        key = (rule, repository.name, document.digest)
+        key = (rule, reference.name, document.digest)
         path, until = self._verdicts.get(key, (None, 0.0))
         if path is not None and self._clock() < until:
             return path
         path = await self._judging.once(
-            (id(remote), *key), lambda: self._judge(rule, remote, repository.bare(), document)
+            (id(remote), *key), lambda: self._judge(rule, remote, reference.bare(), document)
         )
         self._verdicts.pop(key, None)
         self._verdicts[key] = (path, self._clock() + FRESH)
@@ -101,7 +106,10 @@ class Admission:
         exact = repository.with_digest(document.digest)
         try:
             keys = await asyncio.to_thread(read_keys, rule.keys)
-            path = await self._find(keys, remote, repository, document.digest)
+            if is_signature(document):
+                path = await self._all_signed(keys, remote, repository, document)
+            else:
+                path = await self._find(keys, remote, repository, document.digest)
             if path is not None:
                 return path
             why = "no signature by the configured keys was found for it"
@@ -113,6 +121,26 @@ class Admission:
             f'{exact} is not admitted: {why} (signatures."{rule.prefix}" wants one of'
             f" {', '.join(map(str, rule.keys))})"
         )
+
+    async def _all_signed(
+        self,
+        keys: list[PublicKey],
+        remote: Remote | None,
+        repository: Reference,
+        document: Document,
+    ) -> Path | None:
+        """The key behind a manifest of signatures, if every layer of it is signed by ours."""
+        found = candidates(document)
+        by: PublicKey | None = None
+        for each in found:
+            payload = await self._payload(None, repository, each)
+            if payload is None and remote is not None:
+                payload = await self._payload(remote, repository, each)
+            by = None if payload is None else author(payload, each.signature, keys)
+            if by is None:
+                return None
+        layers = document.layers if isinstance(document, Manifest) else ()
+        return by.path if by is not None and len(found) == len(layers) else None
 
     async def _find(
         self, keys: list[PublicKey], remote: Remote | None, repository: Reference, digest: Digest

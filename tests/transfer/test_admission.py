@@ -107,6 +107,7 @@ async def test_a_tag_that_is_replaced(
     assert old == (await guarded.document(remote, tag.with_digest(old))).digest
 
 
+@pytest.mark.parametrize("reload", [True, False])
 async def test_a_key_that_is_taken_away(
     guarded: Library,
     remote: RegistryClient,
@@ -115,15 +116,19 @@ async def test_a_key_that_is_taken_away(
     sign: Sign,
     signer: Signer,
     clock: FakeClock,
+    reload: bool,
 ) -> None:
-    """A verdict is remembered for a short while; then the key counts as it is now."""
+    """A verdict is remembered until a reload, or for a short while; then the key is read anew."""
     sign(digest_in(upstream, "1"))
     await guarded.find(remote, tag)
     key = signer.public.read_bytes()
     signer.public.write_bytes(Signer.make(signer.public).public.read_bytes())
     assert key != signer.public.read_bytes()
     await guarded.find(remote, tag)
-    clock.now += FRESH
+    if reload:
+        guarded.admission.take_over({f"{tag.registry}/team": SignatureConfig((signer.public,))})
+    else:
+        clock.now += FRESH
     with pytest.raises(SignatureInvalid):
         await guarded.find(remote, tag)
 
@@ -150,22 +155,28 @@ async def test_a_reload_forgets_verdicts(
 async def test_no_image_passes_for_a_signature(
     guarded: Library, remote: RegistryClient, tag: Reference, upstream: FakeRegistry, sign: Sign
 ) -> None:
-    """Under cosign's tag too: only what carries nothing but payloads is given without one."""
+    """Some runtimes unpack whatever a layer is called: a manifest that calls its layers payloads
+    is given by digest or another tag only when each is signed; by cosign's tag, to who asks."""
     digest = digest_in(upstream, "1")
-    upstream.add_manifest("team/app", tag_of("sha256:" + "a" * 64), manifest(upstream))
-    for target in (tag_of("sha256:" + "a" * 64), "1"):
-        with pytest.raises(SignatureInvalid):
-            await guarded.find(remote, tag.with_tag(target))
     sign(digest)
-    await guarded.find(remote, tag.with_tag(tag_of(str(digest))))
+    signatures = tag_of(str(digest))
+    manifests = upstream.repositories["team/app"].manifests
+    good = json.loads(manifests[signatures][1])
+    layer = json.loads(manifests["1"][1])["layers"][0] | {"annotations": {}}
+    mixed, false = dict(good), dict(good)
+    mixed["layers"] = [*good["layers"], layer]
+    renamed = good["layers"][0] | {"digest": layer["digest"], "size": layer["size"]}
+    false["layers"] = [*good["layers"], renamed]
+    unsigned = good | {"layers": [renamed | {"annotations": {}}]}
+    for content in (mixed, false, unsigned):
+        raw = json.dumps(content).encode()
+        found = Digest.parse(upstream.add_manifest("team/app", "moved", raw))
+        for reference in (tag.with_digest(found), tag.with_tag("moved")):
+            with pytest.raises(SignatureInvalid):
+                await guarded.find(remote, reference, fresh=True)
 
-
-def manifest(upstream: FakeRegistry) -> bytes:
-    """The image with one layer more, which is called a payload."""
-    content = json.loads(upstream.repositories["team/app"].manifests["1"][1])
-    kind = "application/vnd.dev.cosign.simplesigning.v1+json"
-    content["layers"].append({**content["layers"][0], "mediaType": kind})
-    return json.dumps(content).encode()
+    await guarded.find(remote, tag.with_digest(Digest.of(manifests[signatures][1])))
+    assert None is (await guarded.find(remote, tag.with_tag(signatures))).verified
 
 
 @pytest.mark.parametrize("fault", ["401", "500", "short payload", "long payload", "wrong payload"])
@@ -191,5 +202,7 @@ async def test_what_stands_in_the_way_is_a_no(
         blobs[payload] += b" "
     else:
         blobs[payload] = blobs[payload].replace(b"team", b"mean")
-    with pytest.raises(SignatureInvalid, match=f"{tag.name}@{digest} is not admitted"):
+    with pytest.raises(SignatureInvalid, match=f"{tag.name}@{digest} is not admitted") as caught:
         await guarded.find(remote, tag)
+
+    assert not fault.isdigit() or "could not be had" in str(caught.value)
