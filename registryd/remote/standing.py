@@ -53,9 +53,10 @@ class Standing:
     def blame(self, target: str, hosts: Iterable[str]) -> bool:
         """What came was wrong: do not ask those of these hosts again that have sent it.
 
-        False when none of them has.
+        False when none of them has, or each had been blamed before: then it does not help.
         """
-        blamed = self._served.pop(target, set()) & set(hosts)
+        sent = self._served.pop(target, set()) & set(hosts)
+        blamed = {host for host in sent if not self.is_wrong(target, host)}
         until = math.inf if ":" in target else self._now() + BROKEN
         for host in blamed:
             self._wrong[target, host] = until
