@@ -21,6 +21,7 @@ from typing import Self
 SO_MAX_PACING_RATE = 47
 F_SETPIPE_SZ = 1031
 PIPE = 1 << 20
+BUFFER = 256 << 10
 
 
 class Link:
@@ -28,11 +29,19 @@ class Link:
 
     ``rate``: bytes a second that come down one connection. ``cuts`` and ``stalls``: when so many
     bytes have come down in all, the connection that brings them is reset, or brings no more.
+    ``gentle``: what was on its way arrives before a cut.
     """
 
     def __init__(
-        self, upstream: int, *, rate: int = 0, cuts: Sequence[int] = (), stalls: Sequence[int] = ()
+        self,
+        upstream: int,
+        *,
+        rate: int = 0,
+        cuts: Sequence[int] = (),
+        stalls: Sequence[int] = (),
+        gentle: bool = False,
     ) -> None:
+        self._gentle = gentle
         self.passed = 0
         self.connections = 0
         self._upstream = upstream
@@ -74,15 +83,18 @@ class Link:
             if self._rate:
                 client.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, self._rate)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # What lies in our own buffer when the line is cut has been counted, and never gone.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
             with self._lock:
                 self.connections += 1
                 self._open |= {client, there}
             up = threading.Thread(target=self._up, args=(client, there), daemon=True)
             up.start()
             with there:
-                self._down(there, client)
                 with suppress(OSError):
-                    client.shutdown(socket.SHUT_RDWR)
+                    self._down(there, client)
+                with suppress(OSError):
+                    client.shutdown(socket.SHUT_RD)  # the other thread lets go of it
                 up.join()
             with self._lock:
                 self._open -= {client, there}
@@ -105,10 +117,8 @@ class Link:
                     count -= moved
                     event = self._count(moved)
                     if event == "cut":
-                        client.setsockopt(
-                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                        )
-                        client.close()
+                        if not self._gentle:
+                            _reset_at_close(client)
                         return
                     if event == "stall":
                         while client.recv(1, socket.MSG_PEEK):  # until the other side gives up
@@ -124,3 +134,8 @@ class Link:
             if self._events and self.passed >= self._events[-1][0]:
                 return self._events.pop()[1]
         return ""
+
+
+def _reset_at_close(client: socket.socket) -> None:
+    """What is on its way is lost, as where a line is cut."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

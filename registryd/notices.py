@@ -100,7 +100,9 @@ Tell = Callable[[Notice], None]
 class Notices:
     """The notices of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, warned: Callable[[str], None] = lambda text: None) -> None:
+        """``warned`` is told when an allowance begins to run out, once until it recovers."""
+        self._warned = warned
         self._rate_limits: dict[tuple[str, str], RateLimit] = {}
         self._listeners: list[tuple[str, Tell]] = []
 
@@ -115,16 +117,19 @@ class Notices:
             if not registry or notice.registry in (registry, ""):
                 tell(notice)
 
-    def note(self, registry: str, account: str, rate_limit: RateLimit) -> bool:
-        """Keep what a registry said of an account's allowance: whether it begins to run out."""
+    def note(self, registry: str, account: str, rate_limit: RateLimit) -> None:
+        """Keep what a registry said of an account's allowance."""
         key = registry, account
         before = self._rate_limits.pop(key, None)
         self._rate_limits[key] = rate_limit
         while len(self._rate_limits) > KEPT:
             del self._rate_limits[next(iter(self._rate_limits))]
-        if rate_limit.scarce:
-            self.tell(Scarce(registry, account, rate_limit))
-        return rate_limit.scarce and (before is None or not before.scarce)
+        if not rate_limit.scarce:
+            return
+        scarce = Scarce(registry, account, rate_limit)
+        self.tell(scarce)
+        if before is None or not before.scarce:
+            self._warned(str(scarce))
 
     @contextmanager
     def heard(self, registry: str, tell: Tell) -> Iterator[None]:

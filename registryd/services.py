@@ -102,7 +102,9 @@ async def open_node(
     ``warned`` is told what a person should know, which is the log's reader unless given.
     Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
-    counts, notices = Counts(config.registries), Notices()
+    counts = Counts(config.registries)
+    # A command has its user's eyes; a daemon has a log.
+    notices = Notices(_log.warning) if listeners else Notices()
     rates = neighbours.rates if neighbours else Rates(*limits_of(config))
     exchange = neighbours.exchange if neighbours else None
     async with (

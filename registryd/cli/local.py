@@ -8,6 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,8 @@ class LocalBackend:
 
         from registryd.cli.found import found_for
 
+        # What breaks off and goes on is for a log; -v has one.
+        logging.getLogger("registryd.transfer").addHandler(logging.NullHandler())
         found = found_for(self._config, self._environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(self._with_operations(ask, found))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from registryd.notices import Notices, Scarce, Waiting
+from registryd.notices import Notices, Waiting
 from registryd.oci.errors import RateLimited
 from registryd.remote.clock import Clock
 from registryd.remote.rate_limit import read_rate_limit
@@ -77,8 +77,8 @@ class Pacing:
     def heard(self, registry: str, account: str, headers: Mapping[str, str]) -> None:
         """Take note of what an answer says of an account's allowance."""
         found = read_rate_limit(headers)
-        if found is not None and self.notices.note(registry, account, found):
-            log.warning("%s", Scarce(registry, account, found))
+        if found is not None:
+            self.notices.note(registry, account, found)
 
     def _check_shut(self, host: str) -> None:
         moment, believed = self._shut.get(host, (0.0, 0.0))
