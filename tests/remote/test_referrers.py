@@ -165,8 +165,7 @@ async def test_tag_that_is_the_subject_itself(
     registry.api = False
     raw = IMAGE
     if index:
-        entry = point(IMAGE) | {"platform": {"os": "linux", "architecture": "amd64"}}
-        members = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+        members = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [point(IMAGE)]}
         raw = json.dumps(members).encode()
     kind = json.loads(raw)["mediaType"]
     subject = Digest.of(raw)
@@ -204,6 +203,14 @@ async def test_pages_that_loop_or_lead_away(
     found = await client.referrers(repository, SUBJECT)
 
     assert ({attached}, 1) == (digests(found), len(registry.requests))
+
+    for at, then in (("from=1", "from=2"), ("from=2", "from=1")):
+        registry.header(f"/referrers/.*{at}", "Link", f'<{path}?{then}>; rel="next"')
+    registry.header(f"/referrers/{SUBJECT}$", "Link", f'<{path}?from=1>; rel="next"')
+    registry.requests.clear()
+    await client.referrers(repository, SUBJECT)
+
+    assert 3 == len(registry.requests)
 
     registry.header("/referrers/", "Link", '<http://other.test/x>; rel="next"')
     with pytest.raises(BadAnswer, match="page of referrers to another host"):

@@ -140,6 +140,7 @@ async def test_artifacts_pushed_at_once_are_all_listed(
     await asyncio.gather(*(put(client, repository, artifact(n)) for n in range(6)))
 
     assert {str(artifact(n).digest) for n in range(6)} == {e["digest"] for e in listed(registry)}
+    assert 6 == len(registry.lines(f"^PUT .*{TAG}"))
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
