@@ -148,6 +148,7 @@ def test_what_a_config_promises(
         (PACKED[1][1] + zstandard.ZstdCompressor().compress(b"b"), PLAIN[1] + b"b"),
         (b"\x51\x2a\x4d\x18\x01\0\0\0x" + PACKED[1][1], PLAIN[1]),
     ],
+    ids=["nothing", "tar", "plain", "gzip", "zstd", "skippable"],
 )
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
 def test_unpacked(packed: bytes, plain: bytes, step: int) -> None:
