@@ -308,6 +308,14 @@ class Named(Protocol):
 
 
 @runtime_checkable
+class Noting(Protocol):
+    """A sink that sees to lists of what is attached to what."""
+
+    async def note_subject(self, document: Document) -> None:
+        """See to it that a manifest that is there is listed with the referrers of its subject."""
+
+
+@runtime_checkable
 class Surveyed(Protocol):
     """A sink that can say what is there already, without being read from. Its text is its name."""
 

@@ -26,7 +26,7 @@ from registryd.oci.errors import ManifestBlobUnknown, ManifestInvalid, ManifestU
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.media_types import DOCUMENTS, INDEXES
 from registryd.oci.platform import Platform
-from registryd.ports import Body, Sink, Skipping, Source
+from registryd.ports import Body, Noting, Sink, Skipping, Source
 from registryd.transfer import report as events
 from registryd.transfer.groups import task_group
 from registryd.transfer.narrowing import DEPTH_LIMIT, IndexFate, IndexForm, Narrowed, narrow
@@ -121,6 +121,9 @@ async def copy_image(
     standing.check(narrowed.root.descriptor)
     root = narrowed.root.descriptor
     if not terms.recheck and await standing.has(root, _below(narrowed)):
+        if narrowed.root.subject is not None and isinstance(sink, Noting) and not terms.rehearse:
+            # It may be there and in no list: a copy can end between the two.
+            await sink.note_subject(narrowed.root)
         listed = (*_documents_of(narrowed.root, narrowed.kept), root)
         return Copied(root, index=narrowed.index, unchanged=True, documents=listed)
     graph = await _graph_of(source, narrowed, jobs)

@@ -167,7 +167,12 @@ class RegistrySink:
         if root and self._reference.target:
             reference = self._reference
         listed = await self._remote.push_manifest(reference, document)
-        if document.subject is not None and not listed:
+        if not listed:
+            await self.note_subject(document)
+
+    async def note_subject(self, document: Document) -> None:
+        """List what is attached to something there (``ports.Noting``). Raises as put_manifest."""
+        if document.subject is not None:
             await self._remote.note_subject(self._repository, document)
 
     @override

@@ -14,7 +14,10 @@ from registryd.oci.manifest import MANIFEST_LIMIT, Document, parse
 from registryd.oci.reference import Reference
 from registryd.oci.referrers import entry_of, with_entry
 from registryd.remote.client import RegistryClient
+from registryd.transfer.copy import copy_image
 from registryd.transfer.endpoints import RegistrySink
+from registryd.transfer.referrers import Rooted
+from tests.fakes.endpoints import MemorySource, image
 from tests.fakes.http import Reply
 from tests.fakes.referrers import OCI_INDEX, ReferrersRegistry, make_artifact, point
 from tests.fakes.registry import make_image
@@ -97,6 +100,20 @@ async def test_4b_20_tag_is_made_and_added_to(
         for number in (1, 2)
     ] == listed(registry)
     assert {artifact(1).digest, artifact(2).digest} == {e.descriptor.digest for e in found.entries}
+
+
+async def test_artifact_that_is_there_and_in_no_list(
+    registry: ReferrersRegistry, client: RegistryClient, repository: Reference
+) -> None:
+    """A push that ended between the two: the next one finds it there, and lists it."""
+    document = artifact(1)
+    await client.push_manifest(repository, document)
+    sink = RegistrySink(client, repository.with_digest(document.digest))
+    again = await copy_image(Rooted(MemorySource(image()), document), sink)
+
+    assert again.unchanged
+    assert [str(document.digest)] == [entry["digest"] for entry in listed(registry)]
+    assert [f"PUT /v2/team/app/manifests/{TAG}"] == registry.lines("^PUT")[1:]
 
 
 async def test_what_others_wrote_stays(
