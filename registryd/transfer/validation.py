@@ -170,7 +170,7 @@ class _Search:
             self._note(
                 config,
                 "config",
-                "diff_id",
+                "invalid",
                 f"it has {len(promised)} diff IDs for {len(manifest.layers)} layers",
             )
         else:

@@ -124,18 +124,19 @@ def test_every_fault_is_found(ctl: Ctl, layout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("diff_ids", "kind"), [((PLAIN[0], b"else"), "layer"), ((PLAIN[0],), "config")]
+    ("diff_ids", "told"),
+    [((PLAIN[0], b"else"), (5, "layer", "diff_id")), ((PLAIN[0],), (1, "config", "invalid"))],
 )
 def test_what_a_config_promises(
-    ctl: Ctl, tmp_path: Path, diff_ids: tuple[bytes, ...], kind: str
+    ctl: Ctl, tmp_path: Path, diff_ids: tuple[bytes, ...], told: tuple[int, str, str]
 ) -> None:
-    """Layers that unpack to something else, or are more than the config knows (exit code 5)."""
+    """Layers that unpack to something else, or are more than the config knows."""
     sample = image(diff_ids=diff_ids)
     layout = write_layout(tmp_path / "wrong", "v1", sample)
 
     code, found = problems(ctl, f"oci:{layout}:v1")
 
-    assert (code, [(k, c) for _, k, c in found]) == (5, [(kind, "diff_id")])
+    assert [(code, kind, name) for _, kind, name in found] == [told]
 
 
 @pytest.mark.parametrize(
