@@ -79,6 +79,7 @@ COMMANDS = {
     "auth explain": "show which credential is used for a name, and why",
     "auth get": "print the credential of a registry, as credential helpers do",
     "cache df": "show how the cache uses the disk",
+    "cache ls": "list the blobs that the cache holds",
     "cache active": "show what is on its way into the cache",
     "cache whohas": "show which nodes of the cluster hold a blob",
     "cluster init": "make the authority of a new cluster",

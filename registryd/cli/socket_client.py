@@ -46,6 +46,7 @@ ROUTES = {
     "ratelimit": ("GET", "/api/v1/ratelimit"),
     "tags": ("GET", "/api/v1/tags"),
     "df": ("GET", "/api/v1/cache/df"),
+    "blobs": ("GET", "/api/v1/cache/blobs"),
     "active": ("GET", "/api/v1/cache/active"),
     "grants": ("GET", "/api/v1/access"),
     "revoke": ("POST", "/api/v1/access/revoke"),

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from cache.content import Digest
+from cache.content import Descriptor, Digest
 from cache.errors import Fault
 from cache.index import Name
 from cache.ingest import Ingest
 from registryd import __version__
 from registryd.oci.image_config import CONFIG_LIMIT, parse_config
 from registryd.oci.manifest import Document, Index, Manifest
+from registryd.oci.media_types import OCTET_STREAM
 from registryd.oci.reference import Reference
 from registryd.operations.allowances import described
 from registryd.operations.node import Node, Result
@@ -121,7 +122,7 @@ class Holdings:
             "platforms": await self._platforms(document),
             "size": share[0],
             "own_size": share[1],
-            "last_used": datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds"),
+            "last_used": _moment(used),
             "pinned": False,
         }
 
@@ -146,6 +147,40 @@ class Holdings:
             platform = parse_config(raw).platform
             return [str(platform)] if platform.known else []
         return []
+
+    async def blobs(self, *, principal: str = "") -> Result:
+        """The blobs of the images that the caller may see; to the owner also those of none."""
+        users: dict[Descriptor, list[str]] = {}
+        for name in await self._visible(principal):
+            for descriptor in await self._below(name.descriptor):
+                users.setdefault(descriptor, []).append(name.name)
+        spare = {} if principal else await self._store.unreferenced()
+        for digest, size in spare.items():
+            media_type = await self._store.media_type(digest)
+            users.setdefault(Descriptor(media_type or OCTET_STREAM, digest, size), [])
+        return {
+            "blobs": [
+                {
+                    "digest": str(blob.digest),
+                    "media_type": blob.media_type,
+                    "size": blob.size,
+                    "last_used": _moment(await self._store.last_used([blob.digest])),
+                    "images": sorted(names),
+                }
+                for blob, names in users.items()
+            ]
+        }
+
+    async def _below(self, root: Descriptor) -> list[Descriptor]:
+        """What is held of all that hangs from a manifest, itself first; each digest once."""
+        found = {root.digest: root}
+        waiting = [root]
+        while waiting:
+            for child in await self._store.children(waiting.pop().digest):
+                if child.digest not in found and self._store.find(child.digest) is not None:
+                    found[child.digest] = child
+                    waiting.append(child)
+        return list(found.values())
 
     async def df(self, *, principal: str = "") -> Result:
         """Where the room goes."""
@@ -172,6 +207,11 @@ class Holdings:
             "unreferenced": unreferenced,
             **await self._store.usage(),
         }
+
+
+def _moment(seconds: float) -> str:
+    """Unix seconds as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _cluster(node: Node) -> Result:

@@ -44,6 +44,7 @@ def add_routes(app: web.Application) -> None:
     get("/api/v1/status", _json(lambda o, a: o.status(principal=a["principal"])))
     get("/api/v1/images", _json(lambda o, a: o.images(principal=a["principal"])))
     get("/api/v1/cache/active", _json(lambda o, a: o.active(principal=a["principal"])))
+    get("/api/v1/cache/blobs", _json(lambda o, a: o.blobs(principal=a["principal"])))
     get("/api/v1/cache/df", _json(lambda o, a: o.df(principal=a["principal"])))
     get("/api/v1/digest", _json(lambda o, a: o.digest(a.pop("reference"), **a), "reference"))
     get("/api/v1/ratelimit", _json(lambda o, a: o.ratelimit(a.pop("reference"), **a), "reference"))

@@ -50,6 +50,12 @@ def test_copy_in_tag_look_remove(own: Ctl, layout: Path, tmp_path: Path) -> None
         ("localhost/app:1", DIGEST),
         ("localhost/app:2", DIGEST),
     ]
+    held = json.loads(own("cache", "ls", "--format", "json").out)["blobs"]
+    assert {blob["digest"].partition(":")[2] for blob in held} == blobs(tmp_path / "root")
+    assert {len(blob["images"]) for blob in held} == {2}
+    assert len(own("cache", "ls", "-q").out.splitlines()) == len(held)
+    table = own("cache", "ls").out
+    assert [table.count(kind) for kind in ("index", "manifest", "config", "layer")] == [1, 2, 2, 3]
     assert own("digest", "localhost/app:2").out == f"{DIGEST}\n"
     assert own("tags", "localhost/app").out == "1\n2\n"
     arm = own("inspect", "localhost/app:1", "--platform", "linux/arm64")

@@ -78,6 +78,7 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "tag", (own, "localhost/app:2")
     yield "images", ()
     yield "cache df", ()
+    yield "cache ls", ()
     yield "cache active", ()
     yield "access ls", ()
     yield "status", ()
@@ -101,6 +102,10 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "referrers", (name,)
     yield "blob delete", (exact,)
     yield "manifest diff", (name, name)
+    (folder / "list.yml").write_text(
+        f'{{"version": 1, "sync": [{{"source": "{name}", "target": "{name}s", "type": "image"}}]}}'
+    )
+    yield "sync", (str(folder / "list.yml"),)
     yield "manifest put", (str(folder / "manifest"), f"{name}x")
     yield "manifest delete", (f"{name.rpartition(':')[0]}@{ARM}",)
     yield "delete", (name,)
