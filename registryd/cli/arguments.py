@@ -105,8 +105,8 @@ def spelled_out(words: Sequence[str]) -> list[str]:
     return [f"{w}=true" if w in SWITCHES and i < end else w for i, w in enumerate(words)]
 
 
-def general_flags(parser: argparse.ArgumentParser, *, templates: bool = False) -> None:
-    """What every command takes; with ``templates`` a --format that may be one."""
+def general_flags(parser: argparse.ArgumentParser, *, templates: Sequence[str] = ()) -> None:
+    """What every command takes; ``templates`` are the names of a --format that may be one."""
     group = parser.add_argument_group("flags of every command")
     group.add_argument("--socket", metavar="PATH", help="the daemon's socket (REGISTRYD_SOCKET)")
     group.add_argument(
@@ -114,7 +114,7 @@ def general_flags(parser: argparse.ArgumentParser, *, templates: bool = False) -
     )
     if templates:
         group.add_argument(
-            "-f", "--format", metavar="FORMAT", help="json, or a template: {{.Digest}}"
+            *templates, metavar="FORMAT", dest="format", help="json, or a template: {{.Digest}}"
         )
     else:
         group.add_argument(
@@ -165,6 +165,24 @@ def tls_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--insecure", action="store_false", dest="tls_verify", help=argparse.SUPPRESS
     )
+
+
+def words_of_skopeo(parser: argparse.ArgumentParser) -> None:
+    """What skopeo takes before its commands; they are not in the help."""
+    hidden = argparse.SUPPRESS
+    parser.add_argument("--insecure-policy", action="store_true", dest="no_op", help=hidden)
+    parser.add_argument("--tmpdir", dest="no_op", help=hidden)
+    for part in ("os", "arch", "variant"):
+        parser.add_argument(f"--override-{part}", dest=f"override_{part}", help=hidden)
+
+
+def overridden(options: argparse.Namespace, system: str, machine: str) -> str | None:
+    """The platform that skopeo's --override flags mean on a host of this kind; None: not given."""
+    parts = [getattr(options, f"override_{part}", "") for part in ("os", "arch", "variant")]
+    if not any(parts):
+        return None
+    os, architecture, variant = parts
+    return "/".join(filter(None, (os or system.lower(), architecture or machine, variant)))
 
 
 def platform_flag(parser: argparse.ArgumentParser) -> None:

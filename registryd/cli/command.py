@@ -67,6 +67,7 @@ COMMANDS = {
     "blob put": "put a file into a repository as a blob",
     "blob delete": "delete a blob in its repository",
     "config": "print an image's configuration, byte for byte",
+    "history": "show the steps by which an image was made",
     "validate": "read an image again and prove all of it",
     "digest": "print the digest that a name means now",
     "tags": "list the tags of a repository",
@@ -126,7 +127,7 @@ def parser_for(name: str, command: Command) -> Parser:
     """The parser of a command's own line: its arguments, and the flags of every command."""
     parser = Parser(prog=f"{PROGRAM} {name}", description=f"{name}: {COMMANDS[name]}.")
     command.arguments(parser)
-    general_flags(parser, templates=getattr(command, "TEMPLATES", False))
+    general_flags(parser, templates=getattr(command, "TEMPLATES", ()))
     return parser
 
 

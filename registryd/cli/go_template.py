@@ -22,8 +22,18 @@ def is_template(text: str) -> bool:
     return "{{" in text
 
 
+def check_format(text: str) -> None:
+    """Raises UsageError for a --format that is neither table nor json nor a template of ours."""
+    if is_template(text):
+        check(text)
+    elif text not in ("table", "json"):
+        raise UsageError(f"--format {text} is neither json nor a template ({{{{.Field}}}})")
+
+
 def check(template: str) -> None:
     """Raises UsageError for what is more than fields."""
+    if template.startswith("table "):
+        raise UsageError(f"--format {template}: tables are not made of templates here")
     if "{{" in _FIELD.sub("", template):
         raise UsageError(
             f"--format {template}: only {{{{.Field}}}} and {{{{json .Field}}}} are understood"

@@ -19,9 +19,11 @@ from registryd.cli.arguments import (
     Parser,
     credential_flags,
     general_flags,
+    overridden,
     platform_flag,
     spelled_out,
     tls_flags,
+    words_of_skopeo,
 )
 from registryd.cli.command import (
     PROGRAM,
@@ -86,6 +88,9 @@ def parsed(words: Sequence[str], options: argparse.Namespace) -> Command:
     name, rest = named(options.words)
     command = load(name)
     parser_for(name, command).parse_intermixed_args(rest, options)
+    if options.platform is None and not options.all_platforms:
+        host = os.uname()
+        options.platform = overridden(options, host.sysname, host.machine)
     return command
 
 
@@ -104,6 +109,7 @@ def top_parser() -> Parser:
     credential_flags(parser)
     tls_flags(parser)
     platform_flag(parser)
+    words_of_skopeo(parser)
     return parser
 
 

@@ -91,6 +91,7 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "manifest get", (name,)
     yield "manifest head", (name,)
     yield "digest", (name,)
+    yield "history", (name,)
     yield "validate", (name,)
     yield "tags", (name.rpartition(":")[0],)
     yield "catalog", (host,)

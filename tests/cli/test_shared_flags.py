@@ -34,6 +34,13 @@ def options(*words: str) -> argparse.Namespace:
         (("digest", "a", "--registry-config", "f"), "authfile", "f"),
         (("delete", "a", "--retry-times", "0"), "retry_times", 0),
         (("images", "--command-timeout", "1m30s"), "command_timeout", 90.0),
+        (
+            ("--override-arch", "arm64", "--override-os=linux", "inspect", "a"),
+            "platform",
+            "linux/arm64",
+        ),
+        (("--insecure-policy", "copy", "a", "b"), "platform", None),
+        (("--override-arch", "s390x", "pull", "a", "--platform", "arm64"), "platform", "arm64"),
         (("--command-timeout", "5", "images"), "command_timeout", 5.0),
     ],
 )

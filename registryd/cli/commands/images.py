@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,10 @@ from registryd.cli.arguments import Parser
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
 from registryd.cli.tables import Column
+from registryd.oci.reference import Reference
 
+#: --format takes a template here.
+TEMPLATES = ("--format",)
 COLUMNS = (
     Column("NAME"),
     Column("TAG"),
@@ -26,24 +30,81 @@ COLUMNS = (
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        default=None,
+        help="only this repository, or NAME:TAG",
+    )
+    for word in (("-a", "--all"), ("--digests",)):  # docker's; all are shown anyway
+        parser.add_argument(*word, action="store_true", dest="no_op", help=argparse.SUPPRESS)
+    parser.add_argument(
         "--no-trunc", action="store_true", default=False, help="whole digests in the table"
     )
 
 
 def run(context: Context) -> None:
-    """List the images: a table, JSON, or with -q digests. Raises Fault."""
+    """List the images: a table, JSON, by a template, or with -q digests. Raises Fault."""
+    chosen_format = context.options.format
+    templated = chosen_format not in ("table", "json")
+    if templated:
+        _check_format(chosen_format)
     with backend(context) as chosen:
         result = chosen.call("images", {})
-    images = result.get("images", [])
-    if context.options.format == "json":
-        context.console.json(result)
+    images = _asked(result.get("images", []), context.options.name)
+    if chosen_format == "json":
+        context.console.json({**result, "images": images})
     elif context.options.quiet:
         for digest in dict.fromkeys(image["digest"] for image in images):
             context.console.line(digest)
+    elif templated:
+        _fill_in(context, images)
     else:
         now = datetime.now(UTC)
         rows = [_row(image, now, whole=context.options.no_trunc) for image in images]
         context.console.table(COLUMNS, rows)
+
+
+def _check_format(text: str) -> None:
+    from registryd.cli.go_template import check_format
+
+    check_format(text)
+
+
+def _fill_in(context: Context, images: list[dict[str, Any]]) -> None:
+    """A line for each image, made of the template."""
+    from registryd.cli.go_template import rendered
+
+    for image in images:
+        context.console.text(rendered(context.options.format, _fields(context, image)))
+
+
+def _asked(images: list[dict[str, Any]], name: str | None) -> list[dict[str, Any]]:
+    """Those of a repository, or with one name; all where none is asked for."""
+    if name is None:
+        return images
+    wanted = Reference.parse(name, default_tag=None)
+    return [
+        image
+        for image in images
+        if image.get("name") == wanted.name
+        and wanted.tag in (None, image.get("tag"))
+        and str(wanted.digest or image["digest"]) == image["digest"]
+    ]
+
+
+def _fields(context: Context, image: dict[str, Any]) -> dict[str, Any]:
+    """An image by the names that docker's templates have."""
+    digest = str(image.get("digest") or "")
+    whole = context.options.no_trunc
+    return {
+        "Repository": Reference.parse(str(image.get("name")), default_tag=None).familiar(),
+        "Tag": image.get("tag") or "<none>",
+        "ID": digest if whole else wording.short(digest),
+        "Digest": digest,
+        "Size": wording.size(image.get("size") or 0),
+        "LastUsed": image.get("last_used") or "",
+    }
 
 
 def _row(image: dict[str, Any], now: datetime, *, whole: bool) -> list[str]:

@@ -15,7 +15,6 @@ from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
 from registryd.cli.described import Parts, described, from_backend, from_file, json_object
 from registryd.cli.platforms import single, single_preferred
-from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 from registryd.secrets import Login
 
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from registryd.images.transports import ImageLocation
 
 #: --format takes a template here.
-TEMPLATES = True
+TEMPLATES = ("-f", "--format")
 REGISTRY = "docker://"
-FORMATS = ("table", "json")
 
 
 def arguments(parser: Parser) -> None:
@@ -53,11 +51,7 @@ def run(context: Context) -> None:
     """Print what was asked for. Raises Fault."""
     from registryd.images.transports import ImageLocation
 
-    chosen_format = context.options.format
-    if go_template.is_template(chosen_format):
-        go_template.check(chosen_format)
-    elif chosen_format not in FORMATS:
-        raise UsageError(f"--format {chosen_format} is not json and no template ({{{{.Field}}}})")
+    go_template.check_format(context.options.format)
     location = ImageLocation.parse(context.options.image)
     if location.reference is None:
         _inspect_file(context, location)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from registryd.cli import wording
@@ -14,6 +15,8 @@ from registryd.cli.several import each
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
     parser.add_argument("references", metavar="NAME", nargs="+", help="a name, or NAME@DIGEST")
+    # docker's word: names are taken away here whoever uses what they mean.
+    parser.add_argument("-f", "--force", action="store_true", dest="no_op", help=argparse.SUPPRESS)
 
 
 def run(context: Context) -> None:
