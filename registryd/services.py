@@ -103,8 +103,7 @@ async def open_node(
     Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
     counts = Counts(config.registries)
-    # A command has its user's eyes; a daemon has a log.
-    notices = Notices(_log.warning) if listeners else Notices()
+    notices = Notices(_log.warning) if listeners else Notices()  # a command has its user's eyes
     rates = neighbours.rates if neighbours else Rates(*limits_of(config))
     exchange = neighbours.exchange if neighbours else None
     async with (

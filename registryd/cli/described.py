@@ -47,6 +47,7 @@ async def from_file(context: Context, location: ImageLocation, platform: str | N
     """Read a layout or folder. Raises Fault."""
     from registryd.cli.ends import Ends
     from registryd.cli.platforms import own
+    from registryd.oci.image_config import CONFIG_LIMIT
     from registryd.oci.manifest import Document, Index, Manifest
     from registryd.oci.platform import Platform
 
@@ -58,6 +59,8 @@ async def from_file(context: Context, location: ImageLocation, platform: str | N
         while isinstance(document, Index):
             document = await source.manifest(document.select(wanted).descriptor)
         assert isinstance(document, Manifest)  # noqa: S101 - a document is one of the two
+        if document.config.size > CONFIG_LIMIT:
+            raise ManifestInvalid(f"config {document.config.digest}: it is larger than any")
         async with source.blob(document.config) as body:
             content = b"".join([piece async for piece in body])
     config = document.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registryd.oci.errors import UsageError
-from registryd.oci.reference import DOCKER_HUB, Reference
+from registryd.oci.reference import DOCKER_HUB, Reference, names_registry
 
 #: The node's own registry; what other names mean is for their registries to say.
 OWN_REGISTRY = "localhost"
@@ -18,6 +18,13 @@ def own_name(reference: Reference) -> Reference:
     if reference.registry == DOCKER_HUB:
         repository = repository.removeprefix("library/")
     return Reference(OWN_REGISTRY, repository, reference.tag or "latest")
+
+
+def is_short(text: str) -> bool:
+    """Whether a name was written without a registry."""
+    first, slash, _ = text.partition("/")
+    whole = "://" in text or "@" in text
+    return not whole and not (slash and names_registry(first))
 
 
 def check_own_name(reference: Reference) -> None:

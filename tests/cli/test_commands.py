@@ -85,28 +85,6 @@ def test_images_in_the_words_of_docker(through: Run, daemon: FakeDaemon) -> None
     assert through("images", "--format", "table {{.Tag}}").code == 64
 
 
-def test_history(through: Run, daemon: FakeDaemon) -> None:
-    """The newest step first; only steps that made a layer have a size."""
-    config = {
-        "history": [
-            {"created": "2020-01-01T00:00:00Z", "created_by": "ADD rootfs"},
-            {"created_by": "ENV A=b", "empty_layer": True, "comment": "c"},
-        ]
-    }
-    manifest = {"layers": [{"digest": OTHER, "size": 2048}]}
-    for path, content in (("manifest", manifest), ("config", config)):
-        daemon.on("GET", f"/api/v1/{path}", Answer.of(content))
-
-    steps = json.loads(through("history", "alpine", "--format", "json").out)["history"]
-    assert [(step["created_by"], step["digest"], step["size"]) for step in steps] == [
-        ("ENV A=b", None, 0),
-        ("ADD rootfs", OTHER, 2048),
-    ]
-    head, newest, oldest = through("history", "alpine").out.splitlines()
-    assert head.split() == ["CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
-    assert (newest.split()[-1], "2.0 KiB" in oldest) == ("c", True)
-
-
 def test_pull_prints_what_it_pulled(through: Run, daemon: FakeDaemon) -> None:
     """stdout: the canonical name and digest; stderr: the rest."""
     daemon.on("POST", "/api/v1/pull", Answer.events({"event": "resolved"}, DONE))

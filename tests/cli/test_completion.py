@@ -41,7 +41,7 @@ def asked(ctl: Ctl, daemon: FakeDaemon) -> Ctl:
         ("registryctl pull -q --platform linux/amd64 al", "alpine:3.20"),
         ("registryctl pull alpine:3.20 ghcr.io/", "ghcr.io/org/app:1"),
         ("registryctl tag --tls-verify ghcr", "ghcr.io/org/app:1"),
-        ("registryctl images --format ", "json table"),
+        ("registryctl nodes --format ", "json table"),
         ("registryctl completion z", "zsh"),
         ("registryctl login --authfile ", ":files"),
         ("registryctl blob put a/b ", ":files"),

@@ -89,7 +89,7 @@ def test_plain_says_each_state_once() -> None:
     assert err.getvalue().splitlines() == [
         f"r is {LAYER}",
         "111111111111  layer        1.0 KiB  fetching from mirror",
-        "111111111111  layer        1.0 KiB  done",
+        "111111111111  layer        1.0 KiB  done from mirror",
     ]
 
 

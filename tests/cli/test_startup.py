@@ -43,7 +43,9 @@ def modules(*words: str) -> set[str]:
     return set(names)
 
 
-@pytest.mark.parametrize("words", [("images",), ("status",), ("rmi", "-q", "a"), ("tag", "a", "b")])
+@pytest.mark.parametrize(
+    "words", [("images",), ("status",), ("rmi", "-q", "a"), ("tag", "a", "localhost/b:1")]
+)
 def test_the_thin_path_is_thin(daemon: FakeDaemon, words: tuple[str, ...]) -> None:
     """A command over a socket that needs no credential imports nothing heavy."""
     for method, path in (("GET", "images"), ("GET", "status"), ("POST", "rmi"), ("POST", "tag")):

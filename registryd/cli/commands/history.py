@@ -1,8 +1,7 @@
-"""``history``: the steps by which an image was made, the newest first."""
+"""``history``: the steps that made an image, as docker shows them: the newest first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,21 +9,30 @@ from registryd.cli import wording
 from registryd.cli.arguments import Parser, credential_flags, platform_flag, tls_flags
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
-from registryd.cli.described import Parts, from_backend, json_object
+from registryd.cli.described import Parts, from_backend, from_file
 from registryd.cli.platforms import single_preferred
 from registryd.cli.tables import Column
-from registryd.oci.reference import Reference
 
-COLUMNS = (Column("CREATED"), Column("CREATED BY"), Column("SIZE", right=True), Column("COMMENT"))
-#: Letters of a step that a table shows.
-SHOWN = 60
+COLUMNS = (
+    Column("LAYER"),
+    Column("CREATED"),
+    Column("CREATED BY"),
+    Column("SIZE", right=True),
+    Column("COMMENT"),
+)
+#: How much of a command the table shows, as docker does.
+SHOWN = 45
 
 
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("reference", metavar="REF")
     parser.add_argument(
-        "--no-trunc", action="store_true", default=False, help="whole steps in the table"
+        "image",
+        metavar="IMAGE",
+        help="a name, oci:DIR[:TAG], dir:DIR, oci-archive:FILE, docker-archive:FILE",
+    )
+    parser.add_argument(
+        "--no-trunc", action="store_true", default=False, help="whole commands and digests"
     )
     platform_flag(parser)
     credential_flags(parser)
@@ -32,42 +40,63 @@ def arguments(parser: Parser) -> None:
 
 
 def run(context: Context) -> None:
-    """List the steps, with the size of their layers as they are sent. Raises Fault."""
-    from registryd.cli.logins import login_for
+    """Print the steps; with -q the layers' digests. Sizes are those of layers as they are sent.
+
+    Raises Fault.
+    """
+    from registryd.oci.history import read_history
+    from registryd.oci.manifest import Manifest, parse
 
     options, console = context.options, context.console
-    reference = Reference.parse(options.reference)
+    parts = _parts(context)
+    manifest = parse(parts.manifest.content)
+    layers = manifest.layers if isinstance(manifest, Manifest) else ()
+    steps = [
+        {
+            "digest": "" if step.layer is None else str(step.layer.digest),
+            "size": 0 if step.layer is None else step.layer.size,
+            "created": step.created,
+            "created_by": step.created_by,
+            "comment": step.comment,
+            "empty_layer": step.layer is None,
+        }
+        for step in reversed(read_history(parts.config.content, layers))
+    ]
+    if options.format == "json":
+        digest = str(manifest.digest)
+        console.json({"reference": options.image, "digest": digest, "history": steps})
+    elif options.quiet:
+        for step in steps:
+            if step["digest"]:
+                console.line(str(step["digest"]))
+    else:
+        now = datetime.now(UTC)
+        console.table(COLUMNS, [_row(step, now, whole=options.no_trunc) for step in steps])
+
+
+def _parts(context: Context) -> Parts:
+    from registryd.cli.direct import run as do
+    from registryd.cli.logins import login_for
+    from registryd.images.transports import ImageLocation
+
+    location = ImageLocation.parse(context.options.image)
+    platform = single_preferred(context)
+    reference = location.reference
+    if reference is None:
+        return do(from_file(context, location, platform))
     login = login_for(context, reference.registry, reference.repository)
     with backend(context, reference.registry) as chosen:
-        parts = from_backend(chosen, reference, single_preferred(context), login)
-    steps = list(_steps(parts, str(reference)))[::-1]
-    if options.format == "json":
-        digest = parts.root.digest
-        console.json({"reference": str(reference), "digest": digest, "history": steps})
-        return
-    now = datetime.now(UTC)
-    console.table(COLUMNS, [_row(step, now, whole=options.no_trunc) for step in steps])
-
-
-def _steps(parts: Parts, name: str) -> Iterator[dict[str, Any]]:
-    """Each step with its layer, in the order in which they were made."""
-    layers = iter(json_object(parts.manifest, f"manifest of {name}").get("layers") or [])
-    for step in json_object(parts.config, f"config of {name}").get("history") or []:
-        layer: dict[str, Any] = {} if step.get("empty_layer") else next(layers, {})
-        yield {
-            "created": step.get("created") or "",
-            "created_by": step.get("created_by") or "",
-            "comment": step.get("comment") or "",
-            "digest": layer.get("digest"),
-            "size": layer.get("size") or 0,
-        }
+        return from_backend(chosen, reference, platform, login)
 
 
 def _row(step: dict[str, Any], now: datetime, *, whole: bool) -> list[str]:
-    made = " ".join(str(step["created_by"]).split())
+    digest, command = str(step["digest"]), " ".join(str(step["created_by"]).split())
+    if not whole and len(command) > SHOWN:
+        command = f"{command[: SHOWN - 3]}..."
     return [
-        wording.ago(step["created"], now),
-        made if whole or len(made) <= SHOWN else f"{made[: SHOWN - 3]}...",
+        (digest if whole else wording.short(digest)) or "-",
+        wording.ago(str(step["created"]), now) if step["created"] else "-",
+        command,
         wording.size(step["size"]),
         str(step["comment"]),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +9,7 @@ from registryd.cli import wording
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
+from registryd.cli.held_names import matching
 from registryd.cli.tables import Column
 from registryd.oci.reference import Reference
 
@@ -31,15 +31,19 @@ def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "name",
-        metavar="NAME",
+        metavar="REPOSITORY[:TAG]",
         nargs="?",
         default=None,
-        help="only this repository, or NAME:TAG",
+        help="only the images of this name",
     )
-    for word in (("-a", "--all"), ("--digests",)):  # docker's; all are shown anyway
-        parser.add_argument(*word, action="store_true", dest="no_op", help=argparse.SUPPRESS)
     parser.add_argument(
         "--no-trunc", action="store_true", default=False, help="whole digests in the table"
+    )
+    parser.add_argument(
+        "--digests", action="store_true", default=False, help="the same, for docker's users"
+    )
+    parser.add_argument(
+        "-a", "--all", action="store_true", default=False, help="for docker's users; all are shown"
     )
 
 
@@ -51,9 +55,12 @@ def run(context: Context) -> None:
         _check_format(chosen_format)
     with backend(context) as chosen:
         result = chosen.call("images", {})
-    images = _asked(result.get("images", []), context.options.name)
+    images = result.get("images", [])
+    if context.options.name is not None:
+        images = matching(images, context.options.name)
+        result = {**result, "images": images}
     if chosen_format == "json":
-        context.console.json({**result, "images": images})
+        context.console.json(result)
     elif context.options.quiet:
         for digest in dict.fromkeys(image["digest"] for image in images):
             context.console.line(digest)
@@ -61,7 +68,8 @@ def run(context: Context) -> None:
         _fill_in(context, images)
     else:
         now = datetime.now(UTC)
-        rows = [_row(image, now, whole=context.options.no_trunc) for image in images]
+        whole = context.options.no_trunc or context.options.digests
+        rows = [_row(image, now, whole=whole) for image in images]
         context.console.table(COLUMNS, rows)
 
 
@@ -77,20 +85,6 @@ def _fill_in(context: Context, images: list[dict[str, Any]]) -> None:
 
     for image in images:
         context.console.text(rendered(context.options.format, _fields(context, image)))
-
-
-def _asked(images: list[dict[str, Any]], name: str | None) -> list[dict[str, Any]]:
-    """Those of a repository, or with one name; all where none is asked for."""
-    if name is None:
-        return images
-    wanted = Reference.parse(name, default_tag=None)
-    return [
-        image
-        for image in images
-        if image.get("name") == wanted.name
-        and wanted.tag in (None, image.get("tag"))
-        and str(wanted.digest or image["digest"]) == image["digest"]
-    ]
 
 
 def _fields(context: Context, image: dict[str, Any]) -> dict[str, Any]:

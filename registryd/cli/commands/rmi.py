@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from registryd.cli import wording
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
+from registryd.cli.held_names import looks_like_digest, with_digest
 from registryd.cli.several import each
+from registryd.oci.errors import UsageError
+
+#: How many names an error line lists.
+LISTED = 5
 
 
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("references", metavar="NAME", nargs="+", help="a name, or NAME@DIGEST")
-    # docker's word: names are taken away here whoever uses what they mean.
-    parser.add_argument("-f", "--force", action="store_true", dest="no_op", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "references",
+        metavar="NAME",
+        nargs="+",
+        help="a name, NAME@DIGEST, or the digest of an image (its first 12 digits do)",
+    )
+    parser.add_argument(
+        "-f", "--force", action="store_true", default=False, help="all names of a digest"
+    )
 
 
 def run(context: Context) -> None:
     """Remove each name. Raises Fault; Partly when some of several failed."""
     with backend(context) as chosen:
-        each(
-            context.console, context.options.references, lambda name: _remove(context, chosen, name)
-        )
+        each(context.console, context.options.references, lambda text: _all(context, chosen, text))
+
+
+def _all(context: Context, chosen: Backend, text: str) -> None:
+    """Remove what a person named: a name, or all names of a digest."""
+    names = [text]
+    if looks_like_digest(text):
+        found = with_digest(chosen.call("images", {}).get("images", []), text)
+        if len(found) > 1 and not context.options.force:
+            listed = ", ".join(map(str, found[:LISTED]))
+            raise UsageError(f"{text} has {len(found)} names ({listed}); --force removes them all")
+        names = [str(name) for name in found] or names
+    for name in names:
+        _remove(context, chosen, name)
 
 
 def _remove(context: Context, chosen: Backend, name: str) -> None:
