@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import tarfile
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -284,3 +285,14 @@ async def test_what_is_attached_goes_along(tmp_path: Path, form: str) -> None:
 
     assert [sbom.descriptor] == [entry.descriptor for entry in found]
     assert sample.root == root
+
+
+async def test_an_xz_that_wants_too_much_memory(tmp_path: Path) -> None:
+    """A dictionary of 4 GiB, which a few bytes can ask for, is refused."""
+    raw = bytearray(lzma.compress(files({"a": b"x"})))
+    end = 12 + (raw[12] + 1) * 4 - 4  # of the block's header, before its sum
+    raw[16] = 40
+    raw[end : end + 4] = zlib.crc32(raw[12:end]).to_bytes(4, "little")
+    (tmp_path / "x").write_bytes(raw)
+    with pytest.raises(NotAnImage, match="Memory usage limit"):
+        await read_oci(tmp_path / "x")
