@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from cache.content import Digest
+from cache.content import Descriptor, Digest
 from registryd.oci.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
 from registryd.transfer.unpacked import Unpacked
+from registryd.transfer.validation import validate
 from tests.cli.conftest import Ctl
 from tests.cli.test_copy import write_layout
-from tests.fakes.endpoints import Sample, index, written
+from tests.fakes.endpoints import MemorySource, Sample, index, written
 from tests.real.registry import RealRegistry, open_registry
 
 PLAIN = (b"first layer " * 5000, b"second layer " * 7000)
@@ -159,6 +160,22 @@ def test_unpacked(packed: bytes, plain: bytes, step: int) -> None:
         unpacked.feed(packed[start : start + step])
 
     assert unpacked.digest() == Digest.of(plain)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+async def test_a_source_that_sends_another_size(measured: bool) -> None:
+    """A size that is not the announced one is told, whether the layer is read or measured."""
+    sample = image()
+    sample.blobs[LAYER] += b"more"
+    source = MemorySource(sample)
+
+    async def measure(descriptor: Descriptor) -> int:
+        return len(sample.blobs[descriptor.digest])
+
+    verdict = await validate(source, measure=measure if measured else None)
+
+    assert [("size", LAYER)] == [(p.code, p.descriptor.digest) for p in verdict.problems]
+    assert measured is (LAYER not in source.opened)
 
 
 def test_a_short_or_damaged_layer_is_told(ctl: Ctl, tmp_path: Path) -> None:

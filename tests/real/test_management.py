@@ -69,6 +69,10 @@ def test_the_daemons_own_registry(start: Start, images: Images, skopeo: Skopeo) 
     put = ctl("manifest", "put", "-", f"{app}:3", typed=raw.decode())
     assert f"{app}@{images.digest('gzip')}\n" == put.out
 
+    alone = ctl("blob", "put", app, "-", typed="nobody's").out.strip()
+    held = {b["digest"]: b["images"] for b in told(ctl, "cache", "ls")["blobs"]}
+    assert ([], [f"{app}:1", f"{app}:2", f"{app}:3"]) == (held[alone], held[layer["digest"]])
+
     assert f"{app}:1\n" == ctl("delete", "--tag-only", f"{app}:1").out
     assert ["2", "3"] == told(ctl, "tags", app)["tags"]
     assert ["3"] == told(ctl, "delete", f"{app}:2")["other_tags"]
