@@ -133,7 +133,7 @@ async def test_lists_show_what_may_be_seen(
     body = {"reference": f"{guarded.name}/team/secret:1", "all_platforms": True}
     async with client.post("/api/v1/pull", json=body, headers={"Authorization": ANN}) as answer:
         last = json.loads((await answer.text()).splitlines()[-1])
-    seen = {}
+    seen, blobs = {}, {}
     async with shared.owner() as owner:
         for who, session, login in (
             ("ann", client, ANN), ("nobody", client, ""), ("owner", owner, "")
@@ -142,6 +142,8 @@ async def test_lists_show_what_may_be_seen(
                 headers = {"Authorization": login} if login else {}
                 async with session.get(f"/api/v1/{what}", headers=headers) as answer:
                     seen[who, what] = len((await answer.json())["images"])
+            async with session.get("/api/v1/cache/blobs", headers=headers) as answer:
+                blobs[who] = {name for b in (await answer.json())["blobs"] for name in b["images"]}
 
     assert "done" == last["event"]
     assert {
@@ -149,6 +151,9 @@ async def test_lists_show_what_may_be_seen(
         ("nobody", "images"): 0, ("nobody", "cache/df"): 0,
         ("owner", "images"): 1, ("owner", "cache/df"): 1,
     } == seen  # fmt: skip
+    assert {
+        "ann": {body["reference"]}, "nobody": set(), "owner": {body["reference"]},
+    } == blobs  # fmt: skip
 
 
 async def test_sizes_do_not_tell_of_others(
