@@ -60,6 +60,20 @@ def test_lists(own: Ctl, app: str) -> None:
     assert own("tags", app, "--include", "(").code == 64
 
 
+def test_lists_of_files(own: Ctl, tmp_path: Path) -> None:
+    """What the images of a layout or an archive are called, as skopeo lists archives too."""
+    layout = write_layout(tmp_path / "layout", "v1")
+    write_layout(layout, "v2")
+    archive = f"docker-archive:{tmp_path / 'a.tar'}"
+    own("copy", f"oci:{layout}:v1", f"{archive}:app:1", "-q", "--platform", "linux/arm64")
+
+    assert own("tags", f"oci:{layout}").out == "v1\nv2\n"
+    assert own("ls", f"oci:{layout}", "--last", "v1", "--full-ref").out == f"oci:{layout}:v2\n"
+    listed = json.loads(own("list-tags", archive, "--format", "json").out)
+    assert listed == {"name": archive, "tags": ["app:1"]}
+    assert own("tags", f"oci:{tmp_path / 'none'}").code != 0
+
+
 def test_a_manifest_and_a_blob_there_and_back(own: Ctl, app: str, tmp_path: Path) -> None:
     """Blobs and a manifest are put one by one, and make an image; each comes back as it was."""
     copied, file = app.replace("/app", "/hand"), tmp_path / "blob"
