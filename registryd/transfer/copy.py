@@ -307,7 +307,10 @@ class _Run:
 
     async def document(self, document: Document, *, root: bool = False) -> None:
         """Put one manifest, whose children are there."""
-        await self._sink.put_manifest(document, root=root)
+        below = [child.digest for child in _documents_of(document, None)]
+        async with self._turns.of(document.digest, below) as there:
+            if root or not there:  # a root has a name of its own
+                await self._sink.put_manifest(document, root=root)
         self._report(events.blob(document.descriptor, "manifest", "done"))
 
     def result(self, graph: Graph) -> Copied:

@@ -134,6 +134,7 @@ def test_all_tags(
     tagged = ctl("copy", "--all-tags", f"{one}:1", two)
 
     result = json.loads(first.out)
+    assert first.code == 0, first.out
     assert (0, 4, 0, 0) == (first.code, *(result[s] for s in ("copied", "unchanged", "failed")))
     everything = {*IMAGE.blobs, *OLD_WAY.blobs}
     assert len(everything) == sum(entry["sent_blobs"] for entry in result["images"])

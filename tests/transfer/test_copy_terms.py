@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -270,12 +271,41 @@ async def test_a_rehearsal_writes_nothing() -> None:
     assert 0 == target.asked["PUT manifest"]
 
 
-async def test_two_copies_move_a_shared_blob_once() -> None:
-    """With shared turns what one has moved the other does not even ask for."""
+async def test_two_copies_move_what_they_share_once() -> None:
+    """With shared turns what one has moved the other does not even ask for; each has its name."""
     target, turns = registry(), SharedTurns()
-    sources = [MemorySource(image(b"shared", b"a")), MemorySource(image(b"shared", b"b"))]
+    sources = [MemorySource(three()), MemorySource(index(amd64=image(b"shared", b"amd")))]
     for at, source in enumerate(sources):
         await copy_image(source, RegistrySink(target, NAME.with_tag(str(at))), turns=turns)
 
-    assert 1 == sum(source.opened.count(Digest.of(b"shared")) for source in sources)
-    assert 4 == target.asked["HEAD blob"]  # the configuration is shared too
+    assert [7, 0] == [len(source.opened) for source in sources]
+    assert 7 == target.asked["HEAD blob"]
+    assert 5 == target.asked["PUT manifest"]
+    assert {str(NAME.with_tag("0")), str(NAME.with_tag("1"))} < set(target.pushed)
+
+
+async def test_nobody_puts_a_manifest_while_an_index_of_it_is_put() -> None:
+    """Two copies of one index under two names take turns, at every instant of either."""
+    turns, busy, met = SharedTurns(), set[Digest](), list[Digest]()
+
+    class Watching(RegistrySink):
+        @override
+        async def put_manifest(self, document: Document, *, root: bool) -> None:
+            """Note who is at work when this begins and goes on."""
+            mine = {document.digest, *(c.digest for c in document.children)}
+            met.extend(mine & busy)
+            busy.add(document.digest)
+            await asyncio.sleep(0)
+            met.extend(mine & (busy - {document.digest}))
+            await super().put_manifest(document, root=root)
+            busy.discard(document.digest)
+
+    target = registry()
+    async with asyncio.TaskGroup() as group:
+        for tag, platforms in (("a", []), ("b", [AMD]), ("c", []), ("d", [AMD]), ("e", [AMD])):
+            sink = Watching(target, NAME.with_tag(tag))
+            copy = copy_image(MemorySource(three()), sink, platforms=platforms, turns=turns)
+            group.create_task(copy)
+
+    assert [] == met
+    assert {"a", "b", "c", "d", "e"} <= {name.rpartition(":")[2] for name in target.pushed}
