@@ -66,7 +66,8 @@ def put(ctl: Ctl, layout: Path, sample: Sample, name: str) -> None:
 
 def listed(ctl: Ctl, repository: str) -> list[str]:
     """The tags of a repository of the target."""
-    return ctl("tags", repository, "--creds", "ann:s3cret", "--root", "r").out.split()
+    root = str(ctl.home / "root")
+    return ctl("tags", repository, "--creds", "ann:s3cret", "--root", root).out.split()
 
 
 def states(outcome: Outcome) -> dict[str, list[str]]:
