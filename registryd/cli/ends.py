@@ -27,6 +27,7 @@ from registryd.cli.own_names import OWN_REGISTRY, check_own_name
 from registryd.cli.platforms import own
 from registryd.cli.remotes import open_remotes
 from registryd.cli.settings import Connection, connection, settings
+from registryd.config import TransferConfig
 from registryd.images.layout import layout_tags
 from registryd.images.transports import ImageLocation
 from registryd.notices import Notices
@@ -75,6 +76,9 @@ class Ends:
         self._open: dict[tuple[str, Connection, str], RegistryRemotes] = {}
         self._opening = asyncio.Lock()
         self._logins: dict[tuple[str, str, str], Login | None] = {}
+        self._transfer: TransferConfig | None = None
+        #: Registry and blob -> the repository that has it for sure.
+        self._landed: dict[tuple[str, Digest], str] = {}
 
     async def source(self, location: ImageLocation) -> Source:
         """Where to read. Raises Fault."""
@@ -87,9 +91,15 @@ class Ends:
             remote = await self._registry(reference, side)
             if getattr(self._context.options, "verify_tag", False):
                 await check_tag(remote, reference)
+<<<<<<< HEAD
             config = settings(self._context)
             admission = Admission(config.signatures, clock=monotonic)
             return RegistrySource(remote, reference, config.transfer, admission=admission)
+=======
+            if self._transfer is None:
+                self._transfer = settings(self._context).transfer
+            return RegistrySource(remote, reference, self._transfer)
+>>>>>>> f953300 (sync mounts layers from where the same run has put them)
         if self._cache is not None and self._cache.socket is not None:
             remote = await self._daemon(reference, self._cache.socket)
             return RegistrySource(remote, reference)
@@ -110,13 +120,26 @@ class Ends:
             return await self._stack.enter_async_context(goal)
         if location.transport == "registry":
             remote = await self._registry(reference, side)
-            return RegistrySink(remote, reference, mount_from=_sibling(origin, reference))
+            return self._registry_sink(remote, reference, origin)
         check_own_name(reference)
         if self._cache is not None and self._cache.socket is not None:
             remote = await self._daemon(reference, self._cache.socket)
             return RegistrySink(remote, reference, whole=False)
         node = await self._own_node()
         return CachedSink(node.library, node.store, reference)
+
+    def _registry_sink(self, remote: Remote, reference: Reference, origin: ImageLocation) -> Sink:
+        """Mounts from the source where that is near, else from where this run has put a blob."""
+        registry, repository = reference.registry, reference.repository
+
+        async def find(digest: Digest) -> str:
+            return self._landed.get((registry, digest), "")
+
+        def landed(digest: Digest) -> None:
+            self._landed.setdefault((registry, digest), repository)
+
+        sibling = _sibling(origin, reference)
+        return RegistrySink(remote, reference, mount_from=sibling, find_mount=find, landed=landed)
 
     async def tags(self, location: ImageLocation) -> Sequence[str]:
         """The tags of a source's repository or layout. Raises Fault."""

@@ -102,10 +102,12 @@ class RegistrySink:
         mount_from: str = "",
         whole: bool = True,
         find_mount: FindMount | None = None,
+        landed: Callable[[Digest], None] | None = None,
     ) -> None:
         """``mount_from`` is a repository of the same registry that may have the blobs already.
 
         ``find_mount`` finds one for a blob; it is asked where ``mount_from`` says nothing.
+        ``landed`` is told of each blob that the repository has for sure.
         ``whole``: this registry takes a manifest only when it has all that it points to, so that
         one that is there needs no look at its children.
         """
@@ -116,6 +118,7 @@ class RegistrySink:
         self._whole = whole
         self._found: Descriptor | None = None
         self._find_mount = find_mount
+        self._landed = landed or _nobody
 
     async def standing(self) -> Descriptor | None:
         """What the tag means now, by HEAD. Raises as ``ports.Resolver.resolve`` does."""
@@ -143,7 +146,10 @@ class RegistrySink:
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the blob. Raises as ``ports.Pusher`` does."""
-        return await self._remote.has_blob(self._repository, descriptor.digest)
+        there = await self._remote.has_blob(self._repository, descriptor.digest)
+        if there:
+            self._landed(descriptor.digest)
+        return there
 
     async def put_blob(self, descriptor: Descriptor, open_body: BodyOpener) -> None:
         """Mount the blob from the other repository where that works, or upload it."""
@@ -151,9 +157,11 @@ class RegistrySink:
         if not origin and self._find_mount is not None:
             origin = await self._find_mount(descriptor.digest)
         elsewhere = origin not in ("", self._repository.repository)
-        if elsewhere and await self._remote.mount_blob(self._repository, descriptor.digest, origin):
-            return
-        await self._remote.push_blob(self._repository, descriptor, open_body)
+        if not elsewhere or not await self._remote.mount_blob(
+            self._repository, descriptor.digest, origin
+        ):
+            await self._remote.push_blob(self._repository, descriptor, open_body)
+        self._landed(descriptor.digest)
 
     async def put_manifest(self, document: Document, *, root: bool) -> None:
         """Put the root under the name's tag or digest, the others under their own digest.
@@ -178,6 +186,10 @@ class RegistrySink:
     @override
     def __str__(self) -> str:
         return str(self._reference)
+
+
+def _nobody(digest: Digest) -> None:
+    """Nobody wants to know what has landed."""
 
 
 class _Resumed:

@@ -161,6 +161,21 @@ def test_shared_layers_are_sent_once(
     assert len(blobs) == len(reads)
 
 
+def test_layers_are_mounted_from_where_they_were_put(
+    ctl: Ctl, source: RealRegistry, target: RealRegistry, tmp_path: Path
+) -> None:
+    """What one repository of the target got, the next one gets without a byte."""
+    step = "  - {source: 'SOURCE/lib/%s', target: 'TARGET/m/%s', type: image}\n"
+    steps = "".join(step % (name, name) for name in ("app:1.0", "other:1"))
+    file = write(tmp_path, source, target, steps)
+
+    outcome = ctl("sync", file, "-j", "1", "--format", "json", "-q")
+
+    assert 0 == outcome.code, outcome.err
+    images = json.loads(outcome.out)["images"]
+    assert [(3, 0), (0, 3)] == [(e["sent_blobs"], e["held_blobs"]) for e in images]
+
+
 def test_failures(ctl: Ctl, source: RealRegistry, target: RealRegistry, tmp_path: Path) -> None:
     """With --keep-going all that can be is done (exit 7); without, the failure ends the run."""
     file = write(
