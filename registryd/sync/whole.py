@@ -126,8 +126,7 @@ class Mover:
         """Bring one image over, and what goes along. Raises Fault."""
         origin = await self.places.source(source)
         goal = await self.places.sink(target, source)
-        if extras.referrers and not isinstance(origin, Referring):
-            raise UsageError(f"--referrers: {source} cannot say what is attached to it")
+        _check_room(source, origin, target, extras)
         unwanted = await self._unwanted(origin, extras)
         if unwanted is not None:
             return Whole(Copied(unwanted), skipped=f"it is of type {unwanted.media_type}")
@@ -239,6 +238,19 @@ class Mover:
                 level += [each.digest for each in copied.documents]
             if not level:
                 return
+
+
+def _check_room(
+    source: ImageLocation, origin: Source, target: ImageLocation, extras: Extras
+) -> None:
+    """What goes along must be found here and have a place there. Raises UsageError."""
+    if extras.referrers:
+        if not isinstance(origin, Referring):
+            raise UsageError(f"--referrers: {source} cannot say what is attached to it")
+        at_digest(target, Digest.of(b""))
+    if extras.digest_tags:
+        _with_tag(source, "any")
+        _with_tag(target, "any")
 
 
 def digest_tags(tags: Sequence[str], digests: Sequence[Digest]) -> list[str]:

@@ -239,6 +239,16 @@ async def test_what_is_attached_comes_after_and_again_when_the_image_is_there() 
     assert [] == memory.asked
 
 
+@pytest.mark.parametrize("extras", [Extras(referrers=True), Extras(digest_tags=True)])
+async def test_what_has_no_place_is_told_before_anything_is_moved(extras: Extras) -> None:
+    """A folder holds one image: nothing of it is written when more was asked for."""
+    memory = Memory({f"{R}:1": BOTH})
+    (outcome,) = await ran(memory, step(f"{R}:1", "dir:/x", extras))
+
+    assert isinstance(outcome.fault, UsageError)
+    assert [] == memory.order
+
+
 async def test_digest_tags_and_their_own() -> None:
     """Tags of the image and its children that say more; what signs a signature comes too."""
     tag = f"sha256-{BOTH.root.digest.hex}"
