@@ -27,7 +27,7 @@ from registryd.cli.own_names import OWN_REGISTRY, check_own_name
 from registryd.cli.platforms import own
 from registryd.cli.remotes import open_remotes
 from registryd.cli.settings import Connection, connection, settings
-from registryd.config import TransferConfig
+from registryd.config import Config
 from registryd.images.layout import layout_tags
 from registryd.images.transports import ImageLocation
 from registryd.notices import Notices
@@ -76,7 +76,7 @@ class Ends:
         self._open: dict[tuple[str, Connection, str], RegistryRemotes] = {}
         self._opening = asyncio.Lock()
         self._logins: dict[tuple[str, str, str], Login | None] = {}
-        self._transfer: TransferConfig | None = None
+        self._read: tuple[Config, Admission] | None = None
         #: Registry and blob -> the repository that has it for sure.
         self._landed: dict[tuple[str, Digest], str] = {}
 
@@ -91,15 +91,8 @@ class Ends:
             remote = await self._registry(reference, side)
             if getattr(self._context.options, "verify_tag", False):
                 await check_tag(remote, reference)
-<<<<<<< HEAD
-            config = settings(self._context)
-            admission = Admission(config.signatures, clock=monotonic)
+            config, admission = self._rules()
             return RegistrySource(remote, reference, config.transfer, admission=admission)
-=======
-            if self._transfer is None:
-                self._transfer = settings(self._context).transfer
-            return RegistrySource(remote, reference, self._transfer)
->>>>>>> f953300 (sync mounts layers from where the same run has put them)
         if self._cache is not None and self._cache.socket is not None:
             remote = await self._daemon(reference, self._cache.socket)
             return RegistrySource(remote, reference)
@@ -108,6 +101,13 @@ class Ends:
         if reference.registry != OWN_REGISTRY:
             upstream = node.remotes.remote(reference.registry, await self._login(reference, side))
         return CachedSource(node.library, node.store, reference, upstream)
+
+    def _rules(self) -> tuple[Config, Admission]:
+        """The user's configuration, read once, and what it says of signatures."""
+        if self._read is None:
+            config = settings(self._context)
+            self._read = config, Admission(config.signatures, clock=monotonic)
+        return self._read
 
     async def sink(self, location: ImageLocation, origin: ImageLocation) -> Sink:
         """Where to write what comes from ``origin``. Raises Fault."""
