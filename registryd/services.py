@@ -96,8 +96,7 @@ async def open_node(
     warned: Warned = _log.warning,
     found: FoundHosts = FoundHosts(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Node]:
-    """The parts of a node on its cache; ``authfiles`` are what it logs in with, ``found`` is what
-    other programs' files say of hosts.
+    """The parts of a node on its cache: by ``authfiles`` it logs in, by ``found`` it finds hosts.
 
     ``warned`` is told what a person should know, which is the log's reader unless given.
     Raises StoreLocked, StoreUnusable, ConfigInvalid.
