@@ -27,7 +27,7 @@ from registryd.operations import Node, Operations
 from registryd.ports import Warned
 from registryd.rates import Rates
 from registryd.remote.credential_places import Place, default_places
-from registryd.remote.credentials import CredentialFiles
+from registryd.remote.credentials import FILES, CredentialFiles
 from registryd.remote.found_hosts import FoundHosts
 from registryd.remote.proxies import proxies_of
 from registryd.remote.remotes import RegistryRemotes
@@ -96,9 +96,10 @@ async def open_node(
     warned: Warned = _log.warning,
     found: FoundHosts = FoundHosts(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Node]:
-    """The parts of a node on its cache: by ``authfiles`` it logs in, by ``found`` it finds hosts.
+    """The parts of a node on its cache; it logs in with ``authfiles``.
 
-    ``warned`` is told what a person should know, which is the log's reader unless given.
+    ``found`` is what other programs' files say of hosts; ``warned`` is told what a person should
+    know, which is the log's reader unless given.
     Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
     counts = Counts(config.registries)
@@ -109,7 +110,7 @@ async def open_node(
         BlobStore.open(config.cache.root) as store,
         RegistryRemotes.open(
             **_registries(config),
-            credentials=CredentialFiles(authfiles, warned=warned),
+            credentials=_credentials(authfiles, () if listeners else found.helpers, warned),
             proxies=proxies_of(environ),
             answered=counts.answered,
             notices=notices,
@@ -144,6 +145,13 @@ async def open_node(
             exchange=exchange,
             prefetches=_prefetches(neighbours, remotes, library.tags, policy, listeners),
         )
+
+
+def _credentials(
+    authfiles: Sequence[Place], helpers: Sequence[str], warned: Warned
+) -> CredentialFiles:
+    """``helpers`` are those of a user; a daemon runs no program for everybody's sake."""
+    return CredentialFiles(authfiles, helpers=helpers or (FILES,), warned=warned)
 
 
 def _library(

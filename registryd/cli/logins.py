@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from registryd.cli.command import Context
@@ -14,7 +15,7 @@ from registryd.cli.console import Console
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import check_registry, check_repository, normalised
 from registryd.remote.credential_places import default_places
-from registryd.remote.credentials import CredentialFiles
+from registryd.remote.credentials import FILES, CredentialFiles
 from registryd.secrets import Login, Secret
 
 
@@ -44,7 +45,37 @@ def files(context: Context) -> CredentialFiles:
             raise UsageError(f"--authfile {path}: there is no such file")
         return CredentialFiles((path,), warned=context.console.warning)
     places = default_places(context.environ, context.home)
-    return CredentialFiles(places, warned=context.console.warning)
+    return CredentialFiles(places, helpers=_helpers(context), warned=context.console.warning)
+
+
+def _helpers(context: Context) -> Sequence[str]:
+    """The helpers for all registries that registries.conf names. Raises ConfigInvalid.
+
+    What reads these files takes its time to import: only where one of them speaks of helpers.
+    """
+    if not any(_mentions_helpers(path) for path in _registries_confs(context)):
+        return (FILES,)
+    from registryd.cli.settings import settings
+    from registryd.host_services import find_hosts
+
+    found = find_hosts(settings(context), context.environ, home=context.home)
+    return found.conf.credential_helpers or (FILES,)
+
+
+def _registries_confs(context: Context) -> Iterator[Path]:
+    if chosen := context.environ.get("CONTAINERS_REGISTRIES_CONF"):
+        yield Path(chosen)
+        return
+    for folder in (context.home / ".config/containers", Path("/etc/containers")):
+        yield folder / "registries.conf"
+        yield from folder.glob("registries.conf.d/*.conf")
+
+
+def _mentions_helpers(path: Path) -> bool:
+    try:
+        return b"credential-helpers" in path.read_bytes()
+    except OSError:
+        return False
 
 
 def from_flag(console: Console, value: str, flag: str) -> Login:

@@ -86,6 +86,11 @@ class FoundHosts:
     problems: tuple[str, ...] = ()
 
     @property
+    def helpers(self) -> tuple[str, ...]:
+        """The credential helpers for all registries."""
+        return self.conf.credential_helpers
+
+    @property
     def says(self) -> bool:
         """Whether anything was found on how registries are reached."""
         return bool(self.conf.tables or self.hosts)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from registryd.remote.credential_helper import store_by_helper
+from registryd.secrets import Login, Secret
 from tests.cli.conftest import Ctl
 from tests.cli.test_copy import DIGEST, write_layout
 from tests.real.registry import JwtTokenServer, RealRegistry, basic_registry, token_registry
@@ -110,6 +112,23 @@ def test_a_login_by_a_helper(
     assert 0 == ctl("logout", "--all").code
     gone = ctl("auth", "login", "--get-login", registry)
     assert (3, "") == (gone.code, gone.out)
+
+
+def test_helpers_of_registries_conf(
+    ctl: Ctl, by_password: RealRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``credential-helpers`` are asked for every registry, in their order."""
+    helper = make_keeper(tmp_path)
+    monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
+    conf, registry = tmp_path / "registries.conf", by_password.name
+    conf.write_text('credential-helpers = ["containers-auth.json", "fake"]\n')
+    ctl.environ["CONTAINERS_REGISTRIES_CONF"] = str(conf)
+    login = Login("ann", Secret(PASSWORD))
+    store_by_helper("fake", registry, login)
+    explained = ctl("auth", "explain", f"{registry}/a/b")
+
+    assert "docker-credential-fake has one" in explained.out
+    assert 2 == ctl("tags", f"{registry}/no/thing", "--root", str(tmp_path / "root")).code
 
 
 def test_explained(ctl: Ctl, by_password: RealRegistry, tmp_path: Path) -> None:

@@ -168,10 +168,12 @@ async def test_no_image_passes_for_a_signature(
     renamed = good["layers"][0] | {"digest": layer["digest"], "size": layer["size"]}
     false["layers"] = [*good["layers"], renamed]
     unsigned = good | {"layers": [renamed | {"annotations": {}}]}
-    for content in (mixed, false, unsigned):
+    hidden = good | {"layers": [*good["layers"], renamed | {"annotations": {}}]}
+    for content in (mixed, false, unsigned, hidden):
         raw = json.dumps(content).encode()
         found = Digest.parse(upstream.add_manifest("team/app", "moved", raw))
-        for reference in (tag.with_digest(found), tag.with_tag("moved")):
+        misnamed = tag.with_tag(signatures).with_digest(found)
+        for reference in (tag.with_digest(found), tag.with_tag("moved"), misnamed):
             with pytest.raises(SignatureInvalid):
                 await guarded.find(remote, reference, fresh=True)
 
