@@ -253,3 +253,42 @@ async def test_ranges_are_a_hosts_own(reach: Any, hosts: list[FakeRegistry]) -> 
     fail(hosts[0], 404)
     async with reached.client.fetch_blob(reached.app, BLOB, 100) as body:
         assert (100, hosts[1].name) == (body.start, body.source)
+
+
+async def test_too_many_requests_is_no_illness(reach: Any, hosts: list[FakeRegistry]) -> None:
+    """A host that wants fewer requests is asked again when it may be; its breaker stays shut."""
+    hosts[0].answer(".", 429, times=3)
+    reached = await reach()
+    sources = [(await reached.blob())[1] for _ in range(4)]
+
+    assert [hosts[1].name] * 3 + [hosts[0].name] == sources
+
+
+async def test_a_host_that_is_left_alone_is_not_the_last_resort(
+    reach: Any, hosts: list[FakeRegistry]
+) -> None:
+    """Where only such are behind it, the registry is asked with patience."""
+    reached = await reach(MirrorConfig(hosts[0].url))
+    hosts[0].cut("/blobs/", 1000)
+    with pytest.raises(TransportError):
+        await reached.blob()
+    fail(hosts[0], 500)
+    for _ in range(3):
+        await reached.tag()
+    assert reached.asked
+    hosts[2].answer("/blobs/", 500, times=3)
+
+    assert (LAYER, hosts[2].name) == await reached.blob()
+    assert [0, 0, 4] == reached.asked
+
+
+async def test_the_first_word_is_final_of_bodies_too(reach: Any, hosts: list[FakeRegistry]) -> None:
+    """By "never" what breaks off goes on at the same host, and wrong bytes are its last word."""
+    reached = await reach(fallback="never")
+    hosts[0].cut("/blobs/", 1000)
+    with pytest.raises(TransportError):
+        await reached.blob()
+    _, source = await reached.blob(1000)
+
+    assert hosts[0].name == source
+    assert not reached.client.distrust(reached.app, BLOB)
