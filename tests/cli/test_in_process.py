@@ -137,6 +137,8 @@ def test_push_of_all_tags(own: Ctl, layout: Path, registry: RealRegistry, tmp_pa
 
     assert (pushed.code, pushed.out) == (0, f"{target}:1@{DIGEST}\n{target}:2@{DIGEST}\n")
     assert own("tags", target).out == "1\n2\n"
+    listed = json.loads(own("push", "-a", "localhost/app", target, "--format", "json").out)
+    assert [f"{target}:1", f"{target}:2"] == [image["reference"] for image in listed["images"]]
     assert [line for line in pushed.words if line.startswith("sent")][1].split()[1] == "0"
 
     file = tmp_path / "digest"

@@ -26,6 +26,7 @@ CALLS: dict[str, Callable[[Remote], Any]] = {
     "fetch_blob": lambda r: r.fetch_blob(APP, DIGEST),
     "blob_size": lambda r: r.blob_size(APP, DIGEST),
     "tags": lambda r: r.tags(APP),
+    "rate_limit": lambda r: r.rate_limit(APP),
     "referrers": lambda r: r.referrers(APP, DIGEST),
     "catalog": lambda r: r.catalog(),
     "rate_limit": lambda r: r.rate_limit(APP),

@@ -94,12 +94,20 @@ def _push_all(context: Context) -> None:
         if not tags:
             raise NameNotFound(f"{source.name} has no tag in the cache")
 
+        pushed: list[Event] = []
+
         def push(tag: str) -> None:
             done = _push_name(context, chosen, source.with_tag(tag), target.with_tag(tag))
             progress.summary(context, done)
-            tell_result(context, done)
+            pushed.append({key: value for key, value in done.items() if key != "event"})
+            if options.format != "json":
+                tell_result(context, done)
 
-        each(context.console, tags, push)
+        try:
+            each(context.console, tags, push)
+        finally:
+            if options.format == "json" and pushed:
+                context.console.json({"images": pushed})
 
 
 def _repository(text: str) -> Reference:
