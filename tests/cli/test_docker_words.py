@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from registryd.cli.held_names import with_digest
 from registryd.oci.errors import ManifestInvalid
 from registryd.oci.history import Step, read_history
 from registryd.oci.media_types import OCI_LAYER
-from tests.cli.conftest import Ctl
+from tests.cli.conftest import Ctl, Outcome
+from tests.fakes.daemon import Answer, FakeDaemon
 from tests.images.archives import LAYER, SECOND, Saved, saved
 
 STEPS = [
@@ -102,6 +104,35 @@ def test_history_of_a_file(own: Ctl, tmp_path: Path) -> None:
     archive = f"docker-archive:{tmp_path}/saved.tar:a/one:1"
 
     assert own("history", "localhost/a/one:1").out == own("history", archive).out
+
+
+def test_history_through_a_daemon(through: Callable[..., Outcome], daemon: FakeDaemon) -> None:
+    """The newest step first; only steps that made a layer have a size."""
+    config = {
+        "history": [
+            {"created": "2020-01-01T00:00:00Z", "created_by": "ADD rootfs"},
+            {"created_by": "ENV A=b", "empty_layer": True, "comment": "c"},
+        ]
+    }
+    kind = "application/vnd.oci.image.config.v1+json"
+    manifest = {
+        "schemaVersion": 2,
+        "config": {"mediaType": kind, "digest": f"sha256:{'a' * 64}", "size": 1},
+        "layers": [
+            {"mediaType": "application/x.layer", "digest": f"sha256:{'b' * 64}", "size": 2048}
+        ],
+    }
+    for path, content in (("manifest", manifest), ("config", config)):
+        daemon.on("GET", f"/api/v1/{path}", Answer.of(content))
+
+    steps = json.loads(through("history", "alpine", "--format", "json").out)["history"]
+    assert [(step["created_by"], step["digest"], step["size"]) for step in steps] == [
+        ("ENV A=b", None, 0),
+        ("ADD rootfs", f"sha256:{'b' * 64}", 2048),
+    ]
+    head, newest, oldest = through("history", "alpine").out.splitlines()
+    assert head.split() == ["CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert (newest.split()[-1], "2.0 KiB" in oldest) == ("c", True)
 
 
 HEX = "0123456789abcdef"
