@@ -32,7 +32,7 @@ class Word:
     @property
     def is_image(self) -> bool:
         """Whether the names of images fit here."""
-        return self.called in IMAGE_WORDS
+        return self.called.partition("[")[0] in IMAGE_WORDS
 
     @property
     def is_file(self) -> bool:

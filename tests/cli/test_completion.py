@@ -43,6 +43,7 @@ def asked(ctl: Ctl, daemon: FakeDaemon) -> Ctl:
         ("registryctl tag --tls-verify ghcr", "ghcr.io/org/app:1"),
         ("registryctl nodes --format ", "json table"),
         ("registryctl completion z", "zsh"),
+        ("registryctl images gh", "ghcr.io/org/app:1"),
         ("registryctl login --authfile ", ":files"),
         ("registryctl blob put a/b ", ":files"),
         ("registryctl images x", ""),
