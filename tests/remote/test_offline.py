@@ -29,7 +29,6 @@ CALLS: dict[str, Callable[[Remote], Any]] = {
     "rate_limit": lambda r: r.rate_limit(APP),
     "referrers": lambda r: r.referrers(APP, DIGEST),
     "catalog": lambda r: r.catalog(),
-    "rate_limit": lambda r: r.rate_limit(APP),
     "delete_manifest": lambda r: r.delete_manifest(APP),
     "delete_blob": lambda r: r.delete_blob(APP, DIGEST),
     "ask_push": lambda r: r.ask_push(APP),
