@@ -36,6 +36,7 @@ def taken_over(running: Config, new: Config) -> Config:
         daemon=_daemon(running.daemon, new.daemon),
         registries=_registries(running.registries, new.registries),
         access=replace(running.access, allow=new.access.allow),
+        hosts=new.hosts,
         signatures=new.signatures,
         cluster=_cluster(running.cluster, new.cluster),
     )

@@ -15,7 +15,9 @@ from registryd.config import (
     ClusterConfig,
     Config,
     DaemonConfig,
+    HostsConfig,
     Listen,
+    MirrorConfig,
     RegistryConfig,
     TransferConfig,
 )
@@ -42,6 +44,13 @@ TLS = Listen("127.0.0.1:5050", tls_cert=Path("/t/c"), tls_key=Path("/t/k"))
         replace(RUNNING, cluster=ClusterConfig(up=1, down=2)),
         replace(RUNNING, registries={**RUNNING.registries, "c.io": RegistryConfig(rate=3)}),
         replace(RUNNING, registries={"a.io": RegistryConfig(max_connections=2, offline=True)}),
+        replace(RUNNING, hosts=HostsConfig(system_files=False)),
+        replace(
+            RUNNING,
+            registries={
+                "a.io": RegistryConfig(max_connections=2, mirrors=(MirrorConfig("http://m"),))
+            },
+        ),
         replace(
             RUNNING,
             registries={

@@ -7,6 +7,7 @@ reads the log.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -24,7 +25,8 @@ class Account:
     came from: ``cache``, ``upstream`` (on its way here) or ``""`` for no content; ``sent`` counts
     bytes of content; ``stale`` says why what is held was given without its registry's word.
     ``kind`` and ``outcome`` are those of ``Counts.lookups``; ``first_byte`` is when the first byte
-    was given (time.monotonic). ``calm``: that this is refused is how things go, and no warning.
+    was given (time.monotonic). ``sender`` names the host that a blob on its way here comes from.
+    ``calm``: that this is refused is how things go, and no warning.
     """
 
     user: str = ""
@@ -37,6 +39,7 @@ class Account:
     first_byte: float | None = None
     stale: str = ""
     calm: bool = False
+    sender: Callable[[], str] | None = None
 
     @property
     def registry(self) -> str:

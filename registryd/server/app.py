@@ -175,6 +175,7 @@ def _line(
         first_byte_seconds=None if first is None else first - began,
         bytes=account.sent,
         source=account.source,
+        host=None if account.sender is None else account.sender(),
         ref=account.reference,
         digest=account.digest,
         user=account.user,

@@ -122,6 +122,7 @@ async def _arriving(
     if ingest is None:
         return None
     account.found("blob", way)
+    account.sender = lambda: flight.source
     try:
         wanted = _wanted(request, await ingest.known_size())
         if not wanted.bounded:
