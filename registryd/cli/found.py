@@ -7,16 +7,12 @@ from pathlib import Path
 
 from registryd.config import Config
 from registryd.host_services import find_hosts
-from registryd.oci.errors import ConfigInvalid
 from registryd.remote.found_hosts import FoundHosts
 
 
 def found_for(config: Config, environ: Mapping[str, str]) -> FoundHosts:
     """What the machine's and the user's files say; blocks.
 
-    Raises ConfigInvalid for the first of them that cannot be used: a user is there to mend it.
+    What is wrong with them is told by the first registry that is to be dialled.
     """
-    found = find_hosts(config, environ, home=Path(environ.get("HOME") or Path.home()))
-    if found.problems:
-        raise ConfigInvalid(f"{found.problems[0]} (system_files = false in [hosts] leaves it out)")
-    return found
+    return find_hosts(config, environ, home=Path(environ.get("HOME") or Path.home()))

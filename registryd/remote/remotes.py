@@ -18,7 +18,7 @@ from pathlib import Path
 
 from registryd.config import RegistryConfig, TransferConfig
 from registryd.notices import Notices
-from registryd.oci.errors import Denied
+from registryd.oci.errors import ConfigInvalid, Denied
 from registryd.ports import Answered, Remote, Warned
 from registryd.remote.authority import Authority
 from registryd.remote.breaker import Breakers
@@ -170,7 +170,8 @@ class RegistryRemotes:
     def remote(self, registry: str, login: Login | None = None) -> Remote:
         """The client for a registry by its name in references; one that is offline sends nothing.
 
-        Raises Denied for one that is not allowed, and for the node's own registry (unless it is
+        Raises ConfigInvalid where a user's command finds a file about hosts that is no good, and
+        Denied for one that is not allowed, and for the node's own registry (unless it is
         configured where that is: a client reaches it through the daemon's socket).
         """
         if registry == OWN_REGISTRY and registry not in self._registries:
@@ -201,6 +202,9 @@ class RegistryRemotes:
         config = self._registries.get(registry, RegistryConfig())
         if config.offline:
             return SilentRegistry.configured(registry)
+        if self._one_user and self._found.problems and not decides(config):
+            hint = "mend it, or leave it out with system_files = false in [hosts]"
+            raise ConfigInvalid(f"{self._found.problems[0]}; {hint}")
         parts = self._parts(registry, config, login, None)
         closed = login is not None and not (self._one_user or config.share_login)
         others = config.mirrors or (self._found.says and not decides(config))

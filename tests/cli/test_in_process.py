@@ -149,3 +149,15 @@ def test_push_of_all_tags(own: Ctl, layout: Path, registry: RealRegistry, tmp_pa
     for wrong in (("localhost/app:1",), ("localhost/app", f"{target}:1")):
         assert own("push", "-a", *wrong).code == 64
     assert own("push", "-a", "localhost/app", target, "--digestfile", str(file)).code == 64
+
+
+def test_a_file_about_hosts_that_is_no_good(own: Ctl, tmp_path: Path) -> None:
+    """Who wants a registry is told, with file and key; who wants none is not troubled."""
+    conf = tmp_path / "registries.conf"
+    conf.write_text("[[registry]]\nblocked = true\n")
+    own.environ["CONTAINERS_REGISTRIES_CONF"] = str(conf)
+    asked = own("digest", "127.0.0.1:1/a/b")
+
+    assert (64, 1) == (asked.code, len(asked.words)), asked.err
+    assert f"{conf}: registry[0]: prefix and location are both missing" in asked.err
+    assert 0 == own("images").code
