@@ -89,6 +89,7 @@ class Answer:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body in the pieces in which it came off the wire. Raises TransportError."""
+        self._end_with_connection()
         # Not readany(): that joins what is buffered, a copy of every byte.
         read = self._response.content.readchunk
         try:
@@ -101,6 +102,27 @@ class Answer:
         except FOREIGN as error:
             self.broken = True
             raise explain(error, self.host, self._stall) from error
+
+    def _end_with_connection(self) -> None:
+        """Have who reads the body told when the connection is lost.
+
+        The library closes a connection on which something comes that is not HTTP (garbage where a
+        chunk should begin), and would let the reader wait for ever.
+        """
+        connection, content = self._response.connection, self._response.content
+        protocol = None if connection is None else connection.protocol
+        if protocol is None:
+            return  # the body is here
+
+        def lost(_: object) -> None:
+            if not content.is_eof() and content.exception() is None:
+                content.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
+
+        closed = protocol.closed
+        if closed is None:
+            lost(None)
+        else:
+            closed.add_done_callback(lost)
 
     def take_line(self, length: int) -> Line | None:
         """Take a plain connection over, with ``length`` bytes of body on it not read yet.

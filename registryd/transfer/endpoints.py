@@ -262,7 +262,14 @@ class _Resumed:
         clock = asyncio.get_running_loop().time
         while True:
             since = clock()
-            piece = await anext(pieces)
+            try:
+                piece = await anext(pieces)
+            except StopAsyncIteration:
+                if self._offset == self.total:
+                    raise
+                # Of a body whose end nobody announced (chunked), the end may be no end.
+                at = f"at byte {self._offset} of {self.total}"
+                raise TransportError(f"{self.source} ended its answer {at}") from None
             self._low_speed.check(len(piece), clock() - since, self.source)
             fresh = piece[self._surplus :]
             self._surplus -= len(piece) - len(fresh)

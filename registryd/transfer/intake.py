@@ -332,9 +332,17 @@ class Intake:
                     return
                 await pace.room(self._coming(at, asked))
                 since = clock()
+            self._check_end(body, stretch, at)
             self._end_seen = self._end_seen or asked is None or self._sole is stretch
         finally:
             await batch.finish()  # also after a break: what came is kept
+
+    def _check_end(self, body: Body, stretch: Stretch, at: int) -> None:
+        """Of a body whose end nobody announced (chunked), the end may be no end. TransportError."""
+        size = self._ingest.size
+        end = size if self._sole is stretch or stretch.stop is None else stretch.stop
+        if end is not None and at < end:
+            raise TransportError(f"{body.source} ended its answer at byte {at} of {size}")
 
     def _coming(self, at: int, asked: int | None) -> int:
         """How many bytes come next, as far as it is known; at most a hop's."""
