@@ -131,7 +131,7 @@ def test_history_through_a_daemon(through: Callable[..., Outcome], daemon: FakeD
         ("ADD rootfs", f"sha256:{'b' * 64}", 2048),
     ]
     head, newest, oldest = through("history", "alpine").out.splitlines()
-    assert head.split() == ["CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert head.split() == ["LAYER", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
     assert (newest.split()[-1], "2.0 KiB" in oldest) == ("c", True)
 
 

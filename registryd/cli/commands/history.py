@@ -53,7 +53,7 @@ def run(context: Context) -> None:
     layers = manifest.layers if isinstance(manifest, Manifest) else ()
     steps = [
         {
-            "digest": "" if step.layer is None else str(step.layer.digest),
+            "digest": None if step.layer is None else str(step.layer.digest),
             "size": 0 if step.layer is None else step.layer.size,
             "created": step.created,
             "created_by": step.created_by,
@@ -90,7 +90,7 @@ def _parts(context: Context) -> Parts:
 
 
 def _row(step: dict[str, Any], now: datetime, *, whole: bool) -> list[str]:
-    digest, command = str(step["digest"]), " ".join(str(step["created_by"]).split())
+    digest, command = str(step["digest"] or ""), " ".join(str(step["created_by"]).split())
     if not whole and len(command) > SHOWN:
         command = f"{command[: SHOWN - 3]}..."
     return [
