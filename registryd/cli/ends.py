@@ -157,6 +157,16 @@ class Ends:
         reference = Reference(registry, "any" if registry != DOCKER_HUB else "library/any")
         return await (await self._registry(reference, self._sides[0])).catalog()
 
+    def left(self, registry: str) -> int | None:
+        """How many requests a registry allows us yet, as it last said; None: it did not say."""
+        known = {} if self._notices is None else self._notices.rate_limits
+        found = [
+            limit.remaining
+            for (name, _), limit in known.items()
+            if name == registry and limit.remaining is not None
+        ]
+        return min(found, default=None)
+
     async def _registry(self, reference: Reference, side: str) -> Remote:
         """The registry by this side's flags; both sides share it where these agree."""
         login = await self._login(reference, side)

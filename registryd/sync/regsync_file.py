@@ -24,6 +24,7 @@ from registryd.sync.plan import (
     RepositoryStep,
     Step,
 )
+from registryd.sync.rationed import Ration
 from registryd.sync.tag_choice import NameRule, TagRule
 from registryd.sync.versions import VersionRange
 from registryd.sync.whole import Extras
@@ -51,10 +52,13 @@ from registryd.tables import (
     table,
 )
 from registryd.transfer.copy import Terms
+from registryd.units import parse_duration
 
 _LAYOUT: Final = "ocidir://"
 #: Steps of one file.
 STEPS_LIMIT: Final = 10_000
+#: Seconds between two looks at an allowance that is running out.
+SHORTEST_PAUSE: Final = 60.0
 
 _LATER = "means nothing here: one run is one look (start it by a timer)"
 _TUNING = "means nothing here"
@@ -64,7 +68,6 @@ _SPLIT = "artifacts are looked for where the image is, and put where it is put"
 _NOTED_DEFAULTS = {
     "interval": _LATER,
     "schedule": _LATER,
-    "ratelimit": "means nothing here: limits are kept by waiting as long as a registry says",
     "userAgent": _TUNING,
     "cacheCount": _TUNING,
     "cacheTime": _TUNING,
@@ -110,6 +113,17 @@ class _Filter:
     artifact_type: Annotated[str, plain, "artifactType"] = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RateLimit:
+    min: Annotated[int, number(0, 10**8)] = 0
+    retry: Annotated[float, word(parse_duration)] = 900.0
+
+    @property
+    def ration(self) -> Ration | None:
+        """What has to be left over. The pause is never so short that asking is all we do."""
+        return Ration(self.min, max(self.retry, SHORTEST_PAUSE)) if self.min else None
+
+
 _WORDS: Kind[tuple[str, ...]] = list_of(plain, "words")
 _PATTERNS: Kind[tuple[str, ...]] = list_of(regular, "patterns")
 _FILTERS: Kind[tuple[_Filter, ...]] = list_of(table(_Filter), "mappings")
@@ -147,6 +161,7 @@ class _Defaults:
     fast_check: Annotated[bool, truth, "fastCheck"] = False
     force_recursive: Annotated[bool, truth, "forceRecursive"] = False
     media_types: Annotated[tuple[str, ...], _WORDS, "mediaTypes"] = ()
+    ratelimit: Annotated[_RateLimit, table(_RateLimit)] = _RateLimit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +181,7 @@ class _Step:
     fast_check: Annotated[bool | None, truth, "fastCheck"] = None
     force_recursive: Annotated[bool | None, truth, "forceRecursive"] = None
     media_types: Annotated[tuple[str, ...] | None, _WORDS, "mediaTypes"] = None
+    ratelimit: Annotated[_RateLimit | None, table(_RateLimit)] = None
 
     def __post_init__(self) -> None:
         if self.platform is not None and self.platforms:
@@ -273,6 +289,7 @@ def _extras(read: _Step, defaults: _Defaults) -> Extras:
         media_types=frozenset(said("media_types")),
         backup=said("backup"),
         fast=said("fast_check"),
+        ration=said("ratelimit").ration,
     )
 
 

@@ -8,9 +8,10 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from cache.content import Descriptor, Digest
 from registryd.images.transports import ImageLocation
@@ -19,6 +20,7 @@ from registryd.oci.media_types import DOCUMENTS, INDEXES
 from registryd.oci.platform import Platform
 from registryd.oci.referrers import fallback_tag
 from registryd.ports import Named, Referring, Sink, Source, Surveyed
+from registryd.sync.rationed import Ration, Rationed, Readable, Sleep
 from registryd.transfer.copy import USUAL, Copied, Terms, copy_image
 from registryd.transfer.referrers import Rooted, attached_to
 from registryd.transfer.report import Report, silent
@@ -43,6 +45,9 @@ class Places(Protocol):
     async def repositories(self, registry: str) -> Sequence[str]:
         """The repositories of a registry. Raises Fault."""
 
+    def left(self, registry: str) -> int | None:
+        """How many requests a registry allows us yet; None: it did not say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extras:
@@ -50,7 +55,8 @@ class Extras:
 
     ``media_types``: images of other types are left out (none: all are wanted). ``backup`` is the
     tag or name under which what is overwritten is kept. ``fast``: where the destination has the
-    image, nothing is looked for that may be attached to it.
+    image, nothing is looked for that may be attached to it. ``ration``: how many requests to the
+    source's registry are to be left over.
     """
 
     platforms: tuple[Platform, ...] = ()
@@ -61,6 +67,7 @@ class Extras:
     media_types: frozenset[str] = frozenset()
     backup: str = ""
     fast: bool = False
+    ration: Ration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +128,11 @@ class Mover:
     jobs: int = 4
     report: Report = silent
     turns: Turns = EVERYONE_AT_ONCE
+    sleep: Sleep = asyncio.sleep
 
     async def move(self, source: ImageLocation, target: ImageLocation, extras: Extras) -> Whole:
         """Bring one image over, and what goes along. Raises Fault."""
-        origin = await self.places.source(source)
+        origin = self._rationed(await self.places.source(source), source, extras)
         goal = await self.places.sink(target, source)
         _check_room(source, origin, target, extras)
         unwanted = await self._unwanted(origin, extras)
@@ -141,6 +149,19 @@ class Mover:
             if extras.digest_tags:
                 await self._digest_tags(source, target, subjects, extras.terms, sums)
         return sums.whole(image)
+
+    def _rationed(self, origin: Source, place: ImageLocation, extras: Extras) -> Source:
+        """The source, where it has to be spared as one that waits."""
+        registry = place.reference.registry if place.reference is not None else ""
+        ration = extras.ration
+        if ration is None or place.transport != "registry":
+            return origin
+        if not isinstance(origin, Named) or not isinstance(origin, Referring):
+            return origin
+        readable = cast("Readable", origin)
+        return Rationed(
+            readable, ration, lambda: self.places.left(registry), self.report, self.sleep
+        )
 
     async def _copy(
         self, origin: Source, goal: Sink, platforms: Sequence[Platform], terms: Terms

@@ -18,6 +18,7 @@ from registryd.secrets import Secret
 from registryd.sync.errors import SyncInvalid
 from registryd.sync.file import read_plan
 from registryd.sync.plan import ImageStep, Plan, RegistryStep, RepositoryStep, Step, bent
+from registryd.sync.rationed import Ration
 from registryd.sync.regsync_file import World
 from registryd.sync.skopeo_file import Target
 from registryd.sync.whole import Extras
@@ -56,6 +57,7 @@ sync:
       - semverRange: [">=3.18 <4"]
     platforms: [linux/amd64, linux/arm64]
     fastCheck: true
+    ratelimit: {min: 5, retry: 1s}
     forceRecursive: yes
     referrers: true
     referrerFilters: [{artifactType: application/example}]
@@ -110,7 +112,7 @@ def test_regsync_steps() -> None:
     assert ("docker.io/library/busybox:1.36", "registry.example:5000/mirror/busybox:1.36") == ends(
         one
     )
-    assert Extras(backup="old-{{.Ref.Tag}}") == one.extras
+    assert Extras(backup="old-{{.Ref.Tag}}", ration=Ration(100, 900.0)) == one.extras
     assert isinstance(two, RepositoryStep)
     assert ("docker.io/library/alpine", "oci:mirror/alpine") == ends(two)
     assert ["3.19", "edge", "3.20"] == [
@@ -126,6 +128,7 @@ def test_regsync_steps() -> None:
         digest_tags=True,
         media_types=frozenset({"application/vnd.oci.image.index.v1+json"}),
         fast=True,
+        ration=Ration(5, 60.0),
     )
     assert isinstance(three, RegistryStep)
     assert (True, False) == tuple(map(three.repositories.chooses, ("team/app", "other/app")))
@@ -149,7 +152,7 @@ def test_regsync_registries() -> None:
     config = mine.applied(RegistryConfig())
     assert (True, 3) == (config.plain_http, config.max_connections)
     assert "s3cret" not in repr(plan)
-    assert ["defaults.interval", "defaults.ratelimit"] == [n.partition(":")[0] for n in plan.notes]
+    assert ["defaults.interval"] == [n.partition(":")[0] for n in plan.notes]
 
 
 def test_a_password_in_the_file_is_noted() -> None:

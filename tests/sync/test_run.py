@@ -3,151 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
-from cache.content import Descriptor, Digest
-from cache.errors import Fault
-from registryd.images.transports import ImageLocation
 from registryd.oci.errors import ManifestUnknown, UsageError
-from registryd.oci.manifest import IndexEntry
 from registryd.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from registryd.oci.referrers import entry_of
-from registryd.ports import Sink, Source
-from registryd.sync.plan import ImageStep, Plan, RegistryStep, RepositoryStep, Step
+from registryd.sync.plan import Plan, RegistryStep, RepositoryStep, Step
+from registryd.sync.rationed import Ration
 from registryd.sync.run import How, Outcome, carry_out
 from registryd.sync.tag_choice import NameRule, TagRule
-from registryd.sync.whole import Extras, backup_of, digest_tags
-from tests.fakes.endpoints import MemorySink, MemorySource, Sample, image, index, wire, written
-
-ONE, TWO = image(b"base", b"one"), image(b"base", b"two")
-BOTH = index(amd64=ONE, arm64=image(b"base", b"arm", architecture="arm64"))
-R = "a.test/lib/app"
-
-
-def attached(subject: Sample, content: bytes) -> Sample:
-    """An artifact about an image."""
-    made = image(content)
-    members = {**json.loads(made.root.raw), "subject": wire(subject.root.descriptor)}
-    root = written(members)
-    return Sample(root, {root.digest: root}, made.blobs)
-
-
-@dataclass
-class Held(MemorySink):
-    """A sink whose name means what was put under it."""
-
-    name: str = ""
-    memory: Memory | None = None
-
-    async def standing(self) -> Descriptor | None:
-        """What the name means."""
-        assert self.memory is not None
-        found = self.memory.images.get(self.name)
-        return None if found is None else found.root.descriptor
-
-    async def has_whole(self, descriptor: Descriptor) -> bool:
-        """Whatever is there is whole."""
-        found = await self.standing()
-        return found is not None and found.digest == descriptor.digest
-
-    async def put_manifest(self, document, *, root: bool) -> None:  # type: ignore[no-untyped-def]
-        """Enter the name with the root."""
-        await super().put_manifest(document, root=root)
-        if root and self.memory is not None:
-            self.memory.images[self.name] = self.image()
-            self.memory.order.append(self.name)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass
-class Read(MemorySource):
-    """A source that knows its descriptor, and what is attached."""
-
-    memory: Memory | None = None
-
-    async def resolve(self) -> Descriptor:
-        """The root's descriptor."""
-        return self.sample.root.descriptor
-
-    async def referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
-        """What is attached to a manifest."""
-        assert self.memory is not None
-        self.memory.asked.append(digest)
-        return tuple(
-            entry_of(sample.root)
-            for sample in self.memory.attached
-            if sample.root.subject is not None and sample.root.subject.digest == digest
-        )
-
-
-@dataclass
-class Memory:
-    """Places by their names."""
-
-    images: dict[str, Sample] = field(default_factory=dict)
-    attached: list[Sample] = field(default_factory=list)
-    broken: dict[str, Fault] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
-    asked: list[Digest] = field(default_factory=list)
-    gate: asyncio.Event | None = None
-    busy: int = 0
-    most: int = 0
-
-    async def source(self, location: ImageLocation) -> Source:
-        """An image, if it is there and does not fail."""
-        name = str(location)
-        self.busy += 1
-        self.most = max(self.most, self.busy)
-        if self.gate is not None:
-            await self.gate.wait()
-        self.busy -= 1
-        if name in self.broken:
-            raise self.broken[name]
-        if name not in self.images:
-            raise ManifestUnknown(f"cannot find {name}")
-        sample = self.images[name]
-        more = {each.root.digest: each.root for each in self.attached}
-        blobs = {d: raw for each in self.attached for d, raw in each.blobs.items()}
-        whole = Sample(sample.root, sample.documents | more, sample.blobs | blobs)
-        return Read(whole, memory=self)
-
-    async def sink(self, location: ImageLocation, origin: ImageLocation) -> Sink:
-        """A name to write to."""
-        return Held(name=str(location), memory=self)
-
-    async def tags(self, location: ImageLocation) -> Sequence[str]:
-        """The tags of a repository."""
-        assert location.reference is not None
-        prefix = f"{location.reference.name}:"
-        return [name.removeprefix(prefix) for name in self.images if name.startswith(prefix)]
-
-    async def repositories(self, registry: str) -> Sequence[str]:
-        """All repositories of a registry."""
-        names = [name.removeprefix(f"{registry}/") for name in self.images]
-        return list(dict.fromkeys(name.partition(":")[0] for name in names))
-
-
-def at(text: str) -> ImageLocation:
-    """A place."""
-    return ImageLocation.parse(text)
-
-
-def bare(text: str) -> ImageLocation:
-    """A repository."""
-    place = at(text)
-    assert place.reference is not None
-    return replace(place, reference=place.reference.bare())
-
-
-def step(source: str, target: str, extras: Extras | None = None) -> ImageStep:
-    """One image."""
-    return ImageStep(at(source), at(target), extras or Extras())
+from registryd.sync.whole import Extras, Mover, backup_of, digest_tags
+from tests.fakes.endpoints import image
+from tests.sync.memory import BOTH, ONE, TWO, Memory, R, at, attached, bare, step
 
 
 async def ran(memory: Memory, *steps: Step, **how: object) -> list[Outcome]:
@@ -306,6 +175,30 @@ def test_backups_that_cannot_be(words: str) -> None:
     """One line."""
     with pytest.raises(UsageError):
         backup_of(at("b.test/m/app:x"), words)
+
+
+async def test_a_ration_is_kept() -> None:
+    """While too few requests are left nothing is read; what is there already is not waited for."""
+    memory = Memory({f"{R}:1": BOTH, "b.test/m/app:2": BOTH}, allowed={"a.test": 4})
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        """Time passes, and the allowance grows."""
+        assert "b.test/m/app:1" not in memory.images
+        waits.append(seconds)
+        memory.allowed["a.test"] += 3
+
+    said: list[Any] = []
+    mover = Mover(memory, report=said.append, sleep=sleep)
+    extras = Extras(ration=Ration(10, 30.0))
+    await mover.move(at(f"{R}:1"), at("b.test/m/app:2"), extras)
+    calm = list(waits)
+    await mover.move(at(f"{R}:1"), at("b.test/m/app:1"), extras)
+    memory.allowed.clear()
+    await mover.move(at(f"{R}:1"), at("b.test/m/app:3"), extras)
+
+    assert ([], [30.0, 30.0]) == (calm, waits)
+    assert "4 requests are left, 10 are to be kept" in said[0]["message"]
 
 
 async def test_types_that_are_not_wanted() -> None:
