@@ -9,7 +9,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +23,9 @@ from tests.real.stories import Ctl, Daemon, Sections, daemon, get, in_thread
 from tests.remote.test_credential_helpers import make_keeper
 
 #: Seconds between two looks at the command lines of all processes.
-GLANCE = 0.003
+GLANCE = 0.005
+#: Looks at each process that has begun meanwhile.
+LOOKS = 20
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,17 @@ def watched() -> Iterator[dict[str, bytes]]:
     """The command line of each process that runs meanwhile, by its number."""
     lines: dict[str, bytes] = {}
     ended = threading.Event()
+    # A process says what it is when it begins, and once more when it becomes another program.
+    looks = dict.fromkeys(filter(str.isdecimal, os.listdir("/proc")), LOOKS)
 
     def look() -> None:
         while not ended.wait(GLANCE):
             for pid in filter(str.isdecimal, os.listdir("/proc")):
-                try:
-                    lines[pid] = lines.get(pid, b"") + Path(f"/proc/{pid}/cmdline").read_bytes()
-                except OSError:
+                if looks.get(pid, 0) >= LOOKS:
                     continue
+                looks[pid] = looks.get(pid, 0) + 1
+                with suppress(OSError):
+                    lines[pid] = lines.get(pid, b"") + Path(f"/proc/{pid}/cmdline").read_bytes()
 
     watcher = threading.Thread(target=look)
     watcher.start()
