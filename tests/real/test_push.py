@@ -140,7 +140,7 @@ def test_login_is_kept_where_others_look(
 
     ctl.ok("logout", host)
     assert {} == json.loads(auth.read_text()).get("auths", {})
-    assert 3 == ctl(*push).code
+    assert 3 == ctl(*push[:-1], f"{host}/kept/{kind}:2").code
 
 
 def test_without_a_password_there_is_one_line(guarded: Upstream, tmp_path: Path) -> None:
