@@ -59,6 +59,7 @@ class Held(MemorySink):
             self.memory.images[self.name] = self.image()
             self.memory.order.append(self.name)
 
+    @override
     def __str__(self) -> str:
         return self.name
 
@@ -71,6 +72,8 @@ class Read(MemorySource):
 
     async def resolve(self) -> Descriptor:
         """The root's descriptor."""
+        assert self.memory is not None
+        self.memory.heads += 1
         return self.sample.root.descriptor
 
     async def referrers(self, digest: Digest) -> tuple[IndexEntry, ...]:
@@ -95,6 +98,7 @@ class Memory:
     asked: list[Digest] = field(default_factory=list)
     allowed: dict[str, int] = field(default_factory=dict)
     gate: asyncio.Event | None = None
+    heads: int = 0
     busy: int = 0
     most: int = 0
 

@@ -179,7 +179,7 @@ def test_backups_that_cannot_be(words: str) -> None:
 
 async def test_a_ration_is_kept() -> None:
     """While too few requests are left nothing is read; what is there already is not waited for."""
-    memory = Memory({f"{R}:1": BOTH, "b.test/m/app:2": BOTH}, allowed={"a.test": 4})
+    memory = Memory({f"{R}:1": ONE, "b.test/m/app:2": ONE}, allowed={"a.test": 4})
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -198,6 +198,7 @@ async def test_a_ration_is_kept() -> None:
     await mover.move(at(f"{R}:1"), at("b.test/m/app:3"), extras)
 
     assert ([], [30.0, 30.0]) == (calm, waits)
+    assert 1 + len(waits) == memory.heads  # after each wait the registry is asked anew
     assert "4 requests are left, 10 are to be kept" in said[0]["message"]
 
 
