@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
-from typing_extensions import override
+from cache.marks import override
 
 
 class ChunkMap:

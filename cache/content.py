@@ -13,9 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from typing_extensions import override
-
 from cache.errors import DigestInvalid, DigestMismatch, SizeMismatch
+from cache.marks import override
 
 #: Algorithm -> length of its hex form (image specification 1.1, "Digests", registered algorithms).
 ALGORITHMS = {"sha256": 64, "sha512": 128}

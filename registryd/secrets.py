@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
-from typing_extensions import override
+from cache.marks import override
 
 #: Query keys that are safe to show; every other value (signatures, tokens) becomes stars.
 SHOWN_QUERY_KEYS = frozenset({"scope", "service", "mount", "from", "digest", "n", "last", "ns"})

@@ -11,8 +11,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from typing_extensions import override
-
+from cache.marks import override
 from registryd.oci.errors import UsageError
 
 #: What a flag is when no one gives it; parsers leave out what was not given, so that one

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from typing_extensions import override
-
+from cache.marks import override
 from registryd.cli.arguments import Parser, count, truth
 from registryd.cli.command import Context
 from registryd.cli.platforms import named, own

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from typing_extensions import override
+from cache.marks import override
 
 EVERYTHING: Final = "*"
 

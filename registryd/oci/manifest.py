@@ -20,9 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from typing_extensions import override
-
 from cache.content import Descriptor, Digest, verify
+from cache.marks import override
 from registryd.oci import fields
 from registryd.oci.errors import ManifestInvalid, PlatformUnknown, UsageError
 from registryd.oci.fields import NOTHING, Malformed

@@ -16,8 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from typing_extensions import override
-
+from cache.marks import override
 from registryd.oci.errors import UsageError
 
 #: Other names of architectures -> architecture and the variant they imply.

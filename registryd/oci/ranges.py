@@ -15,8 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from typing_extensions import override
-
+from cache.marks import override
 from registryd.oci.errors import BadAnswer, RangeInvalid
 
 #: Most ranges of one request that are answered one by one; beyond it the whole is sent.

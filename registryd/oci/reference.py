@@ -21,10 +21,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from typing_extensions import override
-
 from cache.content import Digest
 from cache.errors import DigestInvalid
+from cache.marks import override
 from registryd.oci.errors import ReferenceInvalid
 
 DOCKER_HUB: Final = "docker.io"

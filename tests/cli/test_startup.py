@@ -23,6 +23,7 @@ HEAVY = {
     "registryd.services",
     "rich",
     "tomllib",
+    "typing_extensions",
     "uvloop",
 }
 PROGRAM = """
