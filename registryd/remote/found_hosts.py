@@ -169,7 +169,7 @@ def read_hosts(
 
 
 def _conf_files(files: HostFiles, problems: list[str]) -> list[Path]:
-    main = next((path for path in files.registries_conf if path.exists()), None)
+    main = next((path for path in files.registries_conf if _is_there(path, problems)), None)
     more = [
         folder / name
         for folder in files.drop_ins
@@ -183,9 +183,9 @@ def _hosts_file(
     path: Path, ours: Callable[[str], bool], problems: list[str]
 ) -> hosts_toml.HostsFile | None:
     """What a registry's folder says; one that is there without the file says "no mirrors"."""
-    if not path.parent.is_dir():
+    if not _is_folder(path.parent):
         return None
-    content = _content(path, problems) if path.exists() else b""
+    content = _content(path, problems) if _is_there(path, problems) else b""
     if content is None or ours(content.decode(errors="replace")):
         return None if content is None else hosts_toml.HostsFile()
     try:
@@ -201,7 +201,7 @@ def _certificates(files: HostFiles, problems: list[str]) -> dict[str, Certificat
     for above in files.certs_d:
         for name in _names(above, problems):
             folder = above / name
-            if name not in found and folder.is_dir():
+            if name not in found and _is_folder(folder):
                 inside = _names(folder, problems)
                 kinds = {each.rpartition(".")[2] for each in inside}
                 if kinds & {"crt", "cert", "key"}:
@@ -216,6 +216,26 @@ def _changed(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _is_there(path: Path, problems: list[str]) -> bool:
+    """Whether there is such a file, for us: what lies in another's folder is not."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
+        return False
+    return True
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether this is a folder, as far as we may see."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _names(folder: Path, problems: list[str]) -> list[str]:

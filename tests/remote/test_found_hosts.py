@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from registryd.host_services import find_hosts
 from registryd.remote.found_hosts import HostFiles, own_addresses, read_hosts, usual_files
 from registryd.runtimes import containerd, podman
 from registryd.runtimes.mark import mark_line
+from tests.remote.test_credentials import as_user
 
 
 def write(path: Path, content: str) -> Path:
@@ -161,6 +164,34 @@ def test_problems(files: HostFiles) -> None:
         each.partition(": ")[0] for each in found.problems
     ]
     assert ["m.example"] == [each.name for each in found.course("docker.io", "x").mirrors]
+
+
+def test_folders_that_are_not_for_us(files: HostFiles, tmp_path: Path) -> None:
+    """What lies in another's folder says nothing, and stops no daemon; a path that cannot be is a
+    problem in words."""
+    write(tmp_path / "conf.d/a.conf", conf("docker.io", "m.example"))
+    locked = write(tmp_path / "home/registries.conf", conf("docker.io", "s.example")).parent
+    folder = write(tmp_path / "hosts.d/ghcr.io/hosts.toml", '[host."https://s.example"]').parent
+    certs = write(tmp_path / "certs.d/r.example/ca.crt", "").parent.parent
+    for path, mode in ((tmp_path, 0o755), (locked, 0), (folder, 0), (certs, 0o744)):
+        path.chmod(mode)
+    main, rest = (
+        (Path("home/registries.conf"),),
+        [Path(f"{each}.d") for each in ("conf", "certs", "hosts")],
+    )
+    with chdir(tmp_path):  # another user cannot come this far down
+        said = as_user(
+            lambda: " ".join(
+                str(names(HostFiles(main, *((each,) for each in rest)), registry))
+                for registry in ("docker.io", "ghcr.io")
+            )
+        )
+    long = replace(files, registries_conf=(Path(f"/{'x' * 300}"),))
+
+    assert "['m.example'] []" == said
+    assert ["File name too long"] == [
+        each.rpartition(": ")[2] for each in read_hosts(long).problems
+    ]
 
 
 def test_usual_places() -> None:
