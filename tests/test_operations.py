@@ -8,7 +8,7 @@ import pytest
 
 from cache.content import Digest
 from cache.errors import NameNotFound
-from registryd.oci.errors import ManifestUnknown, Unauthorized, UsageError
+from registryd.oci.errors import Denied, ManifestUnknown, Unauthorized, UsageError
 from registryd.operations import Operations
 from registryd.secrets import Login, Secret
 from tests.fakes.endpoints import Sample, image, index
@@ -188,6 +188,23 @@ async def test_nobody_writes_in_the_node_s_name(upstream: FakeRegistry, tmp_path
         refused = "copy/app" in upstream.repositories
         login = Login("node", Secret("secret"))
         await verbs.push(name, copy, principal="uid:1000", login=login)
+
+    assert (False, True) == (refused, "copy/app" in upstream.repositories)
+
+
+async def test_nobody_writes_by_the_node_s_certificate(
+    upstream: FakeRegistry, tmp_path: Path
+) -> None:
+    """Where the connection itself lets the node in, only its owner pushes, shared or not."""
+    settings = {"cert_dir": tmp_path, "share_login": True}
+    async with running_node(tmp_path / "n", registries=plain(upstream, **settings)) as running:
+        verbs, name = Operations(running.node), offer(upstream, image(ONE))
+        await verbs.pull(name, principal="uid:1000")
+        copy = f"{upstream.name}/copy/app:1"
+        with pytest.raises(Denied, match="the node's owner alone can push there"):
+            await verbs.push(name, copy, principal="uid:1000", login=Login("bob", Secret("y")))
+        refused = "copy/app" in upstream.repositories
+        await verbs.push(name, copy)
 
     assert (False, True) == (refused, "copy/app" in upstream.repositories)
 

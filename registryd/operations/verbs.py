@@ -30,7 +30,7 @@ from registryd.operations.limits import Limited
 from registryd.operations.node import Raw, Result
 from registryd.operations.prefetch import Prefetching
 from registryd.ports import Remote, Sink
-from registryd.secrets import NOBODY, Login
+from registryd.secrets import Login
 from registryd.transfer import report as events
 from registryd.transfer.cached import CachedSink, CachedSource
 from registryd.transfer.copy import copy_image
@@ -92,13 +92,11 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
         await self._admit(name, None, principal)
         began = time.monotonic()
         local = CachedSource(self._node.library, self._store, name)
-        if principal and login is None:
-            login = NOBODY  # what the node logs in with is for reading: nobody writes in its name
         held = await self._held_platforms(await local.root())
         with self._told(target, report):
             done = await copy_image(
                 local,
-                self._sink(target, login, principal),
+                self._sink(target, Caller(principal, login)),
                 platforms=held,
                 jobs=self._node.jobs,
                 report=report,
@@ -119,19 +117,20 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
             )
         )
 
-    def _sink(self, target: Reference, login: Login | None, principal: str) -> Sink:
-        if target.registry == LOCALHOST:
+    def _sink(self, target: Reference, caller: Caller) -> Sink:
+        """Where a push goes. Raises Denied: nobody writes in this node's name but its owner."""
+        remote = self._node.access.pusher(caller, target)
+        if remote is None:
             return CachedSink(self._node.library, self._store, target)
 
         async def find_mount(digest: Digest) -> str:
             """A repository of the registry that the blob was seen in, as far as the caller may."""
             prefix = f"{target.registry}/"
             for name in await self._store.repositories.holding(prefix, digest, MOUNTS_LOOKED_AT):
-                if name != target.name and await self._node.access.may_read(principal, name):
+                if name != target.name and await self._node.access.may_read(caller.principal, name):
                     return name.removeprefix(prefix)
             return ""
 
-        remote = self._node.remotes.remote(target.registry, login)
         return RegistrySink(remote, target, find_mount=find_mount)
 
     async def _held_platforms(self, root: Document) -> list[Platform]:
