@@ -97,17 +97,22 @@ class Authority:
         return Asked("bearer", realm, service, tuple(map(str, wanted)))
 
     async def grant(
-        self, repository: str, scopes: Scopes, shown: list[Login] | None = None
+        self,
+        repository: str,
+        scopes: Scopes,
+        shown: list[Login] | None = None,
+        *,
+        without: Login | None = None,
     ) -> Grant | None:
         """The reply for these scopes; None when nothing was asked or there is nothing to say.
 
-        A login that is shown to anybody is added to ``shown`` first.
+        A login that is shown to anybody is added to ``shown`` first; ``without`` is not shown.
         Raises Unauthorized, Denied, RateLimited, RegistryError, ConfigInvalid, TransportError.
         """
         challenge = self._challenge
         if challenge is None:
             return None
-        login = await self.logins.find(repository)
+        login = await self.logins.find(repository, without=without)
         if login is not None and shown is not None:
             shown.append(login)
         if login is not None and login.registry_token:

@@ -131,7 +131,7 @@ class Exchange:
                 answer = await self._retreat.ask(
                     call.repository,
                     call.scopes,
-                    lambda shown: self._persuade(call, stack, shown),
+                    lambda shown, without: self._persuade(call, stack, shown, without),
                     what=call.what,
                     whole=call.method == "GET",
                 )
@@ -149,16 +149,20 @@ class Exchange:
             what = f"{what} ({self.registry} sends us to {answer.host})"
         return refusal(answer.status, await answer.errors(), what, absent=absent)
 
-    async def _persuade(self, call: Call, stack: AsyncExitStack, shown: list[Login]) -> Answer:
+    async def _persuade(
+        self, call: Call, stack: AsyncExitStack, shown: list[Login], without: Login | None
+    ) -> Answer:
         went_back = False
         for left in reversed(range(ROUNDS)):
-            grant = await self._authority.grant(call.repository, call.scopes, shown)
+            grant = await self._authority.grant(
+                call.repository, call.scopes, shown, without=without
+            )
             answer = await self._ask(call, grant, stack)
             if self._is_stale_redirect(call, answer) and left and not went_back:
                 went_back = True
             elif not await _is_refused(answer, grant):
                 return answer
-            elif not left or not await self._learn(call, answer, grant):
+            elif not left or not await self._learn(call, answer, grant, without):
                 return await self._final(call, answer, grant)
             await answer.drain()
         raise AssertionError("the last round returns or raises")
@@ -208,7 +212,9 @@ class Exchange:
         redirected = answer.strayed and isinstance(call.target, str)
         return redirected and call.repeatable and answer.status in STALE_REDIRECT
 
-    async def _learn(self, call: Call, answer: Answer, grant: Grant | None) -> bool:
+    async def _learn(
+        self, call: Call, answer: Answer, grant: Grant | None, without: Login | None
+    ) -> bool:
         """Whether another round makes sense, with what the refusal has taught us."""
         if not self._authority.learn(answer, call.scopes) and not self._authority.known:
             # Some registries send their challenge on a ping only.
@@ -222,7 +228,7 @@ class Exchange:
             self._authority.drop(grant)
             if not grant.fresh or grant.scheme != scheme:
                 return True
-        login = await self._authority.logins.find(call.repository)
+        login = await self._authority.logins.find(call.repository, without=without)
         if grant is None:
             return scheme == "bearer" or (login is not None and not login.registry_token)
         return login != grant.login

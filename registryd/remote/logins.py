@@ -44,13 +44,15 @@ class Logins:
         self._found: dict[str, tuple[Login | None, float]] = {}
         self._aside: dict[tuple[str, Login], float] = {}
 
-    async def find(self, repository: str) -> Login | None:
-        """The login to use for a repository, or None. Raises ConfigInvalid."""
+    async def find(self, repository: str, *, without: Login | None = None) -> Login | None:
+        """The login to use for a repository, if it is not this one. Raises ConfigInvalid."""
         if self._own is not None:
             login = self._own if self._own != NOBODY else None
         else:
             login = await self._known(repository)
-        if login is None or self._clock.monotonic() < self._aside.get((repository, login), 0.0):
+        if login is None or login == without:
+            return None
+        if self._clock.monotonic() < self._aside.get((repository, login), 0.0):
             return None
         return login
 
@@ -72,10 +74,6 @@ class Logins:
             self._aside.clear()
         self._aside[repository, login] = self._clock.monotonic() + FRESH
         return not known
-
-    def take_back(self, repository: str, login: Login) -> None:
-        """Find a login again that was set aside: it is not better without."""
-        self._aside.pop((repository, login), None)
 
     def forget(self) -> None:
         """Look all logins up anew when they are needed next: one was refused."""

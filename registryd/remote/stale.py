@@ -5,7 +5,8 @@ Invariants:
 - only a login that was found in a file or by a helper is done without, never one that was given
   for the occasion, and only to read;
 - what is read so is what anybody may read; whoever asks learns which login was refused, and where
-  it lies: by a warning when it went well without, by the error when it did not.
+  it lies: by a warning when it went well without, by the error when it did not;
+- as long as it is not known whether it goes well without, nobody else is made to go without.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from registryd.secrets import Login
 READING = frozenset({"pull"})
 
 
-#: Asks, and notes in the list each login that it shows.
-Ask = Callable[[list[Login]], Awaitable[Answer]]
+#: Asks, and notes in the list each login that it shows; this one it does not show.
+Ask = Callable[[list[Login], Login | None], Awaitable[Answer]]
 
 
 def _last(shown: list[Login], scopes: tuple[Scope, ...]) -> Login | None:
@@ -52,13 +53,12 @@ class Retreat:
     ) -> Answer:
         """The answer, with the login or else without.
 
-        ``ask`` notes each login that it shows. ``what`` begins an error line. An answer of 403
-        counts as a refusal of the login where the request is ``whole`` (no HEAD, whose refusal
-        may be of the HEAD). Raises what ``ask`` raises.
+        ``what`` begins an error line. An answer of 403 counts as a refusal of the login where the
+        request is ``whole`` (no HEAD, whose refusal may be of the HEAD). Raises what ``ask`` raises.
         """
         shown: list[Login] = []
         try:
-            answer = await ask(shown)
+            answer = await ask(shown, None)
         except (Unauthorized, Denied, NameUnknown) as error:
             login = _last(shown, scopes)
             if login is None or error.status < 400:
@@ -80,20 +80,14 @@ class Retreat:
         ask: Ask,
         refused: RegistryError,
     ) -> Answer:
-        news = self._logins.set_aside(repository, login)
-        open_to_all = False
         try:
-            answer = await ask([])
-            open_to_all = answer.status < 400 or answer.status == 416
+            answer = await ask([], login)
         except (Unauthorized, Denied, NameUnknown):
             raise refused from None
-        finally:
-            if not open_to_all:
-                self._logins.take_back(repository, login)
-        if not open_to_all:
+        if answer.status >= 400 and answer.status != 416:
             await answer.drain()
             raise refused
-        if news:
+        if self._logins.set_aside(repository, login):
             self._warned(
                 f"the login stored in {login.origin} was refused by {self._registry}; went on"
                 f" without it, as {repository} is public: run registryctl logout {self._registry}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -133,6 +134,48 @@ async def test_what_is_hidden_from_nobody_in_particular(
         with pytest.raises(Denied, match=r"with the login stored in /a\.json"):
             await client.resolve(Reference(registry.name, "team/app", "2.0"))
 
+    assert [] == told
+
+
+class Guarding(FakeRegistry):
+    """Says 403 for tag 2.0 to a login, and holds who asks for it without one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def respond(self, request: web.BaseRequest) -> Reply:
+        if request.path.endswith("/2.0"):
+            if "Authorization" in request.headers:
+                return reply(403)
+            self.asked.set()
+            await self.gate.wait()
+        return await super().respond(request)
+
+
+async def test_nobody_else_goes_without_meanwhile(connect: Connect, told: list[str]) -> None:
+    """A good login counts for others while it is tried whether one request goes without it."""
+    login = Login("ann", Secret("secret-word"), origin="/a.json", stored=True)
+    async with Guarding().serve() as registry:
+        registry.users = {"ann": "secret-word"}
+        registry.add_image("team/app", "1.0")
+        image = Reference(registry.name, "team/app", "1.0")
+        client = await connect(registry, login, warned=told.append)
+        await client.resolve(image)
+
+        async def meanwhile() -> str:
+            try:
+                await registry.asked.wait()
+                return str((await client.fetch_manifest(image)).digest)
+            finally:
+                registry.gate.set()
+
+        refused, read = await asyncio.gather(
+            client.fetch_manifest(image.with_tag("2.0")), meanwhile(), return_exceptions=True
+        )
+
+    assert isinstance(refused, Denied)
+    assert str(read).startswith("sha256:")
     assert [] == told
 
 
