@@ -165,6 +165,9 @@ class Pusher(Protocol):
         TransportError.
         """
 
+    async def standing(self, reference: Reference) -> Descriptor:
+        """What a name means now, where it would be pushed to. Raises as Resolver.resolve does."""
+
     async def has_blob(self, repository: Reference, digest: Digest) -> bool:
         """Whether the repository has this blob already."""
 

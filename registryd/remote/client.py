@@ -53,7 +53,7 @@ class RegistryClient:
     def __init__(self, exchange: Exchange, journal: UploadJournal | None = None) -> None:
         self._exchange = exchange
         self._uploader = Uploader(exchange, journal)
-        self._subjects = Subjects(exchange, self.fetch_manifest, self.push_manifest)
+        self._subjects = Subjects(exchange, self._fetch_written, self.push_manifest)
 
     @property
     def registry(self) -> str:
@@ -108,13 +108,23 @@ class RegistryClient:
 
         Raises ManifestUnknown, Unauthorized, Denied, RateLimited, BadAnswer, TransportError.
         """
-        call = self._manifest_call("HEAD", reference)
+        descriptor = await self._head(self._manifest_call("HEAD", reference), reference)
+        return descriptor or (await self.fetch_manifest(reference)).descriptor
+
+    async def standing(self, reference: Reference) -> Descriptor:
+        """What a name means where it would be pushed to. Raises as ``resolve`` does."""
+        call = replace(self._manifest_call("HEAD", reference), written=True)
+        descriptor = await self._head(call, reference)
+        return descriptor or (await self._fetch_written(reference)).descriptor
+
+    async def _head(self, call: Call, reference: Reference) -> Descriptor | None:
+        """What a HEAD tells of a manifest; None where it does not tell all of it."""
         async with self._exchange.send(call) as answer:
             if answer.status in HEAD_IS_FINAL:
                 raise await self._exchange.refusal(answer, _refused_words(answer, reference))
             descriptor = _described(answer) if answer.status == 200 else None
         if descriptor is None or reference.digest not in (None, descriptor.digest):
-            return (await self.fetch_manifest(reference)).descriptor
+            return None
         return descriptor
 
     async def fetch_manifest(self, reference: Reference) -> Document:
@@ -129,6 +139,11 @@ class RegistryClient:
             except (DigestMismatch, ManifestInvalid, BadAnswer):
                 if not self._exchange.distrust(str(call.target)):
                     raise
+
+    async def _fetch_written(self, reference: Reference) -> Document:
+        """As ``fetch_manifest``, from where it would be pushed to."""
+        call = replace(self._manifest_call("GET", reference), written=True)
+        return await self._fetch_manifest(call, reference)
 
     async def _fetch_manifest(self, call: Call, reference: Reference) -> Document:
         async with self._exchange.send(call) as answer:

@@ -52,7 +52,7 @@ class Call:
     """One thing to ask of a registry; ``what`` begins the error line when it is refused.
 
     ``patient`` False: another host can be asked, so this one is asked once. ``home``: the registry
-    itself is meant, and no mirror.
+    itself is meant, and no mirror. ``written``: the host is meant that takes what is pushed.
     """
 
     method: str
@@ -66,6 +66,7 @@ class Call:
     repeatable: bool = True
     patient: bool = True
     home: bool = False
+    written: bool = False
 
 
 def scope(repository: str, actions: frozenset[str] = PULL) -> Scope:

@@ -5,7 +5,8 @@ Invariants:
 - a host that still has one behind it is asked once and never waited for; the last one is asked with
   all the patience there is;
 - what breaks off in the middle counts against the host that sent it, and goes on elsewhere;
-- what goes to a whole URL goes to the host that gave it.
+- what goes to a whole URL goes to the host that gave it;
+- what is to be changed is read where it is written: a mirror may have it as it was.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class MirroredExchange(Exchange):
             owners = [each for each in reversed(everyone) if each.exchange.endpoint.owns(target)]
             return owners[:1] or [hosts.primary]
         actions = frozenset(action for scope in call.scopes[:1] for action in scope.actions)
-        want = wanted(call.method, target, actions)
+        want = PUSH if call.written else wanted(call.method, target, actions)
         able = [each for each in everyone if want in each.serves]
         if want in (PUSH, HOME):
             return able[:1] or [hosts.primary]

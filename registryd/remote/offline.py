@@ -97,6 +97,10 @@ class SilentRegistry:
         """Raises."""
         raise self._why()
 
+    async def standing(self, reference: Reference) -> Descriptor:
+        """Raises."""
+        raise self._why()
+
     async def has_blob(self, repository: Reference, digest: Digest) -> bool:
         """Raises."""
         raise self._why()

@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from yarl import URL
@@ -45,11 +45,15 @@ FetchManifest = Callable[[Reference], Awaitable[Document]]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is asked: the referrers of a manifest, all or those of one type."""
+    """What is asked: the referrers of a manifest, all or those of one type.
+
+    ``written``: of the host that takes pushes.
+    """
 
     repository: Reference
     subject: Digest
     artifact_type: str = ""
+    written: bool = False
 
     @property
     def what(self) -> str:
@@ -124,7 +128,8 @@ async def _first_page(exchange: Exchange, wanted: Listing) -> _Page | None:
 def _call(wanted: Listing, target: str | URL, query: str = "") -> Call:
     name = wanted.repository.repository
     headers = {"Accept": OCI_INDEX}
-    return Call("GET", target, wanted.what, name, (scope(name),), query=query, headers=headers)
+    call = Call("GET", target, wanted.what, name, (scope(name),), query=query, headers=headers)
+    return replace(call, written=wanted.written)
 
 
 async def _page(answer: Answer, wanted: Listing) -> _Page:

@@ -54,7 +54,7 @@ class Retreat:
         """The answer, with the login or else without.
 
         ``what`` begins an error line. An answer of 403 counts as a refusal of the login where the
-        request is ``whole`` (no HEAD, whose refusal may be of the HEAD). Raises what ``ask`` raises.
+        request is ``whole`` (no HEAD, whose refusal may be of the HEAD). Raises as ``ask`` does.
         """
         shown: list[Login] = []
         try:

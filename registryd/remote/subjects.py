@@ -56,7 +56,7 @@ class Subjects:
         if subject is None:
             return
         if self._has_api is None:
-            wanted = Listing(repository, subject.digest)
+            wanted = Listing(repository, subject.digest, written=True)
             self._has_api = await offers_api(self._exchange, wanted)
         if self._has_api:
             return

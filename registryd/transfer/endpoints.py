@@ -127,7 +127,7 @@ class RegistrySink:
             return None
         asked = self._repository.with_tag(name.tag) if name.tag else name
         try:
-            self._found = await self._remote.resolve(asked)
+            self._found = await self._remote.standing(asked)
         except (ManifestUnknown, NameUnknown):
             self._found = None
         return self._found
@@ -139,7 +139,7 @@ class RegistrySink:
         if self._found is not None and self._found.digest == descriptor.digest:
             return True
         try:
-            await self._remote.resolve(self._repository.with_digest(descriptor.digest))
+            await self._remote.standing(self._repository.with_digest(descriptor.digest))
         except (ManifestUnknown, NameUnknown):
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import aclosing
 from typing import Any
 
@@ -13,10 +14,13 @@ from registryd.oci.errors import (
     ManifestUnknown,
     RegistryError,
 )
+from registryd.oci.manifest import parse
+from registryd.oci.referrers import entry_of, with_entry
 from registryd.ports import TransportError
 from tests.fakes.bodies import Opener
 from tests.fakes.clock import FakeClock
 from tests.fakes.http import reply
+from tests.fakes.referrers import make_artifact
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.remote.reached import BLOB, LAYER
 
@@ -75,6 +79,36 @@ async def test_push_goes_to_who_takes_pushes(reach: Any, hosts: list[FakeRegistr
 
     assert [0, 2, 0] == reached.asked
     assert b"new" in hosts[1].repositories["team/app"].blobs.values()
+
+
+async def test_what_is_changed_is_read_where_it_is_written(
+    reach: Any, hosts: list[FakeRegistry]
+) -> None:
+    """A mirror may have what a name meant before, and lists of referrers as they were: a push is
+    measured by what stands where it goes, and what others have put into a list stays."""
+    mirror, _, registry = hosts
+    usual = ("pull", "resolve", "referrers")
+    reached = await reach(MirrorConfig(mirror.url, capabilities=usual))
+    client, app = reached.client, reached.app
+    registry.add_image("team/app", "1", b"newer")
+    registry.traits = registry.traits.but("lists", referrers=False)
+    subject = registry.repositories["team/app"].manifests["1"][1]
+    older, newer, third = (
+        parse(make_artifact(subject, "text/sbom", nr=str(number))) for number in range(3)
+    )
+    tag = f"sha256-{Digest.of(subject).hex}"
+    kept = with_entry(with_entry(None, entry_of(older)), entry_of(newer))
+    registry.add_manifest("team/app", tag, kept.raw, kept.media_type)
+    mirror.add_manifest("team/app", tag, with_entry(None, entry_of(older)).raw, kept.media_type)
+    found = await client.standing(app.with_tag("1"))
+    await client.note_subject(app, third)
+    listed = json.loads(registry.repositories["team/app"].manifests[tag][1])["manifests"]
+
+    assert Digest.of(subject) == found.digest
+    assert [str(each.digest) for each in (older, newer, third)] == [
+        entry["digest"] for entry in listed
+    ]
+    assert 0 == reached.asked[0]
 
 
 # --- the next host -----------------------------------------------------------------------------

@@ -71,6 +71,10 @@ class FakeRemote:
         """The blob's size."""
         return len(self.sample.blobs[digest])
 
+    async def standing(self, reference: Reference) -> Descriptor:
+        """The same: it has no mirrors."""
+        return await self.resolve(reference)
+
     async def has_blob(self, repository: Reference, digest: Digest) -> bool:
         """Whether it was pushed."""
         return digest in self.blobs
