@@ -23,7 +23,7 @@ from registryd.oci.errors import Denied, RegistryError
 from registryd.oci.media_types import essence
 from registryd.ports import TransportError, Warned
 from registryd.remote.answer import Answer
-from registryd.remote.authority import Authority
+from registryd.remote.authority import Asked, Authority
 from registryd.remote.breaker import Breakers
 from registryd.remote.course import HOME, PUSH, falls_on, wanted
 from registryd.remote.exchange import Call, Exchange
@@ -31,6 +31,7 @@ from registryd.remote.hosts import Endpoint
 from registryd.remote.retry import PASSING, TOO_MANY_REQUESTS
 from registryd.remote.standing import Standing
 from registryd.remote.transport import Transport
+from registryd.secrets import Secret
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,27 @@ class MirroredExchange(Exchange):
         self._hosts = hosts
         self._breakers = breakers
         self._standing = standing
+
+    @override
+    def asks(self, repository: str) -> Asked:
+        return self._hosts(repository).primary.exchange.asks(repository)
+
+    @override
+    async def account(self, repository: str) -> str:
+        return await self._hosts(repository).primary.exchange.account(repository)
+
+    @override
+    async def has_login(self, repository: str) -> bool:
+        return await self._hosts(repository).primary.exchange.has_login(repository)
+
+    @override
+    async def pull_token(self, repository: str) -> Secret | None:
+        """As of Exchange; none of a registry that is somewhere else: it says nothing elsewhere."""
+        hosts = self._hosts(repository)
+        own = hosts.primary.exchange
+        if hosts.blocked or own.endpoint.renames:
+            return None
+        return await own.pull_token(repository)
 
     @override
     def distrust(self, target: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from registryd.config import MirrorConfig, RegistryConfig
 from registryd.oci.errors import Denied, Unauthorized
 from registryd.oci.reference import Reference
 from registryd.secrets import Login, Secret
@@ -34,6 +35,21 @@ async def test_another_reads_with_a_lent_token(
     assert (await lender.resolve(image)).digest == (await borrower.resolve(image)).digest
     assert asked == tokens.counts.total()
     assert "secret-word" not in repr(token)
+
+
+async def test_a_token_of_a_registry_with_mirrors(
+    registry: FakeRegistry, guarded: FakeRegistry, image: Reference, connect: Connect
+) -> None:
+    """The registry itself gives it, whoever gives the content; and says what it wants to see."""
+    registry.add_image("team/app", "1.0", b"layer")
+    config = RegistryConfig(plain_http=True, mirrors=(MirrorConfig(registry.url),))
+    lender = await connect(guarded, ANN, config)
+    await lender.resolve(image)
+    token = await lender.pull_token(image)
+    borrower = await connect(guarded, Login(registry_token=token or Secret(""), origin="a node"))
+
+    assert await borrower.resolve(image)
+    assert "bearer" == lender.asks(image).scheme
 
 
 async def test_a_token_that_is_no_good_is_shown_once(

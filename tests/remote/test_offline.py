@@ -32,6 +32,7 @@ CALLS: dict[str, Callable[[Remote], Any]] = {
     "delete_manifest": lambda r: r.delete_manifest(APP),
     "delete_blob": lambda r: r.delete_blob(APP, DIGEST),
     "ask_push": lambda r: r.ask_push(APP),
+    "standing": lambda r: r.standing(APP),
     "has_blob": lambda r: r.has_blob(APP, DIGEST),
     "mount_blob": lambda r: r.mount_blob(APP, DIGEST, "org/other"),
     "push_blob": lambda r: r.push_blob(APP, Descriptor("", DIGEST, 1), lambda: None),  # type: ignore[arg-type, return-value]

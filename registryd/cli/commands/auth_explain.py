@@ -115,7 +115,8 @@ async def _check(
     async with open_remotes(context, reference.registry) as remotes:
         remote = remotes.remote(reference.registry, shown)
         try:
-            said = f"it is {(await remote.resolve(reference)).digest}"
+            # Of the registry itself: what a mirror gives says nothing of this login.
+            said = f"it is {(await remote.standing(reference)).digest}"
         except Fault as error:
             refused, said = error, str(error)
         result: dict[str, Any] = {"admitted": refused is None, "said": said}
