@@ -8,8 +8,8 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -89,40 +89,44 @@ class Answer:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body in the pieces in which it came off the wire. Raises TransportError."""
-        self._end_with_connection()
         # Not readany(): that joins what is buffered, a copy of every byte.
         read = self._response.content.readchunk
-        try:
+        with self._ending_with_connection():
             while True:
                 piece, chunk_ends = await read()
                 if piece:
                     yield piece
                 elif not chunk_ends:
                     return
-        except FOREIGN as error:
-            self.broken = True
-            raise explain(error, self.host, self._stall) from error
 
-    def _end_with_connection(self) -> None:
-        """Have who reads the body told when the connection is lost.
+    @contextmanager
+    def _ending_with_connection(self) -> Iterator[None]:
+        """Within this, who reads the body is told when the connection is lost: TransportError.
 
         The library closes a connection on which something comes that is not HTTP (garbage where a
         chunk should begin), and would let the reader wait for ever.
         """
         connection, content = self._response.connection, self._response.content
         protocol = None if connection is None else connection.protocol
-        if protocol is None:
-            return  # the body is here
 
         def lost(_: object) -> None:
             if not content.is_eof() and content.exception() is None:
                 content.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
 
-        closed = protocol.closed
-        if closed is None:
-            lost(None)
-        else:
+        # No protocol: the body is here.
+        closed = None if protocol is None else protocol.closed
+        if closed is not None:
             closed.add_done_callback(lost)
+        elif protocol is not None:
+            lost(None)
+        try:
+            yield
+        except FOREIGN as error:
+            self.broken = True
+            raise explain(error, self.host, self._stall) from error
+        finally:
+            if closed is not None:
+                closed.remove_done_callback(lost)  # the connection lives on, for many bodies
 
     def take_line(self, length: int) -> Line | None:
         """Take a plain connection over, with ``length`` bytes of body on it not read yet.
@@ -157,13 +161,10 @@ class Answer:
     async def head(self, limit: int) -> bytes:
         """The body's first bytes, up to the limit. Raises TransportError."""
         parts, left = [], limit
-        try:
+        with self._ending_with_connection():
             while left > 0 and (piece := await self._response.content.read(left)):
                 parts.append(piece)
                 left -= len(piece)
-        except FOREIGN as error:
-            self.broken = True
-            raise explain(error, self.host, self._stall) from error
         return b"".join(parts)
 
     async def errors(self) -> tuple[ErrorEntry, ...]:

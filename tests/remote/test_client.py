@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import gzip
 import json
 
+import aiohttp
 import pytest
 
 from cache.content import Descriptor, Digest
@@ -21,7 +24,7 @@ from registryd.oci.reference import Reference
 from registryd.ports import TransportError
 from registryd.secrets import Login, Secret
 from tests.fakes.registry import FakeRegistry
-from tests.remote.conftest import Connect
+from tests.remote.conftest import Connect, OpenRemotes
 
 MANIFESTS = "/v2/team/app/manifests"
 
@@ -224,6 +227,44 @@ async def test_a_manifest_that_breaks_off_is_a_transport_error(
 
     with pytest.raises(TransportError, match=f"{registry.name} broke off"):
         await client.fetch_manifest(image)
+
+
+async def test_garbage_in_a_manifest_ends_it(open_remotes: OpenRemotes) -> None:
+    """What comes where a chunk should begin, and is none, makes nobody wait for ever."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"%x\r\n%b\r\n" % (400_000, b" " * 400_000))
+        await writer.drain()
+        writer.write(b"zzz not a chunk\r\n" + b"\xff" * 100)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        name = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        remotes = await open_remotes({name: RegistryConfig(plain_http=True)})
+        async with asyncio.timeout(5):
+            with pytest.raises(TransportError, match=f"{name} broke off"):
+                await remotes.remote(name).fetch_manifest(Reference(name, "team/app", "1.0"))
+
+
+async def test_a_connection_keeps_nothing_of_its_bodies(
+    registry: FakeRegistry, image: Reference, connect: Connect
+) -> None:
+    """One that lives for long holds no more after many bodies than after a few."""
+    content = b"layer " * 1_000_000
+    digest = Digest.parse(registry.add_blob("team/app", content))
+    client = await connect(registry)
+
+    async def bodies(count: int) -> int:
+        for _ in range(count):
+            async with client.fetch_blob(image, digest) as body:
+                async for _ in body:
+                    pass
+        gc.collect()
+        return sum(isinstance(each, aiohttp.StreamReader) for each in gc.get_objects())
+
+    assert await bodies(2) == await bodies(20)
 
 
 @pytest.mark.parametrize(
