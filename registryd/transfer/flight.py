@@ -320,7 +320,10 @@ class Flights:
                     in_parts and isinstance(error, SizeMismatch)
                 )
                 shared = neighbours is not None and flight.shared
-                elsewhere = want.fetcher.distrust(want.repository, want.digest)
+                # A mirror is at fault for what it alone has brought.
+                elsewhere = not (doubtful or shared) and want.fetcher.distrust(
+                    want.repository, want.digest
+                )
                 if not (doubtful or shared or elsewhere) or not flight._goes_on():
                     raise
                 whose = (

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from cache.content import Digest
+from cache.errors import IngestAborted
 from cache.store import BlobStore
 from registryd.config import MirrorConfig, RegistryConfig
 from registryd.oci.reference import Reference
@@ -109,3 +110,23 @@ async def test_mixed_bytes(
 
     assert store.find(BLOB)
     assert 0 < sum(servers[2].sent.values())
+
+
+async def test_wrong_bytes_of_before(
+    flights: Flights, store: BlobStore, servers: list[Upstream], mirrored: RegistryClient
+) -> None:
+    """Where an earlier flight has left wrong bytes, no mirror is blamed for them."""
+    wanted = want(servers, mirrored, len(CONTENT))
+    ingest = await store.ingest(BLOB)
+    ingest.note_origin(wanted.repository.name)
+    await ingest.write(0, [bytes(CUT)])
+    await store.abort(ingest, IngestAborted("left"))
+    for server in servers[1:]:
+        server.drop(".", None)
+    await flights.join(wanted).landed()
+    fetched = len(servers[0].lines("^GET .*/blobs/"))
+    await mirrored.blob_size(wanted.repository, BLOB)
+
+    assert store.find(BLOB)
+    assert fetched == len(servers[0].lines("^GET .*/blobs/"))
+    assert 1 == len(servers[0].lines("^HEAD .*/blobs/"))
