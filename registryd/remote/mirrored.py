@@ -6,11 +6,14 @@ Invariants:
   all the patience there is;
 - what breaks off in the middle counts against the host that sent it, and goes on elsewhere;
 - what goes to a whole URL goes to the host that gave it;
+- a host that says nothing until nobody waits any more has failed: otherwise a client with little
+  patience would find it first in line each time;
 - what is to be changed is read where it is written: a mirror may have it as it was.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 
 #: Answers to a Range that say nothing about the content: the host may give it whole.
 RANGE_REFUSED = frozenset({400, 416, 501})
+#: Seconds without an answer that say something of a host when its caller gives up.
+SILENT = 1.0
 #: Answers that say that a host is ill; one that wants fewer requests is not.
 ILL = PASSING - {TOO_MANY_REQUESTS}
 
@@ -161,8 +166,15 @@ class MirroredExchange(Exchange):
         self, call: Call, host: Host, fallback: str, stack: AsyncExitStack
     ) -> Answer | str:
         """The answer of a host if it decides, or why it does not. Raises what decides too."""
+        clock = self.transport.pacing.clock
+        began = clock.monotonic()
         try:
             answer = await stack.enter_async_context(host.exchange.send(call))
+        except asyncio.CancelledError:
+            if clock.monotonic() - began >= SILENT:
+                self._count(host, None, "it gave no answer as long as anybody waited")
+                self._standing.broke_off(str(call.target), host.name)
+            raise
         except (TransportError, RegistryError) as error:
             status = _status(error)
             self._count(host, status, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing
 from typing import Any
@@ -227,6 +228,45 @@ async def test_breaker(reach: Any, hosts: list[FakeRegistry], clock: FakeClock) 
     assert [(hosts[0].name, 20.0)] == [each[:2] for each in alone]
     assert [hosts[0].name] * 2 == sources
     assert [] == reached.remotes.left_alone()
+
+
+async def test_a_silent_mirror(reach: Any, clock: FakeClock) -> None:
+    """One that says nothing until nobody waits comes last for that, and is left alone in the end;
+    who leaves at once says nothing of it."""
+    came = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        came.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        name = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        reached = await reach(MirrorConfig(f"http://{name}"))
+
+        async def give_up(seconds: float) -> None:
+            came.clear()
+
+            async def leave() -> None:
+                await came.wait()
+                clock.now += seconds
+                limit.reschedule(0)
+
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(None) as limit:
+                    await asyncio.gather(reached.tag(), leave())
+
+        for _ in range(3):
+            await give_up(0.1)
+        await give_up(3)
+        tag = await reached.tag()
+        for _ in range(2):
+            clock.now += 100
+            await give_up(3)
+
+    assert tag
+    assert [(name, 5.0)] == [each[:2] for each in reached.remotes.left_alone()]
 
 
 async def test_all_left_alone(reach: Any, hosts: list[FakeRegistry]) -> None:
