@@ -209,6 +209,28 @@ async def test_nobody_writes_by_the_node_s_certificate(
     assert (False, True) == (refused, "copy/app" in upstream.repositories)
 
 
+async def test_as_whom_others_log_in_is_theirs(upstream: FakeRegistry, tmp_path: Path) -> None:
+    """Of allowances a caller is told their own: what the node or another has left, and under which
+    name, is for the owner."""
+    upstream.users = {"node": "secret", "ann": "word"}
+    upstream.header("", "RateLimit-Remaining", "3")
+    (password := tmp_path / "password").write_text("secret")
+    settings = {"username": "node", "password_file": password, "share_login": True}
+    config = plain(upstream, **settings, tag_ttl=0.0)
+    told: dict[str, set[object]] = {}
+    async with running_node(tmp_path / "n", registries=config) as running:
+        verbs, name = Operations(running.node), offer(upstream, image(ONE))
+        ann = Login("ann", Secret("word"))
+        for who, login in (("uid:1", None), ("uid:2", ann), ("", None)):
+            events: list[dict[str, object]] = []
+            await verbs.pull(name, principal=who, login=login, report=events.append)
+            allowance = await verbs.ratelimit(name, principal=who, login=login)
+            warned = {each["account"] for each in events if each["event"] == "ratelimit"}
+            told[who] = {*warned, allowance["account"]}
+
+    assert {"uid:1": {""}, "uid:2": {"ann"}, "": {"node"}} == told
+
+
 async def test_a_push_mounts_what_its_registry_has(
     verbs: Operations, upstream: FakeRegistry
 ) -> None:

@@ -19,7 +19,8 @@ class Allowances:
     ) -> Result:
         """What a registry allows who asks; an image, or a registry and a slash (``ghcr.io/``).
 
-        ``limit`` and ``remaining`` are null where it does not say.
+        ``limit`` and ``remaining`` are null where it does not say; as whom this node logs in is
+        shown to its owner alone.
         """
         if reference.endswith("/"):
             registry, name = reference.removesuffix("/"), None
@@ -33,7 +34,8 @@ class Allowances:
             )
             remote = admitted or self._node.remotes.remote(registry, login)
         account, found = await remote.rate_limit(name)
-        return {"registry": registry, **described(account, found)}
+        shown = "" if principal and login is None else account
+        return {"registry": registry, **described(shown, found)}
 
 
 def described(account: str, found: RateLimit | None) -> Result:

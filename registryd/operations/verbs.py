@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from cache.content import Digest
 from cache.errors import NameNotFound
 from registryd.access import OWNER, Caller
+from registryd.notices import Notice, Waiting
 from registryd.oci.errors import Denied, UsageError
 from registryd.oci.image_config import CONFIG_LIMIT
 from registryd.oci.manifest import Document, Index, Manifest
@@ -60,7 +61,7 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
     ) -> None:
         """Make an image present; tells events, the last one is ``done``."""
         name = Reference.parse(reference)
-        with self._told(name, report):
+        with self._told(name, Caller(principal, login), report):
             request = Request(
                 name,
                 await self._admit(name, login, principal),
@@ -73,10 +74,20 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
         if not principal and login is None:
             await self._node.access.open_to_all(request.remote, name)
 
-    def _told(self, name: Reference, report: Report) -> AbstractContextManager[None]:
-        """Within this, events tell what the registry of a name lets us know."""
-        notices = self._node.notices
-        return notices.heard(name.registry, lambda notice: report(events.notice(notice)))
+    def _told(
+        self, name: Reference, caller: Caller, report: Report
+    ) -> AbstractContextManager[None]:
+        """Within this, events tell what the registry of a name lets us know.
+
+        Of allowances only the caller's own: as whom others (and this node) log in is theirs.
+        """
+        own = "" if caller.login is None else caller.login.username
+
+        def tell(notice: Notice) -> None:
+            if not caller.principal or isinstance(notice, Waiting) or notice.account in ("", own):
+                report(events.notice(notice))
+
+        return self._node.notices.heard(name.registry, tell)
 
     async def push(
         self,
@@ -93,10 +104,11 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
         began = time.monotonic()
         local = CachedSource(self._node.library, self._store, name)
         held = await self._held_platforms(await local.root())
-        with self._told(target, report):
+        caller = Caller(principal, login)
+        with self._told(target, caller, report):
             done = await copy_image(
                 local,
-                self._sink(target, Caller(principal, login)),
+                self._sink(target, caller),
                 platforms=held,
                 jobs=self._node.jobs,
                 report=report,
