@@ -23,10 +23,9 @@ from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import HOP, FileBody, in_thread, write_all
 from registryd.images.inflate import MAGIC_LENGTH, Inflated, Readable, compression
 from registryd.images.tar_scan import Member, resolve, scan
+from registryd.images.words import STREAM
 from registryd.oci.errors import UsageError
 
-#: The path that means stdin or stdout.
-STREAM: Final = "-"
 #: What a compressed archive may hold without more questions, and then how many times its own size:
 #: real ones reach 10; 1 MB that holds 1 GB is there to fill a disk.
 PLAIN_FREE: Final = 256 << 20

@@ -15,10 +15,11 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from registryd.images.archive import STREAM, unnamed
+from registryd.images.archive import unnamed
 from registryd.images.archive_sink import ArchiveWriter, Form
 from registryd.images.errors import path_faults
 from registryd.images.files import HOP, PARTIAL, in_thread, sync_folder, write_all
+from registryd.images.words import STREAM
 from registryd.oci.errors import UsageError
 from registryd.oci.platform import Platform
 

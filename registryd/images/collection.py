@@ -14,7 +14,7 @@ from typing import Final
 
 from cache.content import Digest
 from cache.errors import DigestInvalid
-from registryd.images.archive import STREAM, TarArchive, open_archive
+from registryd.images.archive import TarArchive, open_archive
 from registryd.images.archive_source import ArchiveSource, DockerArchiveSource, read_index
 from registryd.images.docker_archive import LISTING, read_listing
 from registryd.images.errors import NotAnImage, path_faults
@@ -23,6 +23,7 @@ from registryd.images.folder import FolderSource
 from registryd.images.layout import LayoutSource, check_layout, entries_of
 from registryd.images.layout import read_index as read_layout_index
 from registryd.images.transports import ImageLocation, Transport
+from registryd.images.words import STREAM
 from registryd.oci.errors import ReferenceInvalid
 from registryd.oci.media_types import DOCUMENTS
 from registryd.oci.reference import Reference

@@ -24,8 +24,9 @@ from registryd.images.archive import TarArchive
 from registryd.images.errors import NotAnImage
 from registryd.images.files import HOP
 from registryd.images.inflate import MAGIC_LENGTH, Inflated, compression
-from registryd.images.layout import position_of, some
+from registryd.images.layout import some
 from registryd.images.tar_scan import Member
+from registryd.images.words import position_of
 from registryd.oci import fields
 from registryd.oci.errors import ManifestUnknown, ReferenceInvalid
 from registryd.oci.image_config import CONFIG_LIMIT, parse_config

@@ -34,6 +34,7 @@ from registryd.images.files import (
     write_small,
 )
 from registryd.images.referrers import find_referrers
+from registryd.images.words import position_of
 from registryd.oci import fields
 from registryd.oci.errors import ManifestUnknown, UsageError
 from registryd.oci.manifest import Document, IndexEntry, parse
@@ -49,7 +50,6 @@ INDEX_LIMIT: Final = 64 << 20
 MARK_LIMIT: Final = 4096
 #: How many tags an error line lists.
 _LISTED: Final = 20
-_POSITION_DIGITS: Final = 6
 
 
 class LayoutSource:
@@ -272,13 +272,6 @@ def _chosen(entries: list[dict[str, object]], tag: str) -> list[dict[str, object
         return [entry for entry in entries if tag in entry_names(entry)]
     # What is attached to an image lies beside it, and is not meant where an image is.
     return [entry for entry in entries if not entry.get("artifactType")] or entries
-
-
-def position_of(tag: str) -> int | None:
-    """The number in ``@N``, as skopeo writes the Nth image of several; None for another tag."""
-    number = tag.removeprefix("@")
-    plain = number != tag and number.isascii() and number.isdecimal()
-    return int(number) if plain and len(number) <= _POSITION_DIGITS else None
 
 
 def enter(listing: dict[str, object], document: Document, tag: str) -> dict[str, object]:

@@ -5,7 +5,9 @@
 
 ``ocidir://`` is another word for ``oci:``; the FILE ``-`` is stdin or stdout.
 
-Invariant: a location that exists can be used as it is; its reference is in normal form.
+Invariants:
+- a location that exists can be used as it is; its reference is in normal form;
+- reading a name imports nothing of what reads and writes files.
 """
 
 from __future__ import annotations
@@ -14,21 +16,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, get_args
-
-from typing_extensions import override
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from cache.errors import DigestInvalid
-from registryd.images.archive import STREAM, open_archive
-from registryd.images.archive_sink import Form
-from registryd.images.archive_source import ArchiveSource, DockerArchiveSource
-from registryd.images.archive_target import open_writer
-from registryd.images.folder import FolderSink, FolderSource
-from registryd.images.layout import LayoutSink, LayoutSource, position_of
+from cache.marks import override
+from registryd.images.words import STREAM, position_of
 from registryd.oci.errors import ReferenceInvalid, UsageError
-from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
-from registryd.ports import Sink, Source
+
+if TYPE_CHECKING:
+    from registryd.images.archive_sink import Form
+    from registryd.oci.platform import Platform
+    from registryd.ports import Sink, Source
 
 Transport = Literal["oci", "dir", "oci-archive", "docker-archive", "cache", "registry"]
 
@@ -95,6 +94,11 @@ class ImageLocation:
 
         Raises UsageError when this is no file form, and as open_archive does.
         """
+        from registryd.images.archive import open_archive
+        from registryd.images.archive_source import ArchiveSource, DockerArchiveSource
+        from registryd.images.folder import FolderSource
+        from registryd.images.layout import LayoutSource
+
         path = self._path()
         if self.transport == "oci":
             yield LayoutSource(path, self.tag)
@@ -113,6 +117,10 @@ class ImageLocation:
 
         Raises UsageError when this is no file form, and as open_writer does.
         """
+        from registryd.images.archive_target import open_writer
+        from registryd.images.folder import FolderSink
+        from registryd.images.layout import LayoutSink
+
         path = self._path()
         if self.transport == "oci":
             yield LayoutSink(path, self.tag)

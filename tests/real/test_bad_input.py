@@ -42,7 +42,7 @@ def ctl(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> Iterato
         ("pull", "a", "--platform", "linux"),
         ("pull", "a", "--no-such-flag"),
         ("pull", "a", "-o", "up.test/a"),
-        ("copy", "oci-archive:x.tar", "dir:y"),
+        ("copy", "docker-daemon:x", "dir:y"),
         ("tags", "up.test/a:1"),
         ("push", "oci:nowhere"),
         ("nonsense",),

@@ -1,0 +1,16 @@
+"""Words in the names of images as files, which can be read without touching a file."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The path that means stdin or stdout.
+STREAM: Final = "-"
+_POSITION_DIGITS: Final = 6
+
+
+def position_of(tag: str) -> int | None:
+    """The number in ``@N``, as skopeo writes the Nth image of several; None for another tag."""
+    number = tag.removeprefix("@")
+    plain = number != tag and number.isascii() and number.isdecimal()
+    return int(number) if plain and len(number) <= _POSITION_DIGITS else None
