@@ -94,8 +94,6 @@ class ImageLocation:
 
         Raises UsageError when this is no file form, and as open_archive does.
         """
-        from registryd.images.archive import open_archive
-        from registryd.images.archive_source import ArchiveSource, DockerArchiveSource
         from registryd.images.folder import FolderSource
         from registryd.images.layout import LayoutSource
 
@@ -105,6 +103,9 @@ class ImageLocation:
         elif self.transport == "dir":
             yield FolderSource(path)
         else:
+            from registryd.images.archive import open_archive
+            from registryd.images.archive_source import ArchiveSource, DockerArchiveSource
+
             async with open_archive(path, spool=spool) as archive:
                 docker = self.transport == "docker-archive"
                 yield (DockerArchiveSource if docker else ArchiveSource)(archive, self.tag)
@@ -117,7 +118,6 @@ class ImageLocation:
 
         Raises UsageError when this is no file form, and as open_writer does.
         """
-        from registryd.images.archive_target import open_writer
         from registryd.images.folder import FolderSink
         from registryd.images.layout import LayoutSink
 
@@ -127,6 +127,8 @@ class ImageLocation:
         elif self.transport == "dir":
             yield FolderSink(path)
         else:
+            from registryd.images.archive_target import open_writer
+
             name = self._name()
             form: Form = "oci-archive" if self.transport == "oci-archive" else "docker-archive"
             opening = open_writer(path, form, spool=spool, platform=platform, replace=replace)
