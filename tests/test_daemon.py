@@ -231,8 +231,11 @@ async def test_reload(tmp_path: Path) -> None:
         config.write_text("bad")
         daemon.send(signal.SIGHUP)
         await daemon.said("reload refused")
-        config.write_text(good.replace("[daemon]", '[daemon]\nlog_level = "error"'))
+        quiet = good.replace("[daemon]", '[daemon]\nlog_level = "warning"')
+        config.write_text(quiet + "[transfer]\njobs = 3\n")
+        daemon.lines.clear()
         daemon.send(signal.SIGHUP)
+        await daemon.said("restart to apply")
         answered = await healthy(daemon)
         async with daemon.client() as client, client.get("/v2/") as answer:
             await answer.read()

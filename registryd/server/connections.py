@@ -285,8 +285,11 @@ class Crowd:
         self._changed.set()
 
 
-def watched(server: web.Server) -> web.Server:
-    """The same server, whose connections are told of each request; it speaks HTTP/1 alone."""
+def watched(server: web.Server, tasks: set[asyncio.Task[None]]) -> web.Server:
+    """The same server, whose connections are told of each request; it speaks HTTP/1 alone.
+
+    ``tasks`` holds what answers requests: the library forgets those whose client has gone.
+    """
     make: Callable[..., Any] = server.request_factory
     answer: Callable[[Any], Awaitable[web.StreamResponse]] = server.request_handler
 
@@ -302,6 +305,8 @@ def watched(server: web.Server) -> web.Server:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         if not request[_KNOWN]:
             raise web.HTTPVersionNotSupported
+        tasks.add(request.task)
+        request.task.add_done_callback(tasks.discard)
         return await answer(request)
 
     server.request_factory, server.request_handler = factory, handler

@@ -259,7 +259,9 @@ async def serving(
     """Serve each application on its door; at the end stop accepting, then drain for so long."""
     crowd = Crowd(limits)
     runners: list[web.AppRunner] = []
+    tasks: set[asyncio.Task[None]] = set()
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(_end, tasks)
         for door, _ in apps:
             stack.push_async_callback(_shut, door)
         listeners = Listeners(crowd, await stack.enter_async_context(task_group()))
@@ -271,7 +273,7 @@ async def serving(
             runners.append(runner)
             await runner.setup()
             assert runner.server is not None  # noqa: S101 (setup has made it)
-            await listeners.open(door, watched(runner.server))
+            await listeners.open(door, watched(runner.server, tasks))
         try:
             yield listeners
         finally:
@@ -279,6 +281,14 @@ async def serving(
             for runner in runners:
                 await runner.shutdown()  # applications are told now, and not when all is over
             await crowd.end(drain)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """End what still answers clients that have gone."""
+    left = list(tasks)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _shut(door: Door) -> None:

@@ -1,15 +1,17 @@
 """Listening sockets: files that are in the way, and what is left when something fails."""
 
+import asyncio
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from registryd.config import DaemonConfig, Listen
 from registryd.oci.errors import ConfigInvalid
-from registryd.server.listeners import inherited, make_doors, withdraw
+from registryd.server.listeners import inherited, make_doors, serving, withdraw
 from tests.fakes.certificates import make_identity
 
 
@@ -146,3 +148,43 @@ def test_an_inherited_socket_that_strangers_reach_is_refused() -> None:
     said = handed("0.0.0.0", "", "")  # noqa: S104 - that is the point
 
     assert said.startswith("daemon.listen: the socket 0.0.0.0:PORT that was handed over can be")
+
+
+async def ask(path: Path, target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection on which this was asked."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_who_answers_a_client_that_has_gone_ends_with_the_server(tmp_path: Path) -> None:
+    """Nothing that a request began is left when the listeners are closed."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return web.Response()
+
+    async def quick(request: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/slow", slow)
+    app.router.add_get("/quick", quick)
+    doors = await asyncio.to_thread(make_doors, config(tmp_path / "d.sock"))
+    async with serving([(doors[0], app)], drain=0.0):
+        _, leaving = await ask(tmp_path / "d.sock", "/slow")
+        await began.wait()
+        leaving.close()
+        await leaving.wait_closed()
+        for _ in range(3):  # by then the server has seen that the first one has gone
+            reader, writer = await ask(tmp_path / "d.sock", "/quick")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+    assert ended.is_set()
