@@ -83,7 +83,9 @@ class Exchange:
         self.endpoint = endpoint
         self.transport = transport
         self._authority = authority
-        self._retreat = Retreat(endpoint.registry, authority.logins, warned)
+        #: Whose logins are shown: a mirror's are its own.
+        self._door = authority.registry or endpoint.registry
+        self._retreat = Retreat(self._door, authority.logins, warned)
 
     @property
     def registry(self) -> str:
@@ -243,7 +245,7 @@ class Exchange:
         login = None if grant is None else grant.login
         if grant is not None and grant.scheme == "bearer":
             raise self._no_access(call, answer, login, said)
-        line = refused_login(self.registry, login, f"{call.what}: {said}")
+        line = refused_login(self._door, login, f"{call.what}: {said}")
         raise Unauthorized(line, status=401, entries=entries)
 
     def _no_access(
@@ -258,7 +260,7 @@ class Exchange:
             who = f"{who} (login from {login.origin})"
         if login is not None and login.registry_token:
             who = f"with the token of {login.origin}"
-        hint = f"run registryctl login {self.registry}"
+        hint = f"run registryctl login {self._door}"
         if short and not pushing:
             text = f"{call.what}: not found or no access {who}; check the name, or {hint}"
             return NameUnknown(text, status=401)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from registryd.config import RegistryConfig
+from registryd.config import MirrorConfig, RegistryConfig
 from registryd.oci.errors import Denied, RegistryError, Unauthorized
 from registryd.oci.reference import Reference
 from registryd.remote.client import RegistryClient
@@ -55,6 +55,29 @@ async def test_a_stale_login_does_not_hide_what_is_public(
         f" as team/app is public: run registryctl logout {guarded.name}"
     )
     assert [line] == told
+
+
+async def test_a_mirror_s_login_is_the_mirror_s(
+    registry: FakeRegistry,
+    guarded: FakeRegistry,
+    image: Reference,
+    open_remotes: OpenRemotes,
+    told: list[str],
+    tmp_path: Path,
+) -> None:
+    """The line names the host whose login is stale, not the registry that it stands for."""
+    (file := tmp_path / "a.json").write_text(
+        json.dumps({"auths": {guarded.name: entry("ann", "wrong-word")}})
+    )
+    config = RegistryConfig(plain_http=True, mirrors=(MirrorConfig(guarded.url),))
+    remotes = await open_remotes(
+        {registry.name: config}, credentials=CredentialFiles([file]), warned=told.append
+    )
+    await remotes.remote(registry.name).resolve(Reference(registry.name, "team/app", "1.0"))
+
+    assert 1 == len(told)
+    assert f"was refused by {guarded.name};" in told[0]
+    assert told[0].endswith(f"registryctl logout {guarded.name}")
 
 
 @pytest.mark.parametrize("stored", [True, False])
