@@ -164,7 +164,7 @@ class Access:
         if not caller.principal:
             return self._remotes.remote(registry, caller.login)
         remote = self._remotes.remote(registry, caller.login or NOBODY)
-        if registry in self._sharing.named:
+        if registry in self._sharing.named or self._remotes.knows_us(reference):
             raise Denied(
                 f"{registry} knows this node by its certificate or socket, so that the node's"
                 f" owner alone can push there by way of it: push to {registry} itself"

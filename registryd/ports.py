@@ -264,6 +264,12 @@ class Remotes(Protocol):
         Raises Denied when the configuration does not allow this registry.
         """
 
+    def knows_us(self, repository: Reference) -> bool:
+        """Whether who takes pushes of a repository knows this node by the way there.
+
+        By a certificate, a header or its user: so that a push would be in the node's name.
+        """
+
     def left_alone(self) -> list[tuple[str, float, str]]:
         """The mirrors that are not asked now: host, seconds until the next try, why."""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from registryd.config import RegistryConfig, TransferConfig
 from registryd.notices import Notices
 from registryd.oci.errors import ConfigInvalid, Denied
+from registryd.oci.reference import Reference
 from registryd.ports import Answered, Remote, Warned
 from registryd.remote.authority import Authority
 from registryd.remote.breaker import Breakers
@@ -27,6 +28,7 @@ from registryd.remote.clock import Clock
 from registryd.remote.course import (
     ALL,
     HOME,
+    PUSH,
     TRUSTING,
     Course,
     Place,
@@ -213,11 +215,7 @@ class RegistryRemotes:
         kept: dict[Course, Hosts] = {}
 
         def hosts(repository: str) -> Hosts:
-            if decides(config):
-                course = own_course(config)
-            else:
-                found = self._found.course(registry, repository)
-                course = replace(found, fallback=config.fallback)
+            course = self._course(registry, repository, config)
             if course not in kept:
                 kept[course] = self._hosts(registry, config, login, course, closed=closed)
             return kept[course]
@@ -229,6 +227,18 @@ class RegistryRemotes:
             standing=self._standings.setdefault(registry, Standing(self._clock.monotonic)),
         )
         return RegistryClient(exchange, self._journal)
+
+    def knows_us(self, repository: Reference) -> bool:
+        """Whether who takes pushes of a repository knows this node by the way there."""
+        config = self._registries.get(repository.registry, RegistryConfig())
+        course = self._course(repository.registry, repository.repository, config)
+        takers = [each for each in course.mirrors if PUSH in each.serves]
+        return self._admits_us(repository.registry, config, (*takers, course.primary)[0])
+
+    def _course(self, registry: str, repository: str, config: RegistryConfig) -> Course:
+        if decides(config):
+            return own_course(config)
+        return replace(self._found.course(registry, repository), fallback=config.fallback)
 
     def _hosts(
         self,

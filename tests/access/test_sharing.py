@@ -106,6 +106,17 @@ async def test_a_connection_that_is_a_login_proves_nothing(
     assert await closed.admit(OWNER, NAME) is not None
 
 
+async def test_nobody_pushes_by_the_node_s_way_there(store: BlobStore, door: Door) -> None:
+    """Also where that was found in other programs' files, and is shared for reading."""
+    door.knows = True
+    shared = Sharing(shared=frozenset({"ghcr.io"}))
+    access = Access(store, cast(Remotes, door), ttl=TTL, sharing=shared)
+    with pytest.raises(Denied, match="the node's owner alone can push there"):
+        access.pusher(user(1, ANN), NAME)
+
+    assert access.pusher(OWNER, NAME) is not None
+
+
 def test_sharing_is_read_from_the_configuration() -> None:
     """Only what says share_login is shared; a shared registry is not closed."""
     pair = {"client_cert": Path("/c"), "client_key": Path("/k")}

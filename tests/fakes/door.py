@@ -27,6 +27,12 @@ class Door:
     tried: list[Login | None] = field(default_factory=list)
     away: RegistryError | None = None
     ours: bool = True
+    #: Whether it knows this node by the way there.
+    knows: bool = False
+
+    def knows_us(self, repository: Reference) -> bool:
+        """As it was told."""
+        return self.knows
 
     def left_alone(self) -> list[tuple[str, float, str]]:
         """Nobody."""

@@ -167,3 +167,19 @@ async def test_certs_d_may_let_in_the_node_alone(
 
     assert await Reached(remotes, hosts, None).tag()
     assert await Reached(shared, hosts, NOBODY).tag()
+    assert shared.knows_us(Reference(name, "team/app"))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "known"), [(("pull", "resolve"), False), (("pull", "push"), True)]
+)
+async def test_who_takes_pushes_may_know_us(
+    open_remotes: OpenRemotes, tmp_path: Path, capabilities: tuple[str, ...], known: bool
+) -> None:
+    """The host that pushes go to counts: a mirror that knows us and takes none does not."""
+    cert, key = tmp_path / "c.crt", tmp_path / "c.key"
+    mirror = MirrorConfig("http://m.example", client_cert=cert, client_key=key)
+    mirror = replace(mirror, capabilities=capabilities)
+    remotes = await open_remotes({"r.example": RegistryConfig(mirrors=(mirror,))})
+
+    assert known == remotes.knows_us(Reference("r.example", "team/app"))
