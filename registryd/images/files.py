@@ -46,6 +46,8 @@ async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
                 await asyncio.wait([future])
             except asyncio.CancelledError:
                 continue
+        if not future.cancelled():
+            future.exception()  # nobody waits for it any more: asyncio would print it at the end
         raise
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,34 @@ async def test_a_cancelled_call_waits_for_its_thread() -> None:
         await task
 
     assert not early
+
+
+def test_what_a_cancelled_call_met_is_not_printed() -> None:
+    """A thread that fails after its call was cancelled says nothing behind the caller's back."""
+    printed: list[str] = []
+    release = threading.Event()
+
+    async def cancelled() -> None:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+        loop.set_exception_handler(lambda _, told: printed.append(str(told["message"])))
+
+        def work() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            release.wait(30)
+            raise OSError("no")
+
+        task = asyncio.ensure_future(in_thread(work))
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait([task], timeout=0.01)
+        release.set()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    gc.collect()
+
+    assert [] == printed
 
 
 async def test_small_pieces_are_gathered(tmp_path: Path) -> None:
