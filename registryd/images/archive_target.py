@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +59,7 @@ async def open_writer(
             else:
                 await in_thread(_publish, partial, path, replace)
     finally:
-        await in_thread(_close, files, partial)
+        await in_thread(files.close)
 
 
 def _check_target(path: Path, replace: bool) -> bool:
@@ -84,6 +84,7 @@ def _create(files: ExitStack, partial: Path, path: Path) -> int:
     with path_faults(path):
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         file = os.open(partial, flags, 0o666)
+    files.callback(partial.unlink, missing_ok=True)
     files.callback(os.close, file)
     return file
 
@@ -93,13 +94,6 @@ def _publish(partial: Path, path: Path, replace: bool) -> None:
     with path_faults(path):
         partial.replace(path)
         sync_folder(path.parent)
-
-
-def _close(files: ExitStack, partial: Path | None) -> None:
-    files.close()
-    if partial is not None:
-        with suppress(FileNotFoundError):
-            partial.unlink()
 
 
 async def _stream(file: int, path: Path) -> None:
@@ -125,10 +119,12 @@ def _open_stream(files: ExitStack, path: Path) -> int:
 
 
 def _pass_on(file: int, target: int, offset: int, path: Path) -> int:
+    """The next bytes. Raises BrokenPipeError where the reader left, which is no fault of a path."""
     with path_faults(path):
         piece = os.pread(file, HOP, offset)
         try:
             write_all(target, piece)
-        except BrokenPipeError:
-            raise UsageError("the reader of the archive left before its end") from None
-    return len(piece)
+            return len(piece)
+        except BrokenPipeError as error:
+            left = error
+    raise left

@@ -242,6 +242,30 @@ class TestTheFile:
 
         assert SAMPLE.root == (await read_oci(tmp_path / "x"))[0]
 
+    async def test_a_reader_that_leaves(self, tmp_path: Path) -> None:
+        """A pipe that is closed before its end is a broken pipe, as for every other program."""
+        here, there = os.pipe()
+        os.close(here)
+        try:
+            with pytest.raises(BrokenPipeError):
+                await _stream_to(Path(f"/dev/fd/{there}"), tmp_path)
+        finally:
+            os.close(there)
+
+        assert [] == os.listdir(tmp_path)
+
+    async def test_a_file_that_cannot_be_made(self, tmp_path: Path) -> None:
+        """The line names the archive and the reason; nothing is removed that was not made."""
+        folder = tmp_path / "d"  # so deep that a longer name beside the archive's is too long
+        while len(str(folder)) < 4000:
+            folder /= "d" * 50
+        path = folder / ("d" * (4085 - len(str(folder)))) / "e"
+
+        with pytest.raises(
+            PathUnusable, match="e: (no such file or directory|file name too long)$"
+        ):
+            await _stream_to(path, tmp_path)
+
     async def test_a_blob_that_never_came(self, tmp_path: Path) -> None:
         """An archive with a hole is not written."""
         with pytest.raises(SizeMismatch, match="never came"):
@@ -252,6 +276,11 @@ class TestTheFile:
                 await sink.put_manifest(image(b"a").root, root=True)
 
         assert [] == os.listdir(tmp_path)
+
+
+async def _stream_to(path: Path, spool: Path) -> None:
+    async with open_writer(path, "oci-archive", spool=spool) as writer:
+        await copy_image(MemorySource(SAMPLE), writer.sink())
 
 
 async def test_the_index_says_names_as_others_read_them(tmp_path: Path) -> None:
