@@ -10,20 +10,25 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, TextIO
 
+from cache.errors import Fault
 from registryd.cli.errors import printable
 from registryd.cli.tables import Column, layout
 from registryd.oci.errors import UsageError
 from registryd.secrets import Secret
 
 
+class OutputLost(Fault):
+    """Raised when stdout does not take what is written to it; says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The standard streams of a command."""
+    """The standard streams of a command. What writes data raises OutputLost and BrokenPipeError."""
 
     out: TextIO
     err: TextIO
@@ -32,32 +37,33 @@ class Console:
 
     def line(self, text: str) -> None:
         """One line of data."""
-        self.out.write(printable(text) + "\n")
+        self._write(printable(text) + "\n")
 
     def text(self, text: str) -> None:
         """Data that may have line breaks and tabs of its own, and ends with a line break."""
         kept = "".join(letter if letter in "\n\t" else printable(letter) for letter in text)
-        self.out.write(kept + "\n")
+        self._write(kept + "\n")
 
     def raw(self, content: bytes) -> None:
         """Bytes of data, exactly these."""
-        self.out.flush()
-        self.out.buffer.write(content)
-        self.out.buffer.flush()
+        with _stdout_faults():
+            self.out.flush()
+            self.out.buffer.write(content)
+            self.out.buffer.flush()
 
     def json(self, value: Any) -> None:
         """A value as JSON."""
-        self.out.write(json.dumps(value, indent=2) + "\n")
+        self._write(json.dumps(value, indent=2) + "\n")
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """Rows below their headings, as data."""
         for text in layout(columns, rows):
-            self.out.write(text + "\n")
+            self._write(text + "\n")
 
     def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and values, one pair a line, as data."""
         for text in layout((Column(""), Column("")), [(f"{k}:", v) for k, v in pairs])[1:]:
-            self.out.write(text + "\n")
+            self._write(text + "\n")
 
     def words(self, text: str) -> None:
         """A line for people."""
@@ -100,8 +106,13 @@ class Console:
         return self.typed_file().read(limit)
 
     def flush(self) -> None:
-        """Send out what is written. Raises BrokenPipeError when the reader of stdout has left."""
-        self.out.flush()
+        """Send out what is written."""
+        with _stdout_faults():
+            self.out.flush()
+
+    def _write(self, text: str) -> None:
+        with _stdout_faults():
+            self.out.write(text)
 
     def abandon(self) -> None:
         """Forget what could not be written, so that the interpreter says nothing at its end."""
@@ -109,3 +120,14 @@ class Console:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.out.fileno())
             os.close(nowhere)
+
+
+@contextmanager
+def _stdout_faults() -> Iterator[None]:
+    """Raises OutputLost; BrokenPipeError as it is: a reader that left is no failure of ours."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(f"stdout: {(error.strerror or str(error)).lower()}") from error

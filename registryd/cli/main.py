@@ -34,7 +34,7 @@ from registryd.cli.command import (
     overview,
     parser_for,
 )
-from registryd.cli.console import Console
+from registryd.cli.console import Console, OutputLost
 from registryd.cli.errors import ending
 
 EXIT_CODES = """\
@@ -44,6 +44,7 @@ exit codes: 0 done, 1 failed, 2 not found, 3 no access, 4 rate limited, 5 digest
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the program with these arguments (the process's own unless given); the exit code."""
+    _open_standard_streams()
     console = Console(sys.stdout, sys.stderr, sys.stdin)
     return program(sys.argv[1:] if words is None else words, console, os.environ)
 
@@ -113,11 +114,25 @@ def top_parser() -> Parser:
     return parser
 
 
+def _open_standard_streams() -> None:
+    """Give a standard stream that was closed (``>&-``) a place, before a file gets its number.
+
+    stdin has nothing, stderr is forgotten, and data for stdout is refused: it would be lost.
+    """
+    for name, mode, flags in (
+        ("stdin", "r", os.O_RDONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))
+
+
 def _flushed(console: Console, code: int) -> int:
     """Send out what argparse wrote; the exit code."""
     try:
         console.flush()
-    except BrokenPipeError as error:
+    except (BrokenPipeError, OutputLost) as error:
         return _failed(error, console, traceback=False)
     return code
 
@@ -125,7 +140,9 @@ def _flushed(console: Console, code: int) -> int:
 def _failed(error: BaseException, console: Console, *, traceback: bool) -> int:
     """Tell what went wrong; the exit code."""
     code, line = ending(error)
-    if isinstance(error, BrokenPipeError):
+    try:
+        console.flush()
+    except (BrokenPipeError, OutputLost):
         console.abandon()
     if traceback and line:
         _print_traceback(error, console)

@@ -203,3 +203,22 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "line"),
+    [
+        ("> /dev/full", 1, "registryctl: stdout: no space left on device\n"),
+        (">&-", 1, "registryctl: stdout: bad file descriptor\n"),
+        ("2>&-", 0, ""),
+        ("<&-", 0, ""),
+        ("| true", 141, ""),
+    ],
+)
+def test_standard_streams_that_take_nothing(redirected: str, code: int, line: str) -> None:
+    """A full or closed stdout is one line and exit 1; other streams may be closed."""
+    command = f"{sys.executable} -m registryd.cli.main completion bash {redirected}"
+    shell = ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+
+    assert (code, line) == (done.returncode, done.stderr)
