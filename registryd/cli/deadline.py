@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from cache.errors import Fault
+from registryd.cli.signals import interrupt
 
 
 class CommandTimedOut(Fault):
@@ -29,12 +30,12 @@ def deadline(seconds: float | None) -> Iterator[None]:
         return
     late = False
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def expire(number: int, frame: FrameType | None) -> None:
         nonlocal late
         late = True
-        signal.raise_signal(signal.SIGINT)
+        interrupt()
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

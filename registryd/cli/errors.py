@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from cache.errors import Fault
 
 #: Exit codes of the shell's convention: 128 and the signal's number.
+SIGNALLED = 128
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 #: Some of several things were done, and some failed.

@@ -35,7 +35,8 @@ from registryd.cli.command import (
     parser_for,
 )
 from registryd.cli.console import Console, OutputLost
-from registryd.cli.errors import ending
+from registryd.cli.errors import INTERRUPTED, SIGNALLED, ending
+from registryd.cli.signals import end_as_interrupted
 
 EXIT_CODES = """\
 exit codes: 0 done, 1 failed, 2 not found, 3 no access, 4 rate limited, 5 digest mismatch,
@@ -45,8 +46,10 @@ exit codes: 0 done, 1 failed, 2 not found, 3 no access, 4 rate limited, 5 digest
 def main(words: Sequence[str] | None = None) -> int:
     """Run the program with these arguments (the process's own unless given); the exit code."""
     _open_standard_streams()
+    ended = end_as_interrupted()
     console = Console(sys.stdout, sys.stderr, sys.stdin)
-    return program(sys.argv[1:] if words is None else words, console, os.environ)
+    code = program(sys.argv[1:] if words is None else words, console, os.environ)
+    return SIGNALLED + ended[0] if ended and code == INTERRUPTED else code
 
 
 def program(words: Sequence[str], console: Console, environ: Mapping[str, str]) -> int:
@@ -125,7 +128,8 @@ def _open_standard_streams() -> None:
         ("stderr", "w", os.O_WRONLY),
     ):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))
+            place = os.open(os.devnull, flags)
+            setattr(sys, name, os.fdopen(place, mode, encoding="utf-8"))
 
 
 def _flushed(console: Console, code: int) -> int:

@@ -262,7 +262,7 @@ class TestTheFile:
         path = folder / ("d" * (4085 - len(str(folder)))) / "e"
 
         with pytest.raises(
-            PathUnusable, match="e: (no such file or directory|file name too long)$"
+            PathUnusable, match=r"e: (no such file or directory|file name too long)$"
         ):
             await _stream_to(path, tmp_path)
 
