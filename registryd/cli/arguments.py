@@ -167,7 +167,7 @@ def tls_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def words_of_skopeo(parser: argparse.ArgumentParser) -> None:
-    """What skopeo takes before its commands; they are not in the help."""
+    """What skopeo takes before and after all its commands; they are not in the help."""
     hidden = argparse.SUPPRESS
     parser.add_argument("--insecure-policy", action="store_true", dest="no_op", help=hidden)
     parser.add_argument("--tmpdir", dest="no_op", help=hidden)

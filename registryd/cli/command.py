@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from registryd.cli.arguments import Parser, general_flags
+from registryd.cli.arguments import Parser, general_flags, words_of_skopeo
 from registryd.cli.console import Console
 from registryd.oci.errors import UsageError
 
@@ -128,6 +128,7 @@ def parser_for(name: str, command: Command) -> Parser:
     parser = Parser(prog=f"{PROGRAM} {name}", description=f"{name}: {COMMANDS[name]}.")
     command.arguments(parser)
     general_flags(parser, templates=getattr(command, "TEMPLATES", ()))
+    words_of_skopeo(parser)
     return parser
 
 

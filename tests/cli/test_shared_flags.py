@@ -39,6 +39,12 @@ def options(*words: str) -> argparse.Namespace:
             "platform",
             "linux/arm64",
         ),
+        (
+            ("copy", "--override-arch", "arm64", "--override-os=linux", "a", "b"),
+            "platform",
+            "linux/arm64",
+        ),
+        (("copy", "a", "b", "--insecure-policy", "--tmpdir", "t"), "platform", None),
         (("--insecure-policy", "copy", "a", "b"), "platform", None),
         (("--override-arch", "s390x", "pull", "a", "--platform", "arm64"), "platform", "arm64"),
         (("--command-timeout", "5", "images"), "command_timeout", 5.0),
