@@ -50,6 +50,9 @@ def test_lists(own: Ctl, app: str) -> None:
     assert repository in own("catalog", host).out.split()
     assert own("catalog", host, "--last", "test-l", "-n1").out == f"{repository}\n"
     assert own("catalog", host, "--full-ref", "--include", "test-lists/.*").out == f"{app}\n"
+    above = repository.partition("/")[0]
+    assert own("catalog", f"docker://{host}/{above}", "-n1").out == f"{repository}\n"
+    assert own("catalog", f"{host}/{above[:-1]}").out == ""
     listed = json.loads(own("catalog", host, "--include", ".*lists.*", "--format", "json").out)
     assert listed == {"registry": host, "repositories": [repository]}
     assert own("ls", app, "-O").out == "1\n2\n2.1\n"
@@ -99,6 +102,7 @@ def test_a_manifest_and_a_blob_there_and_back(own: Ctl, app: str, tmp_path: Path
         "reference": f"{copied}:x", "digest": ARM, "media_type": OCI_MANIFEST, "size": len(raw),
     }  # fmt: skip
     assert own("manifest", "push", "-", f"{copied}@{NOTHING}", typed=raw.decode()).code == 5
+    assert own("manifest", "push", f"{copied}:x", "-", typed=raw.decode()).out == put.out
     assert own("manifest", "put", "-", f"{copied}:y", typed="{}").code == 1
     fetched = json.loads(own("manifest", f"{app}:1", "--format", "json").out)
     assert (fetched["digest"], fetched["media_type"]) == (DIGEST, OCI_INDEX)

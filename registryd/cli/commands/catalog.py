@@ -12,7 +12,9 @@ from registryd.cli.selection import check_patterns, list_flags, pages, selected
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "registry", metavar="REGISTRY", help=f"its name; {OWN_REGISTRY} is the node's own"
+        "registry",
+        metavar="REGISTRY[/NAMESPACE]",
+        help=f"its name; {OWN_REGISTRY} is the node's own; with a namespace what is below it",
     )
     parser.add_argument("--full-ref", action="store_true", default=False, help="print whole names")
     list_flags(parser)
@@ -22,15 +24,15 @@ def arguments(parser: Parser) -> None:
 
 def run(context: Context) -> None:
     """Print the repositories. Raises Fault."""
-    from registryd.cli.logins import registry_name
+    from registryd.cli.logins import login_key
 
     options = context.options
     check_patterns(options)
-    registry = registry_name(options.registry.removeprefix("docker://"))
+    registry, _, above = login_key(options.registry.removeprefix("docker://")).partition("/")
     names = _own(context) if registry == OWN_REGISTRY else None
     if names is None:
-        names = _listed(context, registry)
-    found = selected(names, options)
+        names = _listed(context, registry, whole=not above)
+    found = selected((name for name in names if not above or name.startswith(f"{above}/")), options)
     if options.format == "json":
         context.console.json({"registry": registry, "repositories": found})
         return
@@ -50,12 +52,13 @@ def _own(context: Context) -> list[str] | None:
     return [name for name in listed if name > context.options.last]
 
 
-def _listed(context: Context, registry: str) -> list[str]:
+def _listed(context: Context, registry: str, *, whole: bool) -> list[str]:
+    """The repositories of a registry; not ``whole``: a limit counts only some of them."""
     from registryd.cli.direct import open_registry
     from registryd.cli.direct import run as do
 
     wanted = pages(context.options)
-    limit = int(wanted["limit"]) if "limit" in wanted else None
+    limit = int(wanted["limit"]) if whole and "limit" in wanted else None
 
     async def ask() -> list[str]:
         async with open_registry(context, registry) as remote:

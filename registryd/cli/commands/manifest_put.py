@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from registryd.cli.arguments import Parser, credential_flags, tls_flags
 from registryd.cli.command import Context
 from registryd.oci.reference import Reference
+
+STDIN = "-"
 
 
 def arguments(parser: Parser) -> None:
@@ -29,8 +33,9 @@ def run(context: Context) -> None:
     from registryd.oci.manifest import MANIFEST_LIMIT, Document, parse
 
     options, console = context.options, context.console
-    reference = Reference.parse(options.reference)
-    raw = read_small_file(options.file, console, MANIFEST_LIMIT + 1)
+    file, name = _in_our_order(options.file, options.reference)
+    reference = Reference.parse(name)
+    raw = read_small_file(file, console, MANIFEST_LIMIT + 1)
     document = parse(raw, options.media_type, reference.digest)
 
     async def put(document: Document) -> None:
@@ -52,3 +57,9 @@ def run(context: Context) -> None:
         )
     else:
         console.line(f"{reference.name}@{document.digest}")
+
+
+def _in_our_order(file: str, name: str) -> tuple[str, str]:
+    """File and name, also where they were written as oras has them: the name first."""
+    turned = name == STDIN or Path(name).is_file()
+    return (name, file) if turned and file != STDIN and not Path(file).is_file() else (file, name)
