@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +71,20 @@ class Backend(Protocol):
 
 
 @contextmanager
-def backend(context: Context, *registries: str, side: str = "") -> Iterator[Backend]:
+def backend(
+    context: Context, *registries: str, side: str = "", jobs_here: bool = False
+) -> Iterator[Backend]:
     """The backend that flags, environment and running daemons point to.
 
     ``registries`` are those that the flags for connections mean (``side`` is the prefix of those
-    flags that win over the shared ones). Raises UsageError, DaemonUnreachable, ConfigInvalid.
+    flags that win over the shared ones). ``jobs_here``: this process moves the blobs, whoever
+    reaches the registry. Raises UsageError, DaemonUnreachable, ConfigInvalid.
     """
     chosen = _chosen(context, registries, side)
     try:
         if chosen.socket is not None and registries:
-            _refuse_connection_flags(context, chosen.socket, side)
+            flags = [flag for flag in CONNECTION_FLAGS if flag != "jobs" or not jobs_here]
+            _refuse_connection_flags(context, chosen.socket, side, flags)
         yield chosen
     finally:
         chosen.close()
@@ -137,9 +141,11 @@ def _local(context: Context, root: Path | None, registries: tuple[str, ...], sid
     return LocalBackend(config, context.environ, context.console.warning)
 
 
-def _refuse_connection_flags(context: Context, socket: Path, side: str) -> None:
+def _refuse_connection_flags(
+    context: Context, socket: Path, side: str, flags: Sequence[str]
+) -> None:
     """A flag that cannot be obeyed is refused, not forgotten. Raises UsageError."""
-    for name in (prefix + flag for prefix in {side, ""} for flag in CONNECTION_FLAGS):
+    for name in (prefix + flag for prefix in {side, ""} for flag in flags):
         if getattr(context.options, name, None) is not None:
             flag = "--" + name.replace("_", "-")
             raise UsageError(

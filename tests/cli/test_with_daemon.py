@@ -74,7 +74,14 @@ def test_the_whole_way(node: Ctl, tmp_path: Path, registry: RealRegistry) -> Non
     exact = node("manifest", name, *creds, "--platform", "linux/arm64").raw
     assert exact == (layout / "blobs/sha256" / ARM.partition(":")[2]).read_bytes()
 
-    assert node("tag", name, "localhost/mine:1").code == 0
+    saved = ("save", name, "-o", str(tmp_path / "x"), "-q", "-j2")
+    assert node(*saved, "--creds", "ann:s3cret").code == 0  # it is moved here
+    assert node(*saved, "--plain-http").code == 64
+    assert node("tag", name, "mine:1").code == 0
+    missing = (
+        "registryctl: docker.io/library/mine:1 is not in the cache; localhost/mine:1 is: write"
+    )
+    assert node("rmi", "mine:1").err == f"{missing} rmi localhost/mine:1\n"
     assert node("push", "localhost/mine:1", f"{registry.name}/team/b:1", *creds).code == 0
     assert node("rmi", name, "localhost/mine:1", "-q").code == 0
     assert blobs(tmp_path / "root") == set()

@@ -76,7 +76,8 @@ def exported(
     if target.streams and context.console.out.isatty():
         raise UsageError("an archive is not written to a terminal (use -o FILE, or > FILE)")
     context.console.flush()
-    with backend(context, *(reference.registry for reference in references)) as chosen:
+    registries = (reference.registry for reference in references)
+    with backend(context, *registries, jobs_here=True) as chosen:
         done = export_images(
             context,
             references,
