@@ -138,7 +138,8 @@ def test_pull_of_several_goes_on_and_ends_partly(through: Run, daemon: FakeDaemo
 
 def test_rmi_of_several_ends_partly(through: Run, daemon: FakeDaemon) -> None:
     """7: some done, some not; each failure has its line."""
-    answers = iter([Answer.refusal(404, "a is not here", 2), Answer.of({"untagged": ["b"]})])
+    refused, listed = Answer.refusal(404, "a is not here", 2), Answer.of({"images": []})
+    answers = iter([refused, listed, Answer.of({"untagged": ["b"]})])
 
     class Script(dict[Any, Any]):
         def get(self, key: object, default: object = None) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from cache.errors import Fault, NameNotFound
 from registryd.cli import wording
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
+from registryd.cli.errors import ending
 from registryd.cli.held_names import looks_like_digest, with_digest
+from registryd.cli.own_names import is_short, own_name
 from registryd.cli.several import each
 from registryd.oci.errors import UsageError
+from registryd.oci.reference import Reference
 
 #: How many names an error line lists.
 LISTED = 5
@@ -49,7 +53,10 @@ def _all(context: Context, chosen: Backend, text: str) -> None:
 
 
 def _remove(context: Context, chosen: Backend, name: str) -> None:
-    result: dict[str, Any] = chosen.call("rmi", {"reference": name})
+    try:
+        result: dict[str, Any] = chosen.call("rmi", {"reference": name})
+    except Fault as fault:
+        raise _told_more(fault, chosen, name) from None
     console = context.console
     if context.options.format == "json":
         console.json(result)
@@ -60,3 +67,14 @@ def _remove(context: Context, chosen: Backend, name: str) -> None:
         console.line(f"Deleted: {digest}")
     if not context.options.quiet:
         console.words(f"{wording.size(result.get('freed') or 0)} freed")
+
+
+def _told_more(fault: Fault, chosen: Backend, name: str) -> Fault:
+    """The fault, with what may have been meant: ``tag`` and ``load`` make short names our own."""
+    if ending(fault)[0] == NameNotFound.exit_code and is_short(name):
+        own = str(own_name(Reference.parse(name)))
+        if any(
+            image.get("reference") == own for image in chosen.call("images", {}).get("images", [])
+        ):
+            return NameNotFound(f"{fault}; {own} is: write rmi {own}")
+    return fault
