@@ -30,6 +30,7 @@ from registryd.sync.versions import VersionRange
 from registryd.sync.whole import Extras
 from registryd.sync.words import (
     expanded,
+    hidden,
     no_template,
     number,
     plain,
@@ -198,7 +199,7 @@ class _Step:
 class _Creds:
     registry: Annotated[str, plain]
     user: Annotated[str, plain] = ""
-    password: Annotated[str, plain, "pass"] = ""
+    password: Annotated[str, hidden, "pass"] = ""
     password_file: Annotated[str, plain, "passFile"] = ""
     tls: Annotated[str, one_of("enabled", "insecure", "disabled", "")] = ""
     scheme: Annotated[str, one_of("http", "https", "")] = ""

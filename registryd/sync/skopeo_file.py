@@ -37,7 +37,7 @@ from registryd.sync.regsync_file import registry_of
 from registryd.sync.tag_choice import NameRule, TagRule
 from registryd.sync.versions import VersionRange
 from registryd.sync.whole import Extras
-from registryd.sync.words import plain, regular, truth, versions
+from registryd.sync.words import hidden, plain, regular, truth, versions
 from registryd.tables import (
     KeyWrong,
     Kind,
@@ -96,7 +96,7 @@ _LIST: Kind[tuple[str, ...]] = list_of(plain, "tags")
 @dataclass(frozen=True, slots=True)
 class _Credentials:
     username: Annotated[str, plain] = ""
-    password: Annotated[str, plain] = ""
+    password: Annotated[str, hidden] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,13 @@ def _itself(text: str) -> str:
 plain: Final = word(_itself)
 
 
+def hidden(raw: object) -> str:
+    """One text that no error may show."""
+    if not isinstance(raw, str):
+        raise KeyWrong("is not one word")
+    return raw
+
+
 def _truth(text: str) -> bool:
     if text.lower() not in _TRUTHS:
         raise UsageError(f"{shown(text)} is neither true nor false")

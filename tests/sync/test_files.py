@@ -300,6 +300,14 @@ def test_mistakes_in_skopeos_words(text: str, line: str) -> None:
     assert line.removeprefix(".") in str(caught.value)
 
 
+def test_a_password_is_shown_by_no_mistake() -> None:
+    """What is written as a password, of whatever form, stands in no error."""
+    with pytest.raises(SyncInvalid, match=r"creds\[0\].pass: is not one word$"):
+        regsync("creds: [{registry: a.b, user: ann, pass: [s3cret]}]\nsync: [a]")
+    with pytest.raises(SyncInvalid, match=r"credentials\.password: is not one word$"):
+        skopeo("a.b: {credentials: {username: ann, password: {s3cret: x}}, images: {c: []}}")
+
+
 WORDS = st.sampled_from(
     [
         *("version", "creds", "defaults", "sync", "source", "target", "type", "image", "tags"),

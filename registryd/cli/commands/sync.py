@@ -100,8 +100,6 @@ def _plan(context: Context) -> Plan:
     kind = getattr(options, "src", "yaml")
     target = _target(context)
     if kind == "yaml":
-        if target is None:
-            _refuse_in_file(context)
         path = Path(options.source)
         world = World(context.environ, lambda name: _password(path.parent / name))
         if target is None:
