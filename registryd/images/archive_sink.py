@@ -24,7 +24,7 @@ from cache.content import Descriptor, Digest
 from cache.errors import SizeMismatch
 from registryd.images.errors import path_faults
 from registryd.images.files import Proof, in_thread, receive
-from registryd.images.layout import FULL_NAME, LAYOUT_VERSION, REF_NAME
+from registryd.images.layout import FULL_NAME, LAYOUT_VERSION, REF_NAME, entry_of
 from registryd.oci.errors import UsageError
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.media_types import DOCKER_CONFIG, OCI_CONFIG, OCI_INDEX
@@ -166,14 +166,7 @@ class ArchiveWriter:
         entries = []
         attached = [_Root(document, "") for document in self._attached.values()]
         for root in (*self._roots.values(), *attached):
-            descriptor = root.document.descriptor
-            entry: dict[str, object] = {
-                "mediaType": descriptor.media_type,
-                "digest": str(descriptor.digest),
-                "size": descriptor.size,
-            }
-            if root.document.artifact_type:
-                entry["artifactType"] = root.document.artifact_type
+            entry = entry_of(root.document)
             if root.name:
                 entry["annotations"] = _annotations(root.name)
             entries.append(entry)

@@ -222,9 +222,6 @@ def choose(listing: dict[str, object], root: Path, tag: str, *, form: str = "oci
     chosen = _chosen(entries, tag)
     with _index_faults(root):
         found = {fields.descriptor(entry, "an entry of manifests") for entry in chosen}
-        if not tag and len(found) > 1:  # what has no name may be attached to what has one
-            named = [entry for entry in chosen if entry_names(entry)]
-            found = {fields.descriptor(entry, "an entry") for entry in named} or found
     if len(found) == 1:
         return found.pop()
     tags = sorted({name for entry in entries for name in entry_names(entry)[:1]})
@@ -276,19 +273,26 @@ def _chosen(entries: list[dict[str, object]], tag: str) -> list[dict[str, object
 
 def enter(listing: dict[str, object], document: Document, tag: str) -> dict[str, object]:
     """This index.json with the document entered under a tag, or without one."""
+    entry = entry_of(document)
+    if tag:
+        entry["annotations"] = {REF_NAME: tag}
+    others = [other for other in _entries(listing) if not _same_place(other, entry, tag)]
+    head: dict[str, object] = {"schemaVersion": 2, "mediaType": OCI_INDEX}
+    return {**head, **listing, "manifests": [*others, entry]}
+
+
+def entry_of(document: Document) -> dict[str, object]:
+    """A document as index.json lists it; what is attached always has a type, and so is known."""
     descriptor = document.descriptor
     entry: dict[str, object] = {
         "mediaType": descriptor.media_type,
         "digest": str(descriptor.digest),
         "size": descriptor.size,
     }
-    if document.artifact_type:
-        entry["artifactType"] = document.artifact_type
-    if tag:
-        entry["annotations"] = {REF_NAME: tag}
-    others = [other for other in _entries(listing) if not _same_place(other, entry, tag)]
-    head: dict[str, object] = {"schemaVersion": 2, "mediaType": OCI_INDEX}
-    return {**head, **listing, "manifests": [*others, entry]}
+    attached = document.referrer_type if document.subject is not None else ""
+    if document.artifact_type or attached:
+        entry["artifactType"] = document.artifact_type or attached
+    return entry
 
 
 def _same_place(other: dict[str, object], entry: dict[str, object], tag: str) -> bool:

@@ -296,13 +296,14 @@ async def test_the_index_says_names_as_others_read_them(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("typed", [True, False])
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
-async def test_what_is_attached_goes_along(tmp_path: Path, form: str) -> None:
+async def test_what_is_attached_goes_along(tmp_path: Path, form: str, typed: bool) -> None:
     """An artifact that was put beside an image is found by its subject, and is no second image."""
     sample = image(b"layer")
     members = json.loads(sample.root.raw)
-    kind = {"artifactType": "application/x.sbom+json", "subject": wire(sample.root.descriptor)}
-    sbom = written({**members, **kind})
+    kind = {"artifactType": "application/x.sbom+json"} if typed else {}
+    sbom = written({**members, **kind, "subject": wire(sample.root.descriptor)})
     async with open_writer(tmp_path / "x", form, spool=tmp_path) as writer:  # type: ignore[arg-type]
         sink = writer.sink("v1" if form == "oci-archive" else Reference.parse("a.io/b:1"))
         await copy_image(MemorySource(sample), sink)

@@ -31,7 +31,7 @@ from registryd.oci.media_types import OCI_LAYER, OCI_MANIFEST
 from registryd.ports import Sink, Source
 from tests.contract.sink import SinkContract, opener
 from tests.contract.source import SourceContract
-from tests.fakes.endpoints import MemorySource, Sample, image, index, written
+from tests.fakes.endpoints import MemorySource, Sample, image, index, wire, written
 
 
 async def write(place: Path, sample: Sample, tag: str = "") -> None:
@@ -127,6 +127,26 @@ class TestTags:
         """Several images and no tag: the error names the tags."""
         with pytest.raises(ManifestUnknown, match=r"holds 2 images; .*:TAG \(tags: a, b\)"):
             await LayoutSource(layout).root()
+
+    async def test_an_image_without_a_tag_is_passed_over_for_none_with_one(
+        self, tmp_path: Path
+    ) -> None:
+        """What was written as oci:DIR is not another image when it is read as oci:DIR."""
+        await write(tmp_path, image(b"a"))
+        await write(tmp_path, image(b"b"), "b")
+
+        with pytest.raises(ManifestUnknown, match=r"holds 2 images; .*:TAG \(tags: b\)"):
+            await LayoutSource(tmp_path).root()
+
+    async def test_what_is_attached_is_no_choice(self, tmp_path: Path) -> None:
+        """It lies beside its image, also where only its configuration says its type."""
+        sample = image(b"a")
+        subject = wire(sample.root.descriptor)
+        attached = written({**json.loads(sample.root.raw), "subject": subject})
+        await write(tmp_path, sample, "a")
+        await LayoutSink(tmp_path).put_manifest(attached, root=True)
+
+        assert sample.root == await LayoutSource(tmp_path).root()
 
     async def test_a_missing_tag_is_told_with_those_there_are(self, layout: Path) -> None:
         """An unknown tag: the error names the tags."""
