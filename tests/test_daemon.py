@@ -232,10 +232,9 @@ async def test_reload(tmp_path: Path) -> None:
         daemon.send(signal.SIGHUP)
         await daemon.said("reload refused")
         quiet = good.replace("[daemon]", '[daemon]\nlog_level = "warning"')
-        config.write_text(quiet + "[transfer]\njobs = 3\n")
-        daemon.lines.clear()
+        config.write_text(quiet.replace('/cache"', '/other"'))
         daemon.send(signal.SIGHUP)
-        await daemon.said("restart to apply")
+        await daemon.said("restart to apply the changes in: cache")
         answered = await healthy(daemon)
         async with daemon.client() as client, client.get("/v2/") as answer:
             await answer.read()
