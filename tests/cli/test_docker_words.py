@@ -182,3 +182,14 @@ def test_any_config_has_a_history_or_is_refused(raw: bytes) -> None:
         assert isinstance(read_history(raw, []), list)
     except ManifestInvalid as error:
         assert "\n" not in str(error)
+
+
+def test_push_of_a_part_is_said(through: Callable[..., Outcome], daemon: FakeDaemon) -> None:
+    """Who has pulled one platform of an index learns that no more than that goes out."""
+    done = {"event": "done", "digest": f"sha256:{'a' * 64}", "platforms": ["linux/amd64"]}
+    daemon.on("POST", "/api/v1/push", Answer.events(done))
+    said = through("push", "alpine").words
+
+    assert said[0].startswith(
+        "warning: of docker.io/library/alpine:latest only linux/amd64 is here"
+    )

@@ -76,7 +76,14 @@ def _push_name(context: Context, chosen: Backend, source: Reference, target: Ref
     login = login_for(context, target.registry, target.repository)
     names = {"source": str(source), "destination": str(target)}
     with progress.shown(context) as show:
-        return chosen.stream("push", names, show, login)
+        done = chosen.stream("push", names, show, login)
+    here = ", ".join(done.get("platforms") or ())
+    if here:  # that is said where not all of an index is in the cache
+        context.console.warning(
+            f"of {source} only {here} is here, and {target} has no more now"
+            " (registryctl pull --all-platforms first to push all of it)"
+        )
+    return done
 
 
 def _push_all(context: Context) -> None:
