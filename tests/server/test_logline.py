@@ -94,8 +94,8 @@ async def test_a_cold_and_a_warm_blob(
 
     assert {
         "method": "GET", "path": path, "status": "200", "bytes": str(SIZE), "source": "upstream",
-        "ref": f"{upstream.name}/team/app", "digest": str(DIGEST), "user": f"uid:{os.getuid()}",
-        "listener": f"unix:{node.socket}",
+        "host": upstream.name, "ref": f"{upstream.name}/team/app", "digest": str(DIGEST),
+        "user": f"uid:{os.getuid()}", "listener": f"unix:{node.socket}",
     } == {key: value for key, value in cold.items() if "seconds" not in key}  # fmt: skip
     assert 0 < float(cold["first_byte_seconds"]) <= float(cold["seconds"])
     assert ("cache", str(SIZE)) == (warm["source"], warm["bytes"])
