@@ -22,7 +22,7 @@ Event = dict[str, Any]
 Report = Callable[[Event], None]
 
 #: Flags that only the process that dials a registry can obey.
-CONNECTION_FLAGS = ("tls_verify", "cert_dir", "ca_file", "plain_http", "jobs")
+CONNECTION_FLAGS = ("tls_verify", "cert_dir", "ca_file", "plain_http", "retry_times", "jobs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -356,6 +356,7 @@ def test_no_secret_is_ever_said(through: Run, daemon: FakeDaemon) -> None:
         (("--authfile", "/nonexistent/file"), "there is no such file"),
         (("--plain-http",), "--plain-http: the daemon on"),
         (("--tls-verify=false",), "--tls-verify: the daemon on"),
+        (("--retry-times", "2"), "--retry-times: the daemon on"),
     ],
 )
 def test_what_cannot_be_obeyed_is_refused(through: Run, words: tuple[str, ...], line: str) -> None:
