@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from registryd.images.errors import NotAnImage
+from registryd.images.tar_fields import BLOCK, ZEROS, number, pax_records, sum_is_right, text
 
-BLOCK: Final = 512
 #: Most members: an image has at most some hundred layers of three files, an archive some images.
 MEMBERS_LIMIT: Final = 50_000
 #: Longest name: those of image archives have 141 bytes at most.
@@ -33,13 +33,10 @@ LINKS_LIMIT: Final = 8
 #: Largest size of a member: what file systems count in.
 _SIZE_LIMIT: Final = 2**63 - 1
 
-_ZEROS: Final = bytes(BLOCK)
-_OCTAL = re.compile(rb"[0-7]*")
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
 _REGULAR: Final = b"0\0" + b"7"
 _IGNORED: Final = b"5V"  # folders, and the labels of volumes
 _SPARSE: Final = b"GNU.sparse."
-_PAX_LENGTH: Final = 10
 
 #: Gives up to ``count`` bytes from an offset; fewer only where the archive ends.
 ReadAt = Callable[[int, int], bytes]
@@ -125,8 +122,8 @@ class _Header:
         """The member's name from the top of the archive; "" for the top itself."""
         raw = self.long_name
         if raw is None:
-            raw = _text(self.block[:100])
-            prefix = _text(self.block[345:500])
+            raw = text(self.block[:100])
+            prefix = text(self.block[345:500])
             if prefix and self.block[257:263] == b"ustar\0":
                 raw = prefix + b"/" + raw
         return self._inside(raw)
@@ -137,13 +134,13 @@ class _Header:
         if kind in _IGNORED:
             return None
         if kind in (b"1", b"2"):
-            raw = self.long_link if self.long_link is not None else _text(self.block[157:257])
+            raw = self.long_link if self.long_link is not None else text(self.block[157:257])
             above = self.name().split("/")[:-1] if kind == b"2" else []
             link = self._inside(raw, above)
             if not link:
                 self.cursor.refuse(self.position, "a link leads to no file")
             return Member(offset, 0, link)
-        if kind == b"0" and _text(self.block[:100]).endswith(b"/") and not self.size:
+        if kind == b"0" and text(self.block[:100]).endswith(b"/") and not self.size:
             return None  # how old programs write folders
         return Member(offset, self.size)
 
@@ -152,16 +149,16 @@ class _Header:
         if len(raw) > NAME_LIMIT:
             self.cursor.refuse(self.position, f"a name has more than {NAME_LIMIT} bytes")
         try:
-            text = raw.decode("utf-8")
+            decoded = raw.decode("utf-8")
         except UnicodeDecodeError:
             self.cursor.refuse(self.position, "a name is not UTF-8 text")
-        if text.startswith("/") or "\0" in text:
-            self.cursor.refuse(self.position, f"{text[:140]!r} is not a name inside the archive")
+        if decoded.startswith("/") or "\0" in decoded:
+            self.cursor.refuse(self.position, f"{decoded[:140]!r} is not a name inside the archive")
         way = list(above or [])
-        for part in text.split("/"):
+        for part in decoded.split("/"):
             if part == "..":
                 if not way or above is None:
-                    self.cursor.refuse(self.position, f"{text[:140]!r} leads out of the archive")
+                    self.cursor.refuse(self.position, f"{decoded[:140]!r} leads out of the archive")
                 way.pop()
             elif part not in ("", "."):
                 way.append(part)
@@ -174,7 +171,7 @@ def _headers(cursor: _Cursor) -> Iterator[_Header]:
     said: dict[bytes, bytes] = {}
     while position < cursor.end:
         block = cursor.whole(position, BLOCK)
-        if block == _ZEROS:
+        if block == ZEROS:
             break
         kind, size = _checked(cursor, position, block)
         if kind in b"LKxgX":
@@ -200,19 +197,12 @@ def _headers(cursor: _Cursor) -> Iterator[_Header]:
 
 def _checked(cursor: _Cursor, position: int, block: bytes) -> tuple[bytes, int]:
     """Type and size of a header whose sum is right."""
-    claimed = _number(block[148:156])
-    summed = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    if claimed != summed and claimed != summed - 256 * _negatives(block):
+    if not sum_is_right(block):
         cursor.refuse(position, "it is damaged" if position else "it is not a tar archive")
-    size = _number(block[124:136])
+    size = number(block[124:136])
     if size is None or size > _SIZE_LIMIT:
         cursor.refuse(position, "an entry has an impossible size")
     return block[156:157], size
-
-
-def _negatives(block: bytes) -> int:
-    """How many bytes a very old program, for whom they have signs, would have subtracted."""
-    return sum(byte >= 128 for byte in block[:148] + block[156:])
 
 
 def _claimed(
@@ -238,29 +228,8 @@ def _extended(cursor: _Cursor, position: int, size: int) -> bytes:
     return cursor.whole(position + BLOCK, size)
 
 
-def _pax(cursor: _Cursor, position: int, content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The records of a pax header: ``LENGTH KEY=VALUE\\n`` each."""
-    at = 0
-    while at < len(content) and content[at]:
-        length, blank, _ = content[at : at + _PAX_LENGTH + 1].partition(b" ")
-        end = at + int(length) if blank and _DECIMAL.fullmatch(length) else 0
-        record = content[at + len(length) + 1 : end]
-        key, equals, value = record[:-1].partition(b"=")
-        if not equals or end > len(content) or record[-1:] != b"\n":
-            cursor.refuse(position, "an extended header is damaged")
-        yield key, value
-        at = end
-
-
-def _number(field: bytes) -> int | None:
-    """A number of a header, octal or GNU's base 256; None when it is none, or negative."""
-    if field[0] & 0x80:
-        number = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
-        return None if field[0] & 0x40 else number
-    digits = _text(field).strip(b" ")
-    return int(digits or b"0", 8) if _OCTAL.fullmatch(digits) else None
-
-
-def _text(field: bytes) -> bytes:
-    """A field up to its NUL."""
-    return field.partition(b"\0")[0]
+def _pax(cursor: _Cursor, position: int, content: bytes) -> list[tuple[bytes, bytes]]:
+    records = pax_records(content)
+    if records is None:
+        cursor.refuse(position, "an extended header is damaged")
+    return records
