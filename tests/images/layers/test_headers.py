@@ -1,0 +1,182 @@
+"""The entries of a layer: what headers say, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registryd.images.errors import NotAnImage
+from registryd.images.layers import headers
+from registryd.images.layers.contents import each_file
+from registryd.images.layers.headers import Allowance, Entry, read_entries, way_of
+from registryd.images.layers.stream import header
+from registryd.images.tar_fields import number
+from tests.images.layers.trees import IMAGE, Openers, layer, member, planned
+
+
+def read(raw: bytes, allowance: Allowance | None = None) -> list[Entry]:
+    """The entries of a layer."""
+    return read_entries(io.BytesIO(raw), "layer 1", 0, allowance or Allowance())
+
+
+def test_everything_that_headers_say() -> None:
+    """Long names, large ids, times with fractions, attributes of any bytes and devices are kept."""
+    long = "d/" + "n" * 200
+    raw = layer(
+        member(long, b"abc", uid=3_000_000_000, mode=0o4755, pax_headers={"mtime": "5.25"}),
+        member(b"\xff\xfe", pax_headers={"SCHILY.xattr.user.k": "\udcff v"}),
+        member("n", kind="c", major=300, minor=70_000),
+        member("s", kind="l", link="/x/" + "y" * 120),
+    )
+    large, odd, node, link = read(raw)
+
+    assert ((b"d", b"n" * 200), b"0", 0o4755, 3_000_000_000) == (
+        *large[:3],
+        large.uid,
+    )
+    assert (5_250_000_000, 3) == (large.mtime, large.size)
+    assert ((b"\xff\xfe",), ((b"user.k", b"\xff v"),)) == (odd.way, odd.xattrs)
+    assert (b"3", 300, 70_000) == (node.kind, node.major, node.minor)
+    assert (b"2", b"/x/" + b"y" * 120) == (link.kind, link.link)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        (b"./a//b/.", (b"a", b"b")),
+        (b"/a/b", (b"a", b"b")),
+        (b"a/../b", (b"b",)),
+        (b"foo..bar", (b"foo..bar",)),
+        (b"./", ()),
+        (b".git/x", (b".git", b"x")),
+    ],
+)
+def test_ways(name: bytes, way: tuple[bytes, ...]) -> None:
+    """A name is taken from the image's top; only whole parts ``..`` mean something."""
+    assert way == way_of(name)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"name": "../x"}, "'../x' leads out of the image"),
+        ({"name": "a/../../x"}, "leads out of the image"),
+        ({"name": "n" * 256}, "part of a name has more than 255 bytes"),
+        ({"name": "n/" * 300 + "x"}, "more than 256 folders"),
+        ({"name": "l", "kind": "l", "link": ""}, "a link leads to no name"),
+        (
+            {"name": "x", "pax_headers": {"GNU.sparse.map": "5,1", "GNU.sparse.size": "9"}},
+            "map of a sparse file is damaged",
+        ),
+        ({"name": "x", "pax_headers": {"uid": "5000000000"}}, "impossible uid"),
+        ({"name": "x", "pax_headers": {"mtime": "soon"}}, "impossible mtime"),
+        ({"name": "x", "pax_headers": {"SCHILY.xattr.user.k": "v" * 70_000}}, "larger than Linux"),
+        ({"name": "x", "type": b"D"}, "entry of type 'D' is in no layer"),
+    ],
+)
+def test_what_no_file_system_takes(made: dict[str, object], said: str) -> None:
+    """It is refused in one line that names the layer."""
+    name = str(made.pop("name"))
+    with pytest.raises(NotAnImage, match=rf"^layer 1: .*{re.escape(said)}") as raised:
+        read(layer(member(name, **made)))
+
+    assert "\n" not in str(raised.value)
+
+
+def test_cut_off_and_damaged() -> None:
+    """A layer that ends within an entry, or with another sum, is refused; its end mark may lack."""
+    raw = layer(member("a", b"x" * 5000), form=tarfile.USTAR_FORMAT)
+    spoilt = b"b" + raw[1:]
+    for content, said in ((raw[:3000], "it is cut off"), (spoilt, "it is not a tar archive")):
+        with pytest.raises(NotAnImage, match=said):
+            read(content)
+
+    assert [5000] == [entry.size for entry in read(raw[: 512 + 5120])]
+    assert [] == read(b"")
+
+
+@pytest.mark.parametrize("spent", ["entries", "names", "contents"])
+def test_all_layers_share_the_limits(spent: str) -> None:
+    """What is left of a limit is left for the next layer, and then nothing is."""
+    raw = layer(member("abc", b"12345"))
+    allowance = Allowance(**{spent: {"entries": 1, "names": 3, "contents": 5}[spent]})
+    read(raw, allowance)
+
+    with pytest.raises(NotAnImage, match=r"^layer 1: "):
+        read(raw, allowance)
+
+
+@pytest.mark.parametrize(
+    "flags", [("gnu",), ("pax", "0.0"), ("pax", "0.1"), ("pax", "1.0")], ids=lambda f: "-".join(f)
+)
+def test_sparse_files_of_gnu_tar(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """All four forms give the bytes that were packed, also with more holes than a header has."""
+    with open(tmp_path / "holes", "wb") as file:
+        for number in range(30):
+            file.seek(number * 65_536)
+            file.write(b"%4096d" % number)
+        file.truncate(30 * 65_536 + 1000)
+    version = [f"--sparse-version={flags[1]}"] if flags[1:] else []
+    words = ["tar", "-c", "-S", f"--format={flags[0]}", *version, "-C", str(tmp_path), "holes"]
+    raw = subprocess.run(words, check=True, capture_output=True).stdout
+    files = each_file(planned(raw), Openers([raw]).all(), IMAGE)
+    found = {named.path: b"".join(pieces) for named, pieces in files}
+
+    assert len(raw) < 300_000
+    assert {b"holes": (tmp_path / "holes").read_bytes()} == found
+
+
+@given(st.data())
+def test_any_bytes(data: st.DataObject) -> None:
+    """Whatever bytes a layer has, reading gives entries or NotAnImage."""
+    raw = bytearray(_SEED)
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at] = data.draw(st.integers(0, 255))
+        block = at - at % 512
+        if data.draw(st.booleans()):  # so that the sum does not refuse it all
+            total = sum(raw[block : block + 512]) - sum(raw[block + 148 : block + 156]) + 256
+            raw[block + 148 : block + 156] = b"%06o\0 " % total
+    try:
+        found = read(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
+    except NotAnImage:
+        return
+    assert all(len(entry.way) <= headers.DEPTH_LIMIT for entry in found)
+
+
+_SEED = layer(
+    member("a/b", b"x", pax_headers={"SCHILY.xattr.user.k": "v", "mtime": "1.5"}),
+    member("s", b"xy", pax_headers={"GNU.sparse.map": "4,2", "GNU.sparse.size": "9"}),
+    member("n" * 120, kind="l", link=os.sep + "m" * 120),
+    member("h", kind="h", link="a/b"),
+)
+
+
+@given(
+    st.binary(min_size=1, max_size=300).filter(lambda name: b"\0" not in name),
+    st.integers(0, 2**32 - 2),
+    st.integers(0, 2**45),
+    st.dictionaries(
+        st.from_regex(rb"user\.[a-z]{1,90}", fullmatch=True), st.binary(max_size=120), max_size=2
+    ),
+)
+def test_what_we_write_is_read_alike(
+    path: bytes, uid: int, size: int, xattrs: dict[bytes, bytes]
+) -> None:
+    """A header of ours, with any name, owner, size and attributes, says what it was given."""
+    name = path.replace(b"/", b"-").replace(b".", b"-")[: headers.PART_LIMIT]
+    given = Entry((), b"2", uid=uid, link=path, xattrs=tuple(sorted(xattrs.items())))
+    (link,) = read(header(name, given))
+    (file,) = read(header(name, given._replace(kind=b"5", link=b"")))
+
+    assert given._replace(way=(name,), mode=0o755) == link._replace(offset=0)
+    assert (uid, given.xattrs) == (file.uid, file.xattrs)
+    assert size == number(header(name, given._replace(kind=b"0", size=size, xattrs=()))[-388:-376])
