@@ -16,7 +16,8 @@ PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registr
     busybox:busybox-static htpasswd:apache2-utils curl:curl openssl:openssl
     systemd-analyze:systemd systemd-socket-activate:systemd wrk:wrk
     scontrol:slurm-client nats-server:nats-server ip:iproute2 tc:iproute2
-    faketime:faketime zsh:zsh fish:fish'
+    faketime:faketime zsh:zsh fish:fish
+    tar2sqfs:squashfs-tools-ng unsquashfs:squashfs-tools'
 
 write_env() {
     mkdir -p "$parts"

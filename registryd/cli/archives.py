@@ -97,7 +97,9 @@ def export_images(
             for reference, sink in zip(references, sinks, strict=True):
                 source = await ends.source(ImageLocation("cache", reference=reference))
                 wanted = platforms
-                if not wanted and not everything:
+                if target.flat:
+                    wanted = wanted or [own()]
+                elif not wanted and not everything:
                     wanted = await _kept(source, reference, listed)
                 done.append(await _moved(context, source, sink, reference, wanted))
             return done

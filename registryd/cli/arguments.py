@@ -200,6 +200,16 @@ def platforms_flag(parser: argparse.ArgumentParser, otherwise: str) -> None:
     group.add_argument("--all-platforms", action="store_true", help="of an index, all there are")
 
 
+def compat_flag(parser: argparse.ArgumentParser) -> None:
+    """How a squashfs is compressed, where that must be what old programs read."""
+    parser.add_argument(
+        "--compat",
+        choices=("gzip",),
+        default=None,
+        help="of squashfs:, for Linux before 4.14 and old squashfuse (default: zstd)",
+    )
+
+
 def jobs_flag(parser: argparse.ArgumentParser, what: str = "blobs at a time") -> None:
     """How much is done at once."""
     parser.add_argument("-j", "--jobs", "--concurrency", type=count, metavar="N", help=what)

@@ -28,6 +28,7 @@ from registryd.cli.platforms import own
 from registryd.cli.remotes import open_remotes
 from registryd.cli.settings import Connection, connection, settings
 from registryd.config import Config
+from registryd.images.layers.target import FlatTerms
 from registryd.images.layout import layout_tags
 from registryd.images.transports import ImageLocation
 from registryd.notices import Notices
@@ -115,7 +116,10 @@ class Ends:
         reference = location.reference
         if reference is None:
             goal = location.named(origin.reference).opened_sink(
-                spool=spool_folder(self._context.environ), platform=own(), replace=self._replace
+                spool=spool_folder(self._context.environ),
+                platform=own(),
+                replace=self._replace,
+                flat=self._flat(),
             )
             return await self._stack.enter_async_context(goal)
         if location.transport == "registry":
@@ -127,6 +131,16 @@ class Ends:
             return RegistrySink(remote, reference, whole=False)
         node = await self._own_node()
         return CachedSink(node.library, node.store, reference)
+
+    def _flat(self) -> FlatTerms:
+        """How images are flattened here."""
+        context = self._context
+        return FlatTerms(
+            environ=context.environ,
+            warned=context.console.warning,
+            compressor=getattr(context.options, "compat", None) or "zstd",
+            replace=self._replace,
+        )
 
     def _registry_sink(self, remote: Remote, reference: Reference, origin: ImageLocation) -> Sink:
         """Mounts from the source where that is near, else from where this run has put a blob."""

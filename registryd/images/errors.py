@@ -16,6 +16,10 @@ class PathUnusable(Fault):
     """Raised when a file or folder cannot be created, read or written; says which and why."""
 
 
+class NotMade(Fault):
+    """Raised when a program that makes a file for us failed; says what it said."""
+
+
 def path_faults(path: Path) -> AbstractContextManager[None]:
     """Give every OSError of the block as one line. Raises DiskFull, PathUnusable."""
     return os_faults(path, PathUnusable)

@@ -2,6 +2,7 @@
 
     oci:DIR[:TAG]   dir:DIR   oci-archive:FILE[:TAG]   docker-archive:FILE[:REF|:@N]
     cache:NAME      [docker://]NAME
+    rootfs:DIR      squashfs:FILE       (written only, one image made of all its layers)
 
 ``ocidir://`` is another word for ``oci:``; the FILE ``-`` is stdin or stdout.
 
@@ -20,21 +21,28 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from cache.errors import DigestInvalid
 from cache.marks import override
-from registryd.images.words import STREAM, position_of
+from registryd.images.words import STREAM, FlatForm, position_of
 from registryd.oci.errors import ReferenceInvalid, UsageError
 from registryd.oci.reference import Reference
 
 if TYPE_CHECKING:
     from registryd.images.archive_sink import Form
+    from registryd.images.layers.target import FlatTerms
     from registryd.oci.platform import Platform
     from registryd.ports import Sink, Source
 
-Transport = Literal["oci", "dir", "oci-archive", "docker-archive", "cache", "registry"]
+Transport = Literal[
+    "oci", "dir", "oci-archive", "docker-archive", "rootfs", "squashfs", "cache", "registry"
+]
 
 FILE_FORMS: Final = "oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
+#: What an image is made into, which nothing is read from again.
+FLAT: Final[tuple[FlatForm, ...]] = get_args(FlatForm)
+FLAT_FORMS: Final = "rootfs:DIR, squashfs:FILE"
 #: Forms of other tools; taking one of them for a repository would only puzzle.
 _NOT_OFFERED: Final = frozenset({"containers-storage", "docker-daemon", "ostree", "sif", "tarball"})
 _FORMS: Final = frozenset(get_args(Transport)) - {"registry"}
+_WHOLE_PATH: Final = frozenset({"dir", *FLAT})
 _LAYOUT_ALIAS: Final = "ocidir://"
 
 
@@ -51,13 +59,18 @@ class ImageLocation:
     reference: Reference | None = None
 
     @classmethod
-    def parse(cls, text: str) -> ImageLocation:
-        """Read what a person wrote. Raises UsageError, ReferenceInvalid."""
+    def parse(cls, text: str, *, flat: bool = False) -> ImageLocation:
+        """Read what a person wrote; with ``flat`` FLAT_FORMS too.
+
+        Raises UsageError, ReferenceInvalid.
+        """
         if text.startswith(_LAYOUT_ALIAS):
             text = f"oci:{text.removeprefix(_LAYOUT_ALIAS)}"
         kind, colon, rest = text.partition(":")
         if not colon or kind not in _FORMS | _NOT_OFFERED:
             return cls("registry", reference=Reference.parse(text))
+        if kind in FLAT and not flat:
+            raise UsageError(f"{kind}: is written only, by export REF -o and pull REF -o")
         for transport in get_args(Transport):
             if kind == transport:
                 return cls._of(transport, rest)
@@ -67,9 +80,9 @@ class ImageLocation:
     def _of(cls, transport: Transport, rest: str) -> ImageLocation:
         if transport == "cache":
             return cls(transport, reference=Reference.parse(rest))
-        path, _, tag = rest.partition(":") if transport != "dir" else (rest, "", "")
+        path, _, tag = (rest, "", "") if transport in _WHOLE_PATH else rest.partition(":")
         if not path or "\0" in rest:
-            what = "file" if transport.endswith("-archive") else "folder"
+            what = "folder" if transport in ("oci", "dir", "rootfs") else "file"
             raise UsageError(f"{f'{transport}:{rest}'[:300]!r} names no {what}")
         if transport == "docker-archive" and tag and position_of(tag) is None:
             tag = _saved_name(tag)
@@ -79,6 +92,11 @@ class ImageLocation:
     def streams(self) -> bool:
         """Whether this is stdin or stdout."""
         return self.transport.endswith("-archive") and str(self.path) == STREAM
+
+    @property
+    def flat(self) -> FlatForm | None:
+        """Which of the forms it is that hold one image made of all its layers."""
+        return next((form for form in FLAT if form == self.transport), None)
 
     def named(self, reference: Reference | None) -> ImageLocation:
         """An archive that names no image, with this name for the one to be written."""
@@ -112,17 +130,30 @@ class ImageLocation:
 
     @asynccontextmanager
     async def opened_sink(
-        self, *, spool: Path, platform: Platform | None = None, replace: bool = False
+        self,
+        *,
+        spool: Path,
+        platform: Platform | None = None,
+        replace: bool = False,
+        flat: FlatTerms | None = None,
     ) -> AsyncIterator[Sink]:
         """The place to write to here; an archive is there when the block has ended well.
 
-        Raises UsageError when this is no file form, and as open_writer does.
+        ``flat`` says how a flattened image is made. Raises UsageError when this is no file form,
+        and as open_writer and open_flat do.
         """
         from registryd.images.folder import FolderSink
         from registryd.images.layout import LayoutSink
 
         path = self._path()
-        if self.transport == "oci":
+        if self.flat is not None:
+            if flat is None:
+                raise UsageError(f"{self} is not written here")
+            from registryd.images.layers.target import open_flat
+
+            async with open_flat(self.flat, path, spool=spool, terms=flat) as made:
+                yield made
+        elif self.transport == "oci":
             yield LayoutSink(path, self.tag)
         elif self.transport == "dir":
             yield FolderSink(path)

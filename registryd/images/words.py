@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 #: The path that means stdin or stdout.
 STREAM: Final = "-"
+#: What an image is made into that is one of all its layers.
+FlatForm = Literal["rootfs", "squashfs"]
 _POSITION_DIGITS: Final = 6
 
 

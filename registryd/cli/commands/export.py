@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from registryd.cli import progress
 from registryd.cli.arguments import (
     Parser,
+    compat_flag,
     credential_flags,
     jobs_flag,
     platforms_flag,
@@ -32,11 +33,12 @@ def arguments(parser: Parser) -> None:
         metavar="FORM:PATH",
         required=True,
         help="oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
-        " (FILE - is stdout)",
+        " (FILE - is stdout); flattened: rootfs:DIR, squashfs:FILE",
     )
     parser.add_argument(
-        "--force", action="store_true", default=False, help="write over an archive that is there"
+        "--force", action="store_true", default=False, help="write over a file that is there"
     )
+    compat_flag(parser)
     export_flags(parser)
 
 
@@ -50,12 +52,10 @@ def export_flags(parser: Parser) -> None:
 
 def run(context: Context) -> None:
     """Write; the digest of each image on stdout. Raises Fault."""
-    from registryd.images.transports import FILE_FORMS, ImageLocation
+    from registryd.cli.flattening import output_of
 
     options = context.options
-    target = ImageLocation.parse(options.output)
-    if target.path is None:
-        raise UsageError(f"--output {options.output} is not a file form (want {FILE_FORMS})")
+    target = output_of(context, options.output)
     done = exported(context, options.references, target, replace=options.force)
     if target.streams:
         return

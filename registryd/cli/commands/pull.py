@@ -6,6 +6,7 @@ from cache.content import Digest
 from registryd.cli import progress
 from registryd.cli.arguments import (
     Parser,
+    compat_flag,
     credential_flags,
     jobs_flag,
     platforms_flag,
@@ -28,8 +29,10 @@ def arguments(parser: Parser) -> None:
         "--output",
         metavar="FILE",
         default=None,
-        help="write it out too: oci:DIR[:TAG], dir:DIR, oci-archive:FILE, docker-archive:FILE",
+        help="write it out too: oci:DIR[:TAG], dir:DIR, oci-archive:FILE, docker-archive:FILE;"
+        " flattened: rootfs:DIR, squashfs:FILE",
     )
+    compat_flag(parser)
     platforms_flag(parser, "default: ours")
     jobs_flag(parser)
     credential_flags(parser)
@@ -41,19 +44,18 @@ def run(context: Context) -> None:
     options = context.options
     references = [Reference.parse(text) for text in options.references]
     if options.output is not None:
-        _check_output(options.output, len(references))
+        _check_output(context, len(references))
     with backend(context, *(reference.registry for reference in references)) as chosen:
         each(context.console, options.references, lambda text: _pull(context, chosen, text))
 
 
-def _check_output(output: str, images: int) -> None:
+def _check_output(context: Context, images: int) -> None:
     """Before anything is fetched: --output must be usable. Raises UsageError."""
-    from registryd.images.transports import FILE_FORMS, ImageLocation
+    from registryd.cli.flattening import output_of
 
     if images > 1:
         raise UsageError("--output takes one image: pull one at a time")
-    if ImageLocation.parse(output).path is None:
-        raise UsageError(f"--output {output} is not a file form (want {FILE_FORMS})")
+    output_of(context, context.options.output)
 
 
 def _pull(context: Context, chosen: Backend, text: str) -> None:
@@ -77,13 +79,14 @@ def _pull(context: Context, chosen: Backend, text: str) -> None:
 
 def _write_out(context: Context, chosen: Backend, reference: Reference, called: Reference) -> None:
     """Copy what was pulled from the cache to --output; an archive says what it was called."""
+    from registryd.cli.flattening import output_of
     from registryd.cli.transfers import copy
     from registryd.images.transports import ImageLocation
 
     # The index, whose other images are not held, goes along only when all of them were pulled.
     platforms = () if context.options.all_platforms else preferred(context) or (own(),)
     source = ImageLocation("cache", reference=reference)
-    target = ImageLocation.parse(context.options.output).named(called)
+    target = output_of(context, context.options.output).named(called)
     with progress.shown(context) as show:
         done = copy(context, source, target, report=show, platforms=platforms, cache=chosen)
     progress.summary(context, done)

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from typing_extensions import override
-
+from cache.marks import override
 from registryd.images.errors import path_faults
 from registryd.images.files import write_all
 from registryd.images.layers.contents import NOTHING, Opener, each_file

@@ -1,0 +1,192 @@
+"""An image as a squashfs file, made by tar2sqfs from one stream: nothing is unpacked anywhere.
+
+Invariants:
+- the same layers give the same bytes with the same tar2sqfs and libraries, whoever makes them and
+  with however many processors;
+- the file has its name when the program ended well, says itself that it is whole and has as many
+  files as the plan, and is on disk; a failure leaves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import struct
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final, Literal
+
+from cache.errors import DiskFull, Fault
+from registryd.images.errors import NotMade, path_faults
+from registryd.images.files import HOP, PARTIAL, in_thread, sync_folder
+from registryd.images.layers.contents import Opener
+from registryd.images.layers.plan import Plan
+from registryd.images.layers.stream import write_tar
+
+Compressor = Literal["zstd", "gzip"]
+
+PROGRAM: Final = "tar2sqfs"
+#: zstd's third level is 22 times as fast as gzip's ninth, for a file larger by 3 %.
+_COMPRESSION: Final[Mapping[Compressor, Sequence[str]]] = {
+    "zstd": ("--compressor", "zstd", "--comp-extra", "level=3"),
+    "gzip": ("--compressor", "gzip"),
+}
+#: Of the program's words, as many are kept; the last line is shown.
+_WORDS_LIMIT: Final = 64 << 10
+#: What of the environment it needs; SOURCE_DATE_EPOCH would change what it makes.
+_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH")
+#: The beginning of a squashfs 4.0: magic, inodes, then bytes used at 40.
+_SUPERBLOCK: Final = struct.Struct("<4sI32xQ")
+_MAGIC: Final = b"hsqs"
+#: A disk with less than this is full: it writes blocks of 128 KiB.
+_ROOM: Final = 256 << 10
+_NO_SPACE: Final = os.strerror(errno.ENOSPC).lower()
+
+
+async def write_squashfs(
+    plan: Plan,
+    openers: Sequence[Opener],
+    where: str,
+    path: Path,
+    *,
+    compressor: Compressor,
+    environ: Mapping[str, str],
+) -> None:
+    """Make the file, in place of one that is there.
+
+    Raises NotMade, DiskFull, PathUnusable, NotAnImage.
+    """
+    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+    files = ExitStack()
+    try:
+        # Held open: the program removes what it could not finish, and the disk were not full then.
+        await in_thread(_create, files, partial, path)
+        await _run(plan, openers, where, partial, compressor, environ)
+        await in_thread(_publish, partial, path, plan.inodes)
+    finally:
+        await in_thread(files.close)
+
+
+def _create(files: ExitStack, partial: Path, path: Path) -> None:
+    with path_faults(path):
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    files.callback(partial.unlink, missing_ok=True)
+    files.callback(os.close, file)
+
+
+async def _run(
+    plan: Plan,
+    openers: Sequence[Opener],
+    where: str,
+    partial: Path,
+    compressor: Compressor,
+    environ: Mapping[str, str],
+) -> None:
+    reading, writing = os.pipe()
+    try:
+        process = await _started(partial, compressor, environ, reading)
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            words = tasks.create_task(_words(process))
+            ended = tasks.create_task(_ended(process))
+            tasks.create_task(in_thread(_feed, plan, openers, where, writing))
+    except BaseExceptionGroup as several:
+        failure = _first(several)
+    else:
+        if not ended.result():
+            return
+        failure = await in_thread(_failure, words.result(), ended.result(), partial)
+    raise failure
+
+
+async def _started(
+    partial: Path, compressor: Compressor, environ: Mapping[str, str], reading: int
+) -> Process:
+    known = {name: environ[name] for name in _VARIABLES if name in environ}
+    flags = ("--quiet", "--force", "--no-skip", *_COMPRESSION[compressor])
+    jobs = str(len(os.sched_getaffinity(0)))
+    target = str(partial) if partial.is_absolute() else f"./{partial}"  # never a flag
+    words = (*flags, "--num-jobs", jobs, target)
+    found = await in_thread(program, environ)
+    try:
+        return await asyncio.create_subprocess_exec(
+            found, *words, stdin=reading, stdout=DEVNULL, stderr=PIPE, env=known
+        )
+    except OSError as error:
+        raise NotMade(f"{found} cannot be started: {error.strerror}") from error
+
+
+def program(environ: Mapping[str, str]) -> str:
+    """The program on the PATH that we were given. Raises NotMade where it is not there."""
+    for folder in environ.get("PATH", os.defpath).split(os.pathsep):
+        candidate = os.path.join(folder or ".", PROGRAM)
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):  # False where not allowed
+            return candidate
+    raise NotMade(f"{PROGRAM} is not on the PATH (Debian: squashfs-tools-ng)")
+
+
+def _feed(plan: Plan, openers: Sequence[Opener], where: str, pipe: int) -> None:
+    """Write the stream; that the program left before its end is told by how it ended."""
+    with suppress(BrokenPipeError), open(pipe, "wb", buffering=HOP) as out:
+        write_tar(plan, openers, where, out)
+
+
+async def _words(process: Process) -> str:
+    """What it said, which is read to the end, so that it is never kept waiting."""
+    assert process.stderr is not None  # noqa: S101 (it was asked for)
+    said = b""
+    while piece := await process.stderr.read(HOP):
+        said = (said + piece)[-_WORDS_LIMIT:]
+    return said.decode(errors="replace").strip()
+
+
+async def _ended(process: Process) -> int:
+    """How it ended; one that nobody waits for any more is killed, so that no thread feeds it."""
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(process.wait())
+
+
+def _failure(words: str, code: int, partial: Path) -> Fault:
+    """What went wrong: of a full disk the program says only that it could not write."""
+    with path_faults(partial.parent):
+        disk = os.statvfs(partial.parent)
+    if _NO_SPACE in words.lower() or disk.f_bavail * disk.f_frsize < _ROOM:
+        return DiskFull(f"{partial.parent}: {_NO_SPACE}; free some space and try again")
+    line = words.splitlines()[-1][:300] if words else "it says nothing"
+    how = f"status {code}" if code > 0 else f"signal {-code}"
+    return NotMade(f"{PROGRAM} ended with {how}: {line.removeprefix(f'{partial}: ')}")
+
+
+def _publish(partial: Path, path: Path, inodes: int) -> None:
+    with path_faults(path), open(partial, "rb") as file:
+        magic, found, used = _SUPERBLOCK.unpack(file.read(_SUPERBLOCK.size).ljust(48, b"\0"))
+        size = os.fstat(file.fileno()).st_size
+        whole = magic == _MAGIC and used <= size
+        if not whole or found != inodes:
+            there = f"{found} files of {inodes}" if whole else "no whole squashfs"
+            raise NotMade(f"{PROGRAM} ended well, but made {there}")
+        os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first failure, out of the group."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

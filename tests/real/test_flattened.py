@@ -1,0 +1,110 @@
+"""Story: images made one: a root as umoci unpacks it, and a squashfs that any node makes alike."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.images.layers.trees import walked
+from tests.real.conftest import Start, Upstream
+from tests.real.dockerd import needs_root
+from tests.real.images import Images
+from tests.real.runtimes import attempt, need, plain_environ
+from tests.real.stories import Daemon, told
+
+
+def files_of(squashfs: Path, *names: str) -> bytes:
+    """What files of a squashfs hold."""
+    words = [need("unsquashfs"), "-cat", str(squashfs), *names]
+    return subprocess.run(words, check=True, capture_output=True).stdout
+
+
+@pytest.fixture
+def node(start: Start, everyones: Upstream) -> Daemon:
+    """A daemon that holds nothing yet."""
+    return start(everyones.sections)
+
+
+@needs_root
+def test_a_root_as_umoci_has_it(
+    node: Daemon, everyones: Upstream, images: Images, tmp_path: Path
+) -> None:
+    """export and pull -o make the root that umoci unpacks from the same image."""
+    image = f"{images.layouts['gzip']}:gzip"
+    unpack = ["umoci", "unpack", "--image", image, str(tmp_path / "bundle")]
+    ran = attempt(unpack, plain_environ(tmp_path))
+    node.ctl.ok("pull", "-q", everyones.name("zstd"), "-o", f"rootfs:{tmp_path}/pulled")
+    said = node.ctl.ok("export", "-q", everyones.name("gzip"), "-o", f"rootfs:{tmp_path}/made")
+    theirs, ours = walked(tmp_path / "bundle/rootfs"), walked(tmp_path / "made")
+
+    assert 0 == ran.code, ran.err
+    assert f"{images.digest('gzip')}\n" == said
+    assert theirs == ours
+    assert theirs == walked(tmp_path / "pulled")
+    assert b"hello\n" == (tmp_path / "made/etc/motd").read_bytes()
+
+
+def test_a_squashfs_is_the_same_everywhere(
+    node: Daemon, start: Start, everyones: Upstream, images: Images, tmp_path: Path
+) -> None:
+    """Another node, another compression, another platform's command line: the same bytes."""
+    other = start(everyones.sections)
+    words = [
+        (node, "export", everyones.name("gzip")),
+        (other, "pull", everyones.name("zstd")),
+        (other, "export", everyones.name("multi"), "--platform", "linux/amd64"),
+    ]
+    sums = set()
+    for number, (which, *command) in enumerate(words):
+        target = tmp_path / f"{number}.sqfs"
+        which.ctl.ok(*command, "-q", "-o", f"squashfs:{target}")
+        sums.add(hashlib.sha256(target.read_bytes()).hexdigest())
+    node.ctl.ok(
+        "export", "-q", "--force", "--compat", "gzip", everyones.name("gzip"),
+        "-o", f"squashfs:{tmp_path}/0.sqfs",
+    )  # fmt: skip
+
+    assert 1 == len(sums)
+    assert b"hello\n" == files_of(tmp_path / "1.sqfs", "etc/motd")
+    assert 1 == (tmp_path / "0.sqfs").read_bytes()[20]  # gzip
+    assert b"hello\n" == files_of(tmp_path / "0.sqfs", "etc/motd")
+
+
+def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path) -> None:
+    """One line with exit code 64, before anything is fetched or written."""
+    name = everyones.name("gzip")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "there").write_text("mine")
+    for words, said in (
+        (("copy", name, f"squashfs:{folder}/x"), "written only, by export REF -o and pull"),
+        (("pull", name, "--compat", "gzip", "-o", f"rootfs:{folder}/x"), "--compat speaks of"),
+        (("pull", name, "--all-platforms", "-o", f"rootfs:{folder}/x"), "one platform"),
+        (("export", name, "-o", f"squashfs:{folder}/there"), "exists; remove it first"),
+        (("export", name, "-o", f"rootfs:{folder}"), "a new folder or an empty one"),
+        (("export", name, "-o", "squashfs:/dev/null"), "no regular file"),
+    ):
+        ran = node.ctl(*words)
+
+        assert (64, True) == (ran.code, said in told(ran)), ran
+    assert ["there"] == os.listdir(folder)
+
+
+@needs_root
+@pytest.mark.parametrize("form", ["rootfs", "squashfs"])
+def test_a_disk_that_is_full(node: Daemon, everyones: Upstream, tmp_path: Path, form: str) -> None:
+    """A disk that fills in the middle is one line, exit code 1, and is empty again afterwards."""
+    target = tmp_path / "small"
+    target.mkdir()
+    script = 'mount -t tmpfs -o size=600k none "$0" && { "$@"; code=$?; ls -A "$0"; exit $code; }'
+    command = node.ctl.command("export", "-q", everyones.name("gzip"), "-o", f"{form}:{target}/x")
+    environ = {**plain_environ(node.folder / "home"), **node.ctl.environ}
+    ran = attempt(["unshare", "--mount", "sh", "-c", script, str(target), *command], environ)
+
+    assert (1, "") == (ran.code, ran.out), ran
+    assert 1 == len(ran.err.splitlines()), ran.err
+    assert "no space left on device; free some space" in ran.err
