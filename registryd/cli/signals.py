@@ -13,11 +13,14 @@ ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 def interrupt() -> None:
-    """Interrupt what the main thread does; for signal handlers. Raises KeyboardInterrupt."""
-    if callable(signal.getsignal(signal.SIGINT)):
-        signal.raise_signal(signal.SIGINT)
-    else:
+    """Interrupt what the main thread does, as Ctrl-C does; for signal handlers.
+
+    Raises KeyboardInterrupt, where an event loop does not take it to its task.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
         raise KeyboardInterrupt
+    handler(signal.SIGINT, None)
 
 
 def end_as_interrupted() -> list[int]:
@@ -28,6 +31,10 @@ def end_as_interrupted() -> list[int]:
         ended.append(number)
         interrupt()
 
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # An event loop takes over only a handler, and not the will to ignore: it is kept by a mask.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDING:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, end)
