@@ -13,8 +13,6 @@ import lzma
 import zlib
 from typing import IO, Final, Literal, Protocol, cast
 
-import zstandard
-
 from registryd.images.errors import NotAnImage
 
 Compression = Literal["gzip", "zstd", "bzip2", "xz"]
@@ -31,6 +29,8 @@ MAGIC_LENGTH: Final = max(len(magic) for magic, _ in _MAGIC)
 _WINDOW_LIMIT: Final = 1 << 27
 _XZ_MEMORY_LIMIT: Final = 256 << 20
 _XZ_INPUT: Final = 64 << 10
+#: What the standard library raises for damaged content.
+_DAMAGE: Final = (zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, ValueError)
 
 
 class Readable(Protocol):
@@ -49,7 +49,7 @@ class Inflated:
     """What a compressed file holds, read in order."""
 
     def __init__(self, file: Readable, kind: Compression, where: str) -> None:
-        self._plain = _opened(file, kind)
+        self._plain, self._damage = _opened(file, kind)
         self._kind = kind
         self._where = where
 
@@ -57,9 +57,7 @@ class Inflated:
         """Up to so many bytes; none at the end. Raises NotAnImage."""
         try:
             return self._plain.read(count)
-        except (zlib.error, gzip.BadGzipFile, lzma.LZMAError, zstandard.ZstdError) as error:
-            reason = str(error)
-        except (EOFError, ValueError) as error:
+        except self._damage as error:
             reason = str(error)
         except OSError as error:
             if error.errno is not None:
@@ -68,16 +66,21 @@ class Inflated:
         raise NotAnImage(f"{self._where} is damaged: its {self._kind} says {reason[:140]}")
 
 
-def _opened(file: Readable, kind: Compression) -> Readable:
+def _opened(file: Readable, kind: Compression) -> tuple[Readable, tuple[type[Exception], ...]]:
+    """What reads it, and what that raises when the file is damaged."""
     binary = cast("IO[bytes]", file)
     if kind == "gzip":
-        return gzip.GzipFile(fileobj=binary, mode="rb")
+        return gzip.GzipFile(fileobj=binary, mode="rb"), _DAMAGE
     if kind == "bzip2":
-        return bz2.BZ2File(binary)
+        return bz2.BZ2File(binary), _DAMAGE
     if kind == "xz":
-        return _Xz(file)
+        return _Xz(file), _DAMAGE
+    # Here, for most commands read nothing of this kind.
+    import zstandard
+
     decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT)
-    return decompressor.stream_reader(binary, read_across_frames=True, closefd=False)
+    reader = decompressor.stream_reader(binary, read_across_frames=True, closefd=False)
+    return reader, (*_DAMAGE, zstandard.ZstdError)
 
 
 class _Xz:

@@ -103,13 +103,13 @@ async def test_a_connection_that_trickles_is_dropped_and_another_goes_on(
 ) -> None:
     """By lines and by pieces: the next request begins at the byte reached."""
     blob = Trickling(upstream, chunked=chunked)
-    settings = TransferConfig(low_speed=1 << 40, low_speed_time=1.0, attempts=2)
+    settings = TransferConfig(low_speed=1 << 40, low_speed_time=0.2, attempts=2)
     ingest = await store.ingest(blob.digest)
     intake = Intake(Want(remote, app, blob.digest), ingest, settings)
     running = asyncio.create_task(intake.run())
     await until(lambda: intake.received == 100_000)
     clock = asyncio.get_running_loop().time
-    late = clock() + 1.0
+    late = clock() + 1.0  # five windows: the first byte of the next step is too late
     await until(lambda: clock() > late)
     blob.gate.set()
     await running
