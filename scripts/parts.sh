@@ -17,7 +17,12 @@ PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registr
     systemd-analyze:systemd systemd-socket-activate:systemd wrk:wrk
     scontrol:slurm-client nats-server:nats-server ip:iproute2 tc:iproute2
     faketime:faketime zsh:zsh fish:fish
-    tar2sqfs:squashfs-tools-ng unsquashfs:squashfs-tools'
+    tar2sqfs:squashfs-tools-ng unsquashfs:squashfs-tools mksquashfs:squashfs-tools
+    squashfuse:squashfuse squashfuse_ll:squashfuse fusermount3:fuse3 bwrap:bubblewrap runc:runc
+    mke2fs:e2fsprogs debugfs:e2fsprogs mkfs.erofs:erofs-utils fsck.erofs:erofs-utils
+    siftool:siftool ch-run:charliecloud
+    munged:munge slurmctld:slurmctld slurmd:slurmd srun:slurm-client
+    gcc:gcc make:make mpicc:libmpich-dev shellcheck:shellcheck setpriv:util-linux'
 
 write_env() {
     mkdir -p "$parts"
