@@ -106,6 +106,13 @@ class RateLimited(RegistryError):
     code = "TOOMANYREQUESTS"
 
 
+class Unavailable(RegistryError):
+    """Raised when a gateway, a mirror or a daemon could not reach the registry behind it."""
+
+    exit_code = 6
+    code = "UNAVAILABLE"
+
+
 class ManifestInvalid(RegistryError):
     """Raised when a manifest or index is malformed, contradictory, too large or schema 1."""
 

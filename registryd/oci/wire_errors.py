@@ -28,6 +28,7 @@ from registryd.oci.errors import (
     RateLimited,
     RegistryError,
     Unauthorized,
+    Unavailable,
     Unsupported,
     UploadInvalid,
     UploadUnknown,
@@ -70,7 +71,11 @@ PLAIN: Final[Mapping[int, type[RegistryError]]] = {
     403: Denied,
     405: Unsupported,
     429: RateLimited,
+    502: Unavailable,
+    504: Unavailable,
 }
+#: What a daemon of ours says, with 503, of a registry that it could not reach.
+AWAY: Final = Unavailable.code
 
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{0,1000})", re.IGNORECASE)
 
@@ -129,7 +134,8 @@ def _class_of(
     if status in PLAIN:
         return PLAIN[status]
     if not 400 <= status < 500:
-        return RegistryError
+        away = any(entry.code == AWAY for entry in entries)
+        return Unavailable if away else RegistryError
     known = ABSENT if status == 404 else REFUSED
     fallback = absent if status == 404 else RegistryError
     return next((known[entry.code] for entry in entries if entry.code in known), fallback)

@@ -18,6 +18,7 @@ from registryd.oci.errors import (
     RateLimited,
     RegistryError,
     Unauthorized,
+    Unavailable,
     Unsupported,
     UploadInvalid,
     UploadUnknown,
@@ -208,7 +209,10 @@ def test_no_body_raises(body: bytes) -> None:
         (400, [], RegistryError),
         (413, ["SIZE_INVALID"], UploadInvalid),
         (500, ["MANIFEST_UNKNOWN"], RegistryError),
+        (502, [], Unavailable),
         (503, [], RegistryError),
+        (503, ["UNAVAILABLE"], Unavailable),
+        (504, ["UNKNOWN"], Unavailable),
     ],
 )
 def test_refusal_classes(status: int, codes: list[str], expected: type[RegistryError]) -> None:
