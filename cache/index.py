@@ -29,9 +29,11 @@ Rule = Literal["all", "any"]
 _CLOSURE = """
     WITH RECURSIVE closure(digest) AS (
         SELECT digest FROM ({roots})
-        UNION SELECT child FROM links JOIN closure ON parent = digest
+        UNION SELECT child FROM links JOIN closure ON parent = digest WHERE {which}
     ) SELECT digest FROM closure
 """
+#: Which links count: all of them, or those to what a manifest needs.
+_EVERY, _NEEDED = "true", "rule != 'made'"
 #: What keeps content: names (complete or not) and leases that have not run out.
 _ROOTS = "SELECT digest FROM names UNION SELECT digest FROM leases WHERE expires > ?"
 
@@ -195,9 +197,23 @@ class Index:
 
     def children(self, parent: Digest) -> list[Descriptor]:
         """What a manifest points to, as it was linked."""
-        rows = self._db.execute(
-            "SELECT media_type, child, size FROM links WHERE parent = ?", (str(parent),)
-        )
+        return self._linked(f"parent = ? AND {_NEEDED}", parent)
+
+    def made(self, subject: Digest) -> list[Descriptor]:
+        """What was made here of a manifest, and is kept as long as that is."""
+        return self._linked("parent = ? AND rule = 'made'", subject)
+
+    def add_made(self, subject: Digest, made: Descriptor) -> None:
+        """Record what was made of a manifest."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?, 'made')",
+                (str(subject), str(made.digest), made.size, made.media_type),
+            )
+
+    def _linked(self, where: str, parent: Digest) -> list[Descriptor]:
+        query = f"SELECT media_type, child, size FROM links WHERE {where}"  # noqa: S608 (our own text)
+        rows = self._db.execute(query, (str(parent),))
         return [Descriptor(kind, Digest.parse(child), size) for kind, child, size in rows]
 
     def expected_size(self, digest: Digest) -> int | None:
@@ -216,16 +232,20 @@ class Index:
 
     def is_complete(self, root: Descriptor) -> bool:
         """Whether the content is here with all (or, by its rule, any one) of what it points to."""
-        query = _CLOSURE.format(roots="SELECT ? AS digest")
+        query = _CLOSURE.format(roots="SELECT ? AS digest", which=_NEEDED)
         start = (str(root.digest),)
         blobs = f"SELECT digest FROM blobs WHERE digest IN ({query})"  # noqa: S608 (our own text)
-        links = f"SELECT parent, child, rule FROM links WHERE parent IN ({query})"  # noqa: S608
+        links = f"SELECT parent, child, rule FROM links WHERE parent IN ({query}) AND {_NEEDED}"  # noqa: S608
         held = {digest for (digest,) in self._db.execute(blobs, start)}
         return str(root.digest) in _whole(held, self._db.execute(links, start))
 
-    def closure(self, root: Digest) -> dict[Digest, int]:
-        """Everything held that is reachable from a digest, itself included, with sizes in bytes."""
-        query = _CLOSURE.format(roots="SELECT ? AS digest")
+    def closure(self, root: Digest, made: bool = False) -> dict[Digest, int]:
+        """Everything held that is reachable from a digest, itself included, with sizes in bytes.
+
+        With ``made`` also what was made of it.
+        """
+        which = _EVERY if made else _NEEDED
+        query = _CLOSURE.format(roots="SELECT ? AS digest", which=which)
         rows = self._db.execute(
             f"SELECT digest, size FROM blobs WHERE digest IN ({query})",  # noqa: S608 (our own text)
             (str(root),),
@@ -320,7 +340,7 @@ class Index:
 
     def unreferenced(self, now: float) -> dict[Digest, int]:
         """Blobs that no name and no lease keeps, with sizes in bytes."""
-        query = _CLOSURE.format(roots=_ROOTS)
+        query = _CLOSURE.format(roots=_ROOTS, which=_EVERY)
         rows = self._db.execute(
             f"SELECT digest, size FROM blobs WHERE digest NOT IN ({query})",  # noqa: S608 (our own text)
             (now,),

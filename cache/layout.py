@@ -29,6 +29,7 @@ DATA_SUFFIX = ".data"
 RANGES_SUFFIX = ".ranges"
 UPLOAD_PREFIX = "upload-"
 PUT_PREFIX = "put-"
+DRAFT_PREFIX = "draft-"
 
 
 def blob_path(root: Path, digest: Digest) -> Path:

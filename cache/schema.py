@@ -64,6 +64,18 @@ MIGRATIONS = (
     -- random bytes by which this cache signs and salts; losing them ends sessions, nothing else
     CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    -- one more rule, 'made': the child was made here of the parent, which needs it for nothing
+    CREATE TABLE links_new (
+        parent TEXT NOT NULL, child TEXT NOT NULL, size INTEGER NOT NULL,
+        media_type TEXT NOT NULL, rule TEXT NOT NULL CHECK (rule IN ('all', 'any', 'made')),
+        PRIMARY KEY (parent, child)
+    ) WITHOUT ROWID;
+    INSERT INTO links_new SELECT parent, child, size, media_type, rule FROM links;
+    DROP TABLE links;
+    ALTER TABLE links_new RENAME TO links;
+    CREATE INDEX links_by_child ON links (child);
+    """,
 )
 
 

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -36,18 +37,18 @@ from cache.index import Index, Links, Name
 from cache.ingest import Ingest
 from cache.lease import LEASE_TTL, Lease
 from cache.listing import Listing
+from cache.made import Made
 from cache.memo import Memo
 from cache.passages import Passages
 from cache.repositories import Repositories
 from cache.spool import put_whole
+from cache.uses import Uses
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Threads that move bytes: enough for several hops to wait for the disk while two cores hash.
 BYTE_THREADS = 8
-#: Uses remembered in memory before they are written to the index in one transaction.
-TOUCH_BATCH = 256
 
 
 class BlobStore:
@@ -62,7 +63,6 @@ class BlobStore:
         self._rows = ThreadPoolExecutor(1, "cache-index")
         self.held = Held()
         self._arriving: dict[str, Ingest] = {}
-        self._used: dict[Digest, float] = {}
         self._listing = Listing(
             lambda: self._db(self._render_index),
             lambda content: self._io(self._files.replace, layout.INDEX_FILE, content),
@@ -74,6 +74,8 @@ class BlobStore:
         self._media_types = Memo(index.media_type, self._db)
         self.repositories = Repositories(index.repositories, self._db)
         self.grants = Grants(index.grants, self._db, clock)
+        self._uses = Uses(index, self._db, clock)
+        self.made = Made(files, index, self._io, self._db, self._land)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
         #: manifests can put those names back (and then ``index.json`` is written anew).
         self.lost_names: list[tuple[str, Descriptor]] = []
@@ -117,7 +119,7 @@ class BlobStore:
             for ingest in self.arriving():
                 await ingest.abort(StoreUnusable("the cache is closing"))
             await self._acts.ended()
-            await self._write_touches()
+            await self._uses.write()
             await self._db(self._index.close)
         finally:
             self._bytes.shutdown()
@@ -173,16 +175,22 @@ class BlobStore:
 
         Raises DigestMismatch, SizeMismatch, DiskFull, StoreUnusable.
         """
-        verify(content, descriptor.digest, descriptor.size)
-        await self._acts.run(self._put(content, descriptor.digest, repository, links))
+        digest = descriptor.digest
+        verify(content, digest, descriptor.size)
+        place = partial(put_whole, self._files, content, digest)
+        await self._land(digest, len(content), place, repository, links)
 
-    async def _put(
-        self, content: bytes, digest: Digest, repository: str, links: Links | None
-    ) -> None:
-        async with self._passages.landing(digest):
-            if digest not in self.held:
-                await self._io(put_whole, self._files, content, digest)
-            await self._record(digest, len(content), repository, links)
+    async def _land(
+        self, digest: Digest, size: int, place: Callable[[], None], repository: str,
+        links: Links | None = None,
+    ) -> None:  # fmt: skip
+        async def land() -> None:
+            async with self._passages.landing(digest):
+                if digest not in self.held:
+                    await self._io(place)
+                await self._record(digest, size, repository, links)
+
+        await self._acts.run(land())
 
     async def ingest(self, digest: Digest, *, size: int | None = None) -> Ingest:
         """Begin, or resume after a restart, the arrival of a blob; one at a time a digest.
@@ -316,13 +324,13 @@ class BlobStore:
         await self._listing.publish()
         return entry
 
-    async def closure(self, root: Digest) -> dict[Digest, int]:
-        """Everything held that is reachable from a digest, with sizes in bytes."""
-        return await self._db(self._index.closure, root)
+    async def closure(self, root: Digest, *, made: bool = False) -> dict[Digest, int]:
+        """All that is held and reachable from a digest (with ``made`` what was made of it too)."""
+        return await self._db(self._index.closure, root, made)
 
     async def last_used(self, digests: Iterable[Digest]) -> float:
         """When the most recently used of these blobs was used, Unix seconds."""
-        await self._write_touches()
+        await self._uses.write()
         return await self._db(self._index.last_used, list(digests))
 
     # leases, collection
@@ -367,14 +375,7 @@ class BlobStore:
 
     async def touch(self, digest: Digest) -> None:
         """Remember a use; written to the index in batches, off the hot path."""
-        self._used[digest] = self._clock()
-        if len(self._used) >= TOUCH_BATCH:
-            await self._write_touches()
-
-    async def _write_touches(self) -> None:
-        used, self._used = self._used, {}
-        with suppress(DiskFull, StoreUnusable):  # no reason to refuse a read: they may be lost
-            await self._db(self._index.touch, used)
+        await self._uses.touch(digest)
 
     async def usage(self) -> Mapping[str, int]:
         """Bytes: ``ingest`` (arriving, on disk) and ``free`` (left on the file system)."""

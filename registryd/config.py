@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from registryd.cluster_config import FASTEST, ClusterConfig
+from registryd.convert_config import ConvertConfig
 from registryd.oci.errors import ConfigInvalid
 from registryd.registry_config import (
     DAY,
@@ -55,6 +56,7 @@ __all__ = [
     "CacheConfig",
     "ClusterConfig",
     "Config",
+    "ConvertConfig",
     "DaemonConfig",
     "HostsConfig",
     "Listen",
@@ -204,6 +206,7 @@ class Config:
     access: Annotated[AccessConfig, table(AccessConfig)] = AccessConfig()
     hosts: Annotated[HostsConfig, table(HostsConfig)] = HostsConfig()
     cluster: Annotated[ClusterConfig, table(ClusterConfig)] = ClusterConfig()  # noqa: RUF009 - frozen
+    convert: Annotated[ConvertConfig, table(ConvertConfig)] = ConvertConfig()  # noqa: RUF009 - frozen
     signatures: Annotated[
         Mapping[str, SignatureConfig], table_of(name_prefix, table(SignatureConfig))
     ] = field(default_factory=dict)

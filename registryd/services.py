@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from registryd.access import Access, Sharing
 from registryd.cluster.alone import Alone
 from registryd.cluster.beside import beside
 from registryd.config import Config, RegistryConfig
+from registryd.conversion.conversions import Conversions
+from registryd.conversion.making import Terms
 from registryd.counts import Counts
 from registryd.jobs.lookup import Lookup
 from registryd.jobs.opening import prefetches_of
@@ -42,6 +44,7 @@ from registryd.transfer.tags import Tags
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from registryd.cluster.exchange import Exchange
     from registryd.cluster.peer_tls import PeerTls
     from registryd.cluster_ports import Neighbours
     from registryd.cluster_services import Neighbourhood
@@ -122,29 +125,44 @@ async def open_node(
     ):
         policy = TagPolicy(config.registries)
         library = _library(config, store, flights, policy, exchange)
-        if reloads is not None:
-            _take_over(reloads, remotes, policy, rates, library)
-        await library.restore(own=not listeners)
-        if exchange is not None:
-            exchange.tell_of(store)
-        yield Node(
-            store=store,
-            flights=flights,
-            library=library,
-            access=_access(config, store, remotes, counts, for_others=bool(listeners)),
-            remotes=remotes,
-            host=Platform.of_machine(platform.system(), platform.machine()),
-            jobs=config.transfer.jobs,
-            pid=os.getpid(),
-            started=time.monotonic(),
-            listeners=listeners,
-            counts=counts,
-            rates=rates,
-            notices=notices,
-            cluster=neighbours.cluster if neighbours else Alone(),
-            exchange=exchange,
-            prefetches=_prefetches(neighbours, remotes, library.tags, policy, listeners),
-        )
+        _take_over(reloads, remotes, policy, rates, library)
+        await _begin(library, store, exchange, own=not listeners)
+        async with _conversions(config, environ, store, library) as conversions:
+            yield Node(
+                store=store,
+                flights=flights,
+                library=library,
+                access=_access(config, store, remotes, counts, for_others=bool(listeners)),
+                remotes=remotes,
+                host=Platform.of_machine(platform.system(), platform.machine()),
+                jobs=config.transfer.jobs,
+                pid=os.getpid(),
+                started=time.monotonic(),
+                listeners=listeners,
+                counts=counts,
+                rates=rates,
+                notices=notices,
+                cluster=neighbours.cluster if neighbours else Alone(),
+                exchange=exchange,
+                prefetches=_prefetches(neighbours, remotes, library.tags, policy, listeners),
+                conversions=conversions,
+            )
+
+
+async def _begin(
+    library: Library, store: BlobStore, exchange: Exchange | None, *, own: bool
+) -> None:
+    """Put back what an index that was lost knew, then let the other nodes know what is here."""
+    await library.restore(own=own)
+    if exchange is not None:
+        exchange.tell_of(store)
+
+
+def _conversions(
+    config: Config, environ: Mapping[str, str], store: BlobStore, library: Library
+) -> AbstractAsyncContextManager[Conversions]:
+    jobs = config.convert.at_once(len(os.sched_getaffinity(0)))
+    return Conversions.open(library, store, Terms(environ, config.convert.nice), jobs=jobs)
 
 
 def _credentials(
@@ -191,13 +209,15 @@ def _access(
 
 
 def _take_over(
-    reloads: Reloads,
+    reloads: Reloads | None,
     remotes: RegistryRemotes,
     policy: TagPolicy,
     rates: Rates,
     library: Library,
 ) -> None:
     """Have these take over what changes in the configuration."""
+    if reloads is None:
+        return
     reloads.on(lambda new, found: remotes.take_over(new.registries, new.access.allow, found))
     reloads.on(lambda new, _: policy.take_over(new.registries))
     reloads.on(lambda new, _: rates.take_over(*limits_of(new)))

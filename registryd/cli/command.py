@@ -49,6 +49,7 @@ COMMANDS = {
     "copy": "copy an image between registries, files and the cache",
     "import": "put the images of an archive, layout or folder into the cache",
     "export": "write images of the cache to an archive, layout or folder",
+    "convert": "make an image one file, which the cache keeps with it",
     "load": "put the images of an archive into the cache, as docker load does",
     "save": "write images of the cache to an archive, as docker save does",
     "sync": "keep images the same at another place",

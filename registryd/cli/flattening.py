@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from registryd.cli.backend import Backend, Event
 from registryd.cli.command import Context
 from registryd.cli.platforms import named
 from registryd.images.transports import FILE_FORMS, FLAT_FORMS, ImageLocation
 from registryd.oci.errors import UsageError
+from registryd.oci.platform import Platform
+from registryd.oci.reference import Reference
 
 
 def output_of(context: Context, text: str) -> ImageLocation:
@@ -19,3 +24,21 @@ def output_of(context: Context, text: str) -> ImageLocation:
     if target.flat and (options.all_platforms or len(named(context)) > 1):
         raise UsageError(f"{target} takes the image of one platform (--platform names it)")
     return target
+
+
+def squashed(
+    context: Context,
+    cache: Backend,
+    references: Sequence[Reference],
+    target: ImageLocation,
+    platforms: Sequence[Platform],
+    *,
+    replace: bool,
+) -> Event:
+    """Write an image to ``squashfs:FILE``; the event "done" of a copy. Raises Fault."""
+    from registryd.cli.conversions import written
+
+    if len(references) != 1 or target.path is None:
+        raise UsageError(f"{target} takes one image")
+    reference, path = references[0], target.path
+    return written(context, cache, reference, path, platforms=platforms, replace=replace)

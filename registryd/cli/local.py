@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from registryd.remote.found_hosts import FoundHosts
 
 #: Operations that speak to a registry in the caller's name.
-WITH_LOGIN = frozenset({"pull", "push", "digest", "manifest", "config", "ratelimit", "tags"})
+WITH_LOGIN = frozenset(
+    {"pull", "push", "convert", "digest", "manifest", "config", "ratelimit", "tags"}
+)
 #: Arguments of the API that an operation takes by position, in this order.
 BY_POSITION = ("reference", "repository", "source", "target", "destination")
 

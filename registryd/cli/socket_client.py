@@ -27,7 +27,7 @@ CONNECT_TIMEOUT = 5.0
 #: An answer may wait for a registry and its retries.
 ANSWER_TIMEOUT = 600.0
 #: These have no limit: events may be rare, and a daemon that dies closes the socket.
-STREAMS = frozenset({"pull", "push", "prefetch"})
+STREAMS = frozenset({"pull", "push", "convert", "prefetch"})
 #: An error body and an event are small; what is longer is not ours.
 ERROR_LIMIT = 64 * 1024
 LINE_LIMIT = 1024 * 1024
@@ -38,6 +38,7 @@ ROUTES = {
     "images": ("GET", "/api/v1/images"),
     "pull": ("POST", "/api/v1/pull"),
     "push": ("POST", "/api/v1/push"),
+    "convert": ("POST", "/api/v1/convert"),
     "tag": ("POST", "/api/v1/tag"),
     "rmi": ("POST", "/api/v1/rmi"),
     "digest": ("GET", "/api/v1/digest"),

@@ -102,10 +102,15 @@ class Holdings:
     async def _closures(self, names: Sequence[Name]) -> dict[str, Closure]:
         """By name of an image: its digest, and all that it needs and has, with sizes in bytes.
 
+        What was made of it here counts too: it takes room, and goes with it.
+
         Of those that the caller may see: what they share with others is not theirs to know.
         """
         return {
-            name.name: (name.descriptor.digest, await self._store.closure(name.descriptor.digest))
+            name.name: (
+                name.descriptor.digest,
+                await self._store.closure(name.descriptor.digest, made=True),
+            )
             for name in names
         }
 
@@ -176,7 +181,9 @@ class Holdings:
         found = {root.digest: root}
         waiting = [root]
         while waiting:
-            for child in await self._store.children(waiting.pop().digest):
+            parent = waiting.pop().digest
+            made = await self._store.made.of(parent)
+            for child in (*await self._store.children(parent), *made):
                 if child.digest not in found and self._store.find(child.digest) is not None:
                     found[child.digest] = child
                     waiting.append(child)

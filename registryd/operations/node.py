@@ -10,6 +10,7 @@ from cache.store import BlobStore
 from registryd.access import Access
 from registryd.cluster.alone import Alone
 from registryd.cluster_ports import Cluster
+from registryd.conversion.conversions import Conversions
 from registryd.counts import Counts
 from registryd.jobs.prefetches import Prefetches
 from registryd.notices import Notices
@@ -47,3 +48,4 @@ class Node:
     cluster: Cluster = field(default_factory=Alone)
     exchange: Exchange | None = None
     prefetches: Prefetches | None = None
+    conversions: Conversions | None = None

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 from cache.content import Digest
 from cache.errors import NameNotFound
-from registryd.access import OWNER, Caller
-from registryd.notices import Notice, Waiting
+from registryd.access import Caller
 from registryd.oci.errors import Denied, UsageError
 from registryd.oci.image_config import CONFIG_LIMIT
 from registryd.oci.manifest import Document, Index, Manifest
@@ -25,12 +23,13 @@ from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 from registryd.operations.allowances import Allowances
 from registryd.operations.cluster import Clustered
+from registryd.operations.converting import Converting
 from registryd.operations.grants import Granted
 from registryd.operations.holdings import Holdings
 from registryd.operations.limits import Limited
 from registryd.operations.node import Raw, Result
 from registryd.operations.prefetch import Prefetching
-from registryd.ports import Remote, Sink
+from registryd.ports import Sink
 from registryd.secrets import Login
 from registryd.transfer import report as events
 from registryd.transfer.cached import CachedSink, CachedSource
@@ -44,7 +43,7 @@ from registryd.transfer.report import Report
 MOUNTS_LOOKED_AT = 8
 
 
-class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered):
+class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered, Converting):
     """The verbs. Every method raises Faults only."""
 
     # moving images
@@ -73,21 +72,6 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
             await pull(self._node.library, self._store, request, report)
         if not principal and login is None:
             await self._node.access.open_to_all(request.remote, name)
-
-    def _told(
-        self, name: Reference, caller: Caller, report: Report
-    ) -> AbstractContextManager[None]:
-        """Within this, events tell what the registry of a name lets us know.
-
-        Of allowances only the caller's own: as whom others (and this node) log in is theirs.
-        """
-        own = "" if caller.login is None else caller.login.username
-
-        def tell(notice: Notice) -> None:
-            if not caller.principal or isinstance(notice, Waiting) or notice.account in ("", own):
-                report(events.notice(notice))
-
-        return self._node.notices.heard(name.registry, tell)
 
     async def push(
         self,
@@ -182,7 +166,7 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
             gone = [entry for entry in every if entry.descriptor.digest == name.digest]
         if not gone:
             raise NameNotFound(f"{name} is not in the cache")
-        needed = await self._store.closure(gone[0].descriptor.digest)
+        needed = await self._store.closure(gone[0].descriptor.digest, made=True)
         for entry in gone:
             await self._store.untag(entry.name)
         deleted = await self._store.remove(needed)
@@ -230,14 +214,6 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
         if platform:
             document = await self._select(remote, name, document, Platform.parse(platform))
         return document.raw, document.media_type, str(document.digest), str(document.digest)
-
-    async def _select(
-        self, remote: Remote | None, name: Reference, document: Document, wanted: Platform
-    ) -> Document:
-        while isinstance(document, Index):
-            chosen = document.select(wanted).descriptor
-            document = await self._node.library.document(remote, name.with_digest(chosen.digest))
-        return document
 
     async def config(
         self,
@@ -288,10 +264,3 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered)
         found = {Reference.parse(entry.name, default_tag=None).tag for entry in held}
         tags = sorted(tag for tag in found if tag and tag > after)
         return {"name": name.name, "tags": tags[:most]}
-
-    async def _admit(
-        self, reference: Reference, login: Login | None, principal: str
-    ) -> Remote | None:
-        caller = Caller(principal, login) if principal or login else OWNER
-        tags = self._node.library.tags
-        return await self._node.access.admit(caller, reference, lambda r: tags.prove(r, reference))

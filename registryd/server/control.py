@@ -64,6 +64,7 @@ def add_routes(app: web.Application) -> None:
     post("/api/v1/tag", _json(lambda o, a: o.tag(**_own(a)), "source", "target"))
     post("/api/v1/rmi", _json(lambda o, a: o.rmi(**_own(a)), "reference"))
     post("/api/v1/pull", _stream(lambda o, a, r: o.pull(**a, report=r), "reference"))
+    post("/api/v1/convert", _stream(lambda o, a, r: o.convert(**a, report=r), "reference"))
     post("/api/v1/push", _stream(lambda o, a, r: o.push(**a, report=r), "source", "destination"))
 
 
@@ -71,6 +72,7 @@ def add_routes(app: web.Application) -> None:
 #: method where that matters.
 OPTIONAL: dict[str, dict[str, Any]] = {
     "pull": {"platforms": (), "all_platforms": False},
+    "convert": {"form": "squashfs", "compat": None, "plain": False, "platform": None},
     "manifest": {"platform": None},
     "config": {"platform": None},
     "tags": {"last": None, "limit": None},

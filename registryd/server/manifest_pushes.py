@@ -168,5 +168,5 @@ async def delete_manifest(request: web.Request, route: ManifestRoute) -> web.Str
     # A manifest that no name meant is collected with the rest, unless an index keeps it.
     for root in {name.descriptor.digest for name in gone} | {reference.digest}:
         if root is not None:
-            await store.remove(await store.closure(root))
+            await store.remove(await store.closure(root, made=True))
     return web.Response(status=202)

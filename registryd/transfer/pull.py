@@ -62,8 +62,8 @@ async def pull(
     request: Request,
     report: Report,
     clock: Callable[[], float] = time.monotonic,
-) -> None:
-    """Make an image present and name it; the last event is ``done``.
+) -> Document:
+    """Make an image present and name it; what it is. The last event is ``done``.
 
     What is held is good enough while its registry fails or is away, and said to be so.
     Raises what Library.find and Library.blob raise, PlatformUnknown, SizeMismatch.
@@ -102,6 +102,7 @@ async def pull(
             sources=tally.sources,
         )
     )
+    return root
 
 
 async def _blobs(

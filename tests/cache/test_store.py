@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import store as store_module
+from cache import uses
 from cache.content import Digest
 from cache.errors import (
     StoreLocked,
@@ -126,7 +126,7 @@ async def test_uses_are_remembered(store, clock, root):
 async def test_uses_are_written_in_batches(root, clock):
     """One transaction for many uses, none for one; the end writes the rest."""
     async with GatedStore.open(root, clock=clock) as store:
-        content = [layer(str(at)) for at in range(store_module.TOUCH_BATCH)]
+        content = [layer(str(at)) for at in range(uses.TOUCH_BATCH)]
         for text, descriptor in content:
             await store.put(text, descriptor)
         hops = store.rows.hops
@@ -150,7 +150,7 @@ async def test_a_use_that_cannot_be_written_costs_no_read(store):
     """When a blob was used may be lost; its content is given all the same."""
     await store.put(CONTENT, DESCRIPTOR)
     await store._db(lambda: store._index._db.execute("PRAGMA query_only = ON"))
-    for at in range(store_module.TOUCH_BATCH):
+    for at in range(uses.TOUCH_BATCH):
         await store.touch(Digest.of(str(at).encode()))
 
     assert CONTENT == await store.read(DIGEST, limit=len(CONTENT))

@@ -151,7 +151,7 @@ def test_every_command_has_it(
     arm = ARM.partition(":")[2]
     (tmp_path / "manifest").write_bytes((tmp_path / "layout/blobs/sha256" / arm).read_bytes())
     ctl.environ["REGISTRYD_ROOT"] = str(tmp_path / "root")
-    seen = {"prefetch"}
+    seen = {"prefetch", "convert"}  # the stories of both have it
     for command, words in lines(f"{registry.name}/json/app:1", tmp_path):
         outcome = ctl(*command.split(), *words, "--format", "json", "--progress", "json")
         # The sample has a config without diff IDs.

@@ -71,6 +71,7 @@ def exported(
 ) -> list[Event]:
     """Write images of the cache to a place. Raises Fault."""
     from registryd.cli.archives import export_images
+    from registryd.cli.flattening import squashed
 
     references = [Reference.parse(name) for name in names]
     if target.streams and context.console.out.isatty():
@@ -78,14 +79,17 @@ def exported(
     context.console.flush()
     registries = (reference.registry for reference in references)
     with backend(context, *registries, jobs_here=True) as chosen:
-        done = export_images(
-            context,
-            references,
-            target,
-            platforms=named(context),
-            cache=chosen,
-            replace=replace,
-        )
+        if target.transport == "squashfs":
+            done = [squashed(context, chosen, references, target, named(context), replace=replace)]
+        else:
+            done = export_images(
+                context,
+                references,
+                target,
+                platforms=named(context),
+                cache=chosen,
+                replace=replace,
+            )
     for event in done:
         progress.summary(context, event)
     return done

@@ -79,7 +79,7 @@ def _pull(context: Context, chosen: Backend, text: str) -> None:
 
 def _write_out(context: Context, chosen: Backend, reference: Reference, called: Reference) -> None:
     """Copy what was pulled from the cache to --output; an archive says what it was called."""
-    from registryd.cli.flattening import output_of
+    from registryd.cli.flattening import output_of, squashed
     from registryd.cli.transfers import copy
     from registryd.images.transports import ImageLocation
 
@@ -87,6 +87,10 @@ def _write_out(context: Context, chosen: Backend, reference: Reference, called: 
     platforms = () if context.options.all_platforms else preferred(context) or (own(),)
     source = ImageLocation("cache", reference=reference)
     target = output_of(context, context.options.output).named(called)
+    if target.transport == "squashfs":
+        done = squashed(context, chosen, [reference], target, platforms, replace=False)
+        progress.summary(context, done)
+        return
     with progress.shown(context) as show:
         done = copy(context, source, target, report=show, platforms=platforms, cache=chosen)
     progress.summary(context, done)

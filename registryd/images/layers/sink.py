@@ -3,7 +3,6 @@
 Invariants:
 - a layer that is not what was announced is refused before anything is read from it;
 - layers lie in files without a name, which go with the process, while the disk has room;
-- what a layer holds is bounded by RATIO_LIMIT times its size, or PLAIN_FREE bytes;
 - the target is made in a moment when everything is there, under its name last of all.
 """
 
@@ -12,38 +11,19 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from cache.content import Descriptor, Digest
 from cache.errors import DiskFull
-from registryd.images.archive import DISK_KEPT, PLAIN_FREE, RATIO_LIMIT, unnamed
+from registryd.images.archive import DISK_KEPT, unnamed
 from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import Proof, in_thread, receive, write_all
-from registryd.images.inflate import MAGIC_LENGTH, Inflated, Readable, compression
 from registryd.images.layers.contents import Opener
-from registryd.images.layers.headers import Allowance, Entry, read_entries
-from registryd.images.layers.plan import Plan, flatten
+from registryd.images.layers.plan import Plan
+from registryd.images.layers.stored import LAYERS, StoredLayer, planned
 from registryd.oci.errors import BlobUnknown, UsageError
 from registryd.oci.manifest import Document, Manifest
-from registryd.oci.media_types import (
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-    FOREIGN_LAYERS,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD,
-)
 from registryd.ports import BodyOpener
-
-LAYERS: Final = FOREIGN_LAYERS | {
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-}
 
 #: Makes the target of a plan: what it is, how its layers are read, and whose image it is.
 Make = Callable[[Plan, Sequence[Opener], str], Awaitable[None]]
@@ -56,7 +36,7 @@ class FlatSink:
         self._files = files
         self._spool = spool
         self._make = make
-        self._layers: dict[Digest, _Layer] = {}
+        self._layers: dict[Digest, StoredLayer] = {}
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether it need not come: it is here, or it is no layer."""
@@ -69,7 +49,7 @@ class FlatSink:
         async with open_body() as body:
             await receive(arriving, body)
         arriving.check()
-        self._layers[descriptor.digest] = _Layer(file, descriptor)
+        self._layers[descriptor.digest] = StoredLayer(file, descriptor)
 
     async def put_manifest(self, document: Document, *, root: bool) -> None:
         """Make the target of the root. Raises NotAnImage, UsageError, and what making raises."""
@@ -79,10 +59,10 @@ class FlatSink:
             raise UsageError(f"{document.digest} is several images: name one by --platform")
         where = str(document.digest)
         layers = [self._layer(descriptor, where) for descriptor in document.layers]
-        plan = await in_thread(_planned, layers, where)
+        plan = await in_thread(planned, layers, where)
         await self._make(plan, [layer.opened for layer in layers], where)
 
-    def _layer(self, descriptor: Descriptor, where: str) -> _Layer:
+    def _layer(self, descriptor: Descriptor, where: str) -> StoredLayer:
         if descriptor.media_type not in LAYERS:
             raise NotAnImage(f"{where} is no image: it holds {descriptor.media_type[:140]}")
         found = self._layers.get(descriptor.digest)
@@ -118,67 +98,3 @@ class _Arriving:
     def check(self) -> None:
         """Raise SizeMismatch or DigestMismatch unless it is what was announced."""
         self._proof.check()
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A layer in its file; it can be read as often as is needed."""
-
-    file: int
-    descriptor: Descriptor
-
-    @property
-    def limit(self) -> int:
-        """How many bytes it may hold."""
-        return max(PLAIN_FREE, RATIO_LIMIT * self.descriptor.size)
-
-    def opened(self) -> Readable:
-        """Its tar from the beginning. Raises PathUnusable."""
-        where = str(self.descriptor.digest)
-        file = _Reading(self.file)
-        kind = compression(os.pread(self.file, MAGIC_LENGTH, 0))
-        return file if kind is None else _Bounded(Inflated(file, kind, where), self.limit, where)
-
-
-class _Reading:
-    """A file read from its beginning, at a place of its own."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self._offset = 0
-
-    def read(self, count: int) -> bytes:
-        """Up to so many bytes; none at the end."""
-        piece = os.pread(self._file, count, self._offset)
-        self._offset += len(piece)
-        return piece
-
-
-class _Bounded:
-    """What is read until it is too much."""
-
-    def __init__(self, file: Readable, limit: int, where: str) -> None:
-        self._file = file
-        self._left = limit
-        self._where = where
-
-    def read(self, count: int) -> bytes:
-        """Up to so many bytes; none at the end. Raises NotAnImage."""
-        piece = self._file.read(count)
-        self._left -= len(piece)
-        if self._left < 0:
-            raise NotAnImage(
-                f"{self._where} holds more than {RATIO_LIMIT} times its own size, as no layer does"
-            )
-        return piece
-
-
-def _planned(layers: Sequence[_Layer], where: str) -> Plan:
-    allowance = Allowance(contents=sum(layer.limit for layer in set(layers)))
-    read: dict[Digest, list[Entry]] = {}
-    for number, layer in enumerate(layers):
-        digest = layer.descriptor.digest
-        if digest not in read:
-            named = f"{where}, layer {number + 1}"
-            read[digest] = read_entries(layer.opened(), named, number, allowance)
-    return flatten([read[layer.descriptor.digest] for layer in layers], where)

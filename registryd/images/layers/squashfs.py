@@ -14,9 +14,11 @@ import errno
 import os
 import secrets
 import struct
+import subprocess
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -30,6 +32,8 @@ from registryd.images.layers.stream import write_tar
 Compressor = Literal["zstd", "gzip"]
 
 PROGRAM: Final = "tar2sqfs"
+#: Of coreutils: a thread's own niceness cannot be set before its program starts.
+_NICE: Final = "nice"
 #: zstd's third level is 22 times as fast as gzip's ninth, for a file larger by 3 %.
 _COMPRESSION: Final[Mapping[Compressor, Sequence[str]]] = {
     "zstd": ("--compressor", "zstd", "--comp-extra", "level=3"),
@@ -39,6 +43,8 @@ _COMPRESSION: Final[Mapping[Compressor, Sequence[str]]] = {
 _WORDS_LIMIT: Final = 64 << 10
 #: What of the environment it needs; SOURCE_DATE_EPOCH would change what it makes.
 _VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH")
+#: Seconds that it may take to say its version.
+_ANSWER: Final = 30.0
 #: The beginning of a squashfs 4.0: magic, inodes, then bytes used at 40.
 _SUPERBLOCK: Final = struct.Struct("<4sI32xQ")
 _MAGIC: Final = b"hsqs"
@@ -63,19 +69,47 @@ async def write_squashfs(
     partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
     files = ExitStack()
     try:
-        # Held open: the program removes what it could not finish, and the disk were not full then.
         await in_thread(_create, files, partial, path)
-        await _run(plan, openers, where, partial, compressor, environ)
-        await in_thread(_publish, partial, path, plan.inodes)
+        terms = Squashed(compressor, environ)
+        await make_squashfs(plan, openers, where, partial, terms)
+        await in_thread(_publish, partial, path)
     finally:
         await in_thread(files.close)
+
+
+@dataclass(frozen=True, slots=True)
+class Squashed:
+    """How the program is run: ``nice`` is how far it stands back behind others."""
+
+    compressor: Compressor
+    environ: Mapping[str, str]
+    nice: int = 0
+
+
+async def make_squashfs(
+    plan: Plan, openers: Sequence[Opener], where: str, path: Path, terms: Squashed
+) -> None:
+    """Write it into a file that is there and empty, and has no name yet; not to disk.
+
+    Raises NotMade, DiskFull, PathUnusable, NotAnImage.
+    """
+    with ExitStack() as files:
+        # Held open: the program removes what it could not finish, and the disk were not full then.
+        await in_thread(_hold, files, path)
+        await _run(plan, openers, where, path, terms)
+        await in_thread(_check, path, plan.inodes)
+
+
+def _hold(files: ExitStack, path: Path) -> None:
+    with path_faults(path):
+        files.callback(os.close, os.open(path, os.O_WRONLY | os.O_CLOEXEC))
 
 
 def _create(files: ExitStack, partial: Path, path: Path) -> None:
     with path_faults(path):
         file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    os.close(file)
     files.callback(partial.unlink, missing_ok=True)
-    files.callback(os.close, file)
 
 
 async def _run(
@@ -83,12 +117,11 @@ async def _run(
     openers: Sequence[Opener],
     where: str,
     partial: Path,
-    compressor: Compressor,
-    environ: Mapping[str, str],
+    terms: Squashed,
 ) -> None:
     reading, writing = os.pipe()
     try:
-        process = await _started(partial, compressor, environ, reading)
+        process = await _started(partial, terms, reading)
     except BaseException:
         os.close(writing)
         raise
@@ -108,18 +141,18 @@ async def _run(
     raise failure
 
 
-async def _started(
-    partial: Path, compressor: Compressor, environ: Mapping[str, str], reading: int
-) -> Process:
-    known = {name: environ[name] for name in _VARIABLES if name in environ}
-    flags = ("--quiet", "--force", "--no-skip", *_COMPRESSION[compressor])
+async def _started(partial: Path, terms: Squashed, reading: int) -> Process:
+    known = {name: terms.environ[name] for name in _VARIABLES if name in terms.environ}
+    flags = ("--quiet", "--force", "--no-skip", *_COMPRESSION[terms.compressor])
     jobs = str(len(os.sched_getaffinity(0)))
     target = str(partial) if partial.is_absolute() else f"./{partial}"  # never a flag
     words = (*flags, "--num-jobs", jobs, target)
-    found = await in_thread(program, environ)
+    found = await in_thread(program, terms.environ)
+    back = _on_path(terms.environ, _NICE) if terms.nice else None
+    before = () if back is None else (back, "-n", str(terms.nice))
     try:
         return await asyncio.create_subprocess_exec(
-            found, *words, stdin=reading, stdout=DEVNULL, stderr=PIPE, env=known
+            *before, found, *words, stdin=reading, stdout=DEVNULL, stderr=PIPE, env=known
         )
     except OSError as error:
         raise NotMade(f"{found} cannot be started: {error.strerror}") from error
@@ -127,11 +160,36 @@ async def _started(
 
 def program(environ: Mapping[str, str]) -> str:
     """The program on the PATH that we were given. Raises NotMade where it is not there."""
+    found = _on_path(environ, PROGRAM)
+    if found is None:
+        raise NotMade(f"{PROGRAM} is not on the PATH (Debian: squashfs-tools-ng)")
+    return found
+
+
+async def version(environ: Mapping[str, str]) -> str:
+    """What the program calls itself. Raises NotMade."""
+    found = await in_thread(program, environ)
+    words = await in_thread(_output, [found, "--version"], environ)
+    return words.partition("\n")[0].strip()[:140] or PROGRAM
+
+
+def _output(words: Sequence[str], environ: Mapping[str, str]) -> str:
+    known = {name: environ[name] for name in _VARIABLES if name in environ}
+    try:
+        ran = subprocess.run(
+            words, env=known, stdin=DEVNULL, capture_output=True, timeout=_ANSWER, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotMade(f"{words[0]} does not say its version: {error}") from error
+    return ran.stdout[:_WORDS_LIMIT].decode(errors="replace")
+
+
+def _on_path(environ: Mapping[str, str], name: str) -> str | None:
     for folder in environ.get("PATH", os.defpath).split(os.pathsep):
-        candidate = os.path.join(folder or ".", PROGRAM)
+        candidate = os.path.join(folder or ".", name)
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):  # False where not allowed
             return candidate
-    raise NotMade(f"{PROGRAM} is not on the PATH (Debian: squashfs-tools-ng)")
+    return None
 
 
 def _feed(plan: Plan, openers: Sequence[Opener], where: str, pipe: int) -> None:
@@ -171,14 +229,18 @@ def _failure(words: str, code: int, partial: Path) -> Fault:
     return NotMade(f"{PROGRAM} ended with {how}: {line.removeprefix(f'{partial}: ')}")
 
 
-def _publish(partial: Path, path: Path, inodes: int) -> None:
-    with path_faults(path), open(partial, "rb") as file:
+def _check(path: Path, inodes: int) -> None:
+    with path_faults(path), open(path, "rb") as file:
         magic, found, used = _SUPERBLOCK.unpack(file.read(_SUPERBLOCK.size).ljust(48, b"\0"))
         size = os.fstat(file.fileno()).st_size
         whole = magic == _MAGIC and used <= size
         if not whole or found != inodes:
             there = f"{found} files of {inodes}" if whole else "no whole squashfs"
             raise NotMade(f"{PROGRAM} ended well, but made {there}")
+
+
+def _publish(partial: Path, path: Path) -> None:
+    with path_faults(path), open(partial, "rb") as file:
         os.fsync(file.fileno())
         partial.replace(path)
         sync_folder(path.parent)

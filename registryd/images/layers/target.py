@@ -51,7 +51,7 @@ async def open_flat(
     takes, PathUnusable.
     """
     files = ExitStack()
-    await in_thread(_check, form, path, terms.replace)
+    await in_thread(check, form, path, terms.replace)
     if form == "squashfs":
         await in_thread(program, terms.environ)
 
@@ -71,7 +71,7 @@ async def open_flat(
         await in_thread(files.close)
 
 
-def _check(form: FlatForm, path: Path, replace: bool) -> None:
+def check(form: FlatForm, path: Path, replace: bool) -> None:
     """Raise UsageError where something is there that must stay."""
     if form == "rootfs":
         if os.path.islink(path) or not is_vacant(path):  # False where not allowed

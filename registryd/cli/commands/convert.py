@@ -1,0 +1,81 @@
+"""``convert``: images made one file each, which the cache keeps with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from registryd.cli import wording
+from registryd.cli.arguments import (
+    Parser,
+    compat_flag,
+    credential_flags,
+    jobs_flag,
+    platform_flag,
+    tls_flags,
+)
+from registryd.cli.backend import Event, backend
+from registryd.cli.command import Context
+from registryd.cli.platforms import single_preferred
+from registryd.oci.reference import Reference
+
+
+def arguments(parser: Parser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("reference", metavar="REF")
+    parser.add_argument(
+        "--to",
+        metavar="FORM",
+        choices=("squashfs", "ext4", "erofs"),
+        default="squashfs",
+        help="squashfs (default), ext4, erofs",
+    )
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        default=False,
+        help="the image's own files and nothing else",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default=None, help="write it out too, to this file"
+    )
+    parser.add_argument(
+        "--force", action="store_true", default=False, help="write over a file that is there"
+    )
+    compat_flag(parser)
+    platform_flag(parser)
+    jobs_flag(parser)
+    credential_flags(parser)
+    tls_flags(parser)
+
+
+def run(context: Context) -> None:
+    """Convert; the digest of what the image is now on stdout. Raises Fault."""
+    from registryd.cli.conversions import check_target, convert, take_out
+
+    options = context.options
+    reference = Reference.parse(options.reference)
+    path = None if options.output is None else Path(options.output)
+    if path is not None:
+        check_target(path, replace=options.force)
+    wanted = {
+        "form": options.to,
+        "compat": options.compat,
+        "plain": options.plain,
+        "platform": single_preferred(context),
+    }
+    given = {key: value for key, value in wanted.items() if value}
+    with backend(context, reference.registry) as chosen:
+        done = convert(context, chosen, reference, given)
+        if path is not None:
+            take_out(context, chosen, reference, done, path)
+    _tell(context, done)
+
+
+def _tell(context: Context, done: Event) -> None:
+    if context.options.format == "json":
+        context.console.json({key: value for key, value in done.items() if key != "event"})
+        return
+    context.console.line(str(done["blob"]))
+    if not context.options.quiet:
+        how = f"made in {float(done['seconds']):.1f} s" if done["made"] else "was here"
+        context.console.words(f"{done['recipe']}  {wording.size(int(done['size']))}  {how}")

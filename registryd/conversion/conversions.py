@@ -1,0 +1,235 @@
+"""Conversions: the images of a node as one file each, made once.
+
+"Make this image one file" happens here and nowhere else. Invariants:
+- one conversion an image (by its manifest) and recipe is under way, however many ask for it, and
+  none where one has been made: the store says what this node has made of a manifest;
+- the blob is there, whole and by its digest, before the manifest that names it; a failure leaves
+  neither;
+- who asks has access to the image by a repository of their own, which the conversion becomes a
+  member of; nobody is shown by it who else has the image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from cache.content import Descriptor, Digest
+from cache.errors import BlobNotFound, Fault
+from cache.index import Links
+from cache.lease import Lease
+from cache.store import BlobStore
+from registryd.conversion.making import MAKERS, Planned, Terms, check, layers_of, plan_of
+from registryd.conversion.recipe import ARTIFACT_TYPE, FORM, RECIPE, TOOL, Recipe
+from registryd.conversion.run import Run
+from registryd.images.layers.squashfs import version
+from registryd.oci.artifact import EMPTY, EMPTY_DESCRIPTOR, ArtifactFile, artifact
+from registryd.oci.errors import BlobUnknown
+from registryd.oci.image_config import CONFIG_LIMIT, ImageConfig, parse_config
+from registryd.oci.manifest import Manifest
+from registryd.oci.media_types import DOCKER_CONFIG, OCI_CONFIG
+from registryd.oci.platform import Platform
+from registryd.oci.reference import Reference
+from registryd.ports import Remote
+from registryd.transfer.groups import task_group
+from registryd.transfer.library import Library
+
+_log = logging.getLogger(__name__)
+
+#: Told how many bytes of layers have been read, of how many.
+Tell = Callable[[int, int], None]
+_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What an image was made: its manifest and its blob, and whether that was done just now."""
+
+    document: Manifest
+    made: bool
+
+    @property
+    def blob(self) -> Descriptor:
+        """What was made."""
+        return self.document.layers[0]
+
+
+class Conversions:
+    """All conversions of this process; made by ``open``."""
+
+    def __init__(
+        self, library: Library, store: BlobStore, terms: Terms, jobs: int, group: asyncio.TaskGroup
+    ) -> None:
+        self._library = library
+        self._store = store
+        self._terms = terms
+        self._group = group
+        self._turns = asyncio.Semaphore(jobs)
+        self._runs: dict[tuple[Digest, Recipe], Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, library: Library, store: BlobStore, terms: Terms, *, jobs: int
+    ) -> AsyncIterator[Conversions]:
+        """Own the conversions, ``jobs`` at a time; those still under way at the end are stopped."""
+        async with task_group() as group:
+            conversions = cls(library, store, terms, jobs, group)
+            try:
+                yield conversions
+            finally:
+                for task in conversions._tasks:
+                    task.cancel()
+
+    async def converted(
+        self,
+        remote: Remote | None,
+        reference: Reference,
+        manifest: Manifest,
+        recipe: Recipe,
+        tell: Tell,
+    ) -> Converted:
+        """An image that its reader has been let into, as one file.
+
+        Raises NotAnImage, NotMade, UsageError, ManifestInvalid, DigestMismatch, DiskFull, and what
+        Library.blob raises.
+        """
+        document = await self.find(manifest.digest, recipe)
+        made = document is None
+        if document is None:
+            layers_of(manifest)
+            await check(recipe, self._terms)
+            await self._present(remote, reference, manifest)
+            document = await self._wait_for(manifest, recipe, tell)
+        await self._belongs(reference.name, document)
+        return Converted(document, made)
+
+    async def find(self, manifest: Digest, recipe: Recipe) -> Manifest | None:
+        """The manifest of what was made of an image by this recipe; None where nothing is here."""
+        for each in await self._store.made.of(manifest):
+            if self._store.find(each.digest) is None:
+                continue
+            document = await self._library.held(each.digest)
+            if not isinstance(document, Manifest) or not document.layers:
+                continue
+            same = document.annotations.get(RECIPE) == str(recipe)
+            if same and self._store.find(document.layers[0].digest) is not None:
+                return document
+        return None
+
+    async def _present(
+        self, remote: Remote | None, reference: Reference, manifest: Manifest
+    ) -> None:
+        """Have what the image is made of here, and proven to be the repository's."""
+        for blob in (manifest.config, *manifest.layers):
+            flight = await self._library.blob(remote, reference, blob.digest, blob.size)
+            if flight is not None:
+                await flight.landed()
+
+    async def _belongs(self, repository: str, document: Manifest) -> None:
+        """Let a conversion be a member of a repository whose image it was made of."""
+        if await self._store.is_member(repository, document.digest):
+            return
+        children = (child.digest for child in document.children)
+        await self._store.add_member(repository, *children)
+        await self._library.keep(repository, document)
+
+    async def _wait_for(self, manifest: Manifest, recipe: Recipe, tell: Tell) -> Manifest:
+        key = (manifest.digest, recipe)
+        run = self._runs.get(key)
+        if run is None or run.over:
+            run = self._runs[key] = Run(manifest, recipe)
+            run.task = self._group.create_task(self._run(run))
+            self._tasks.add(run.task)
+            run.task.add_done_callback(self._ended(key, run))
+        with run.waiting():
+            return await run.made(tell)
+
+    def _ended(self, key: tuple[Digest, Recipe], run: Run) -> Callable[[asyncio.Task[None]], None]:
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if self._runs.get(key) is run:
+                del self._runs[key]
+            run.end(None)  # for a task that was cancelled before its first step
+
+        return ended
+
+    async def _run(self, run: Run) -> None:
+        try:
+            async with self._turns:
+                run.end(await self._made(run))
+        except Exception as error:
+            if not isinstance(error, Fault):
+                _log.exception("conversion failed: digest=%s", run.manifest.digest)
+            run.end(error)
+
+    async def _made(self, run: Run) -> Manifest:
+        manifest, recipe = run.manifest, run.recipe
+        known = await self.find(manifest.digest, recipe)
+        if known is not None:
+            return known
+        brought: list[Digest] = []
+        try:
+            async with self._store.lease() as lease:
+                await lease.hold(manifest.digest)
+                blob = await self._blob(run, lease, brought)
+                document = await self._document(manifest, recipe, blob)
+                brought.append(document.digest)
+                await self._keep(document, lease)
+                await self._store.made.record(manifest.digest, document.descriptor)
+        except BaseException:
+            await asyncio.shield(self._store.remove(brought))
+            raise
+        return document
+
+    async def _blob(self, run: Run, lease: Lease, brought: list[Digest]) -> Descriptor:
+        """Make the blob; it is held by the lease, and named in ``brought`` before it is there."""
+        made = self._store.made
+        async with AsyncExitStack() as files, made.draft() as draft:
+            planned = await self._planned(run, files)
+            await MAKERS[run.recipe.form](planned, draft.path, run.recipe, self._terms)
+            blob = await made.proven(draft, run.recipe.media_type)
+            await lease.hold(blob.digest)
+            brought.append(blob.digest)
+            await made.publish(draft, blob)
+        return blob
+
+    async def _planned(self, run: Run, files: AsyncExitStack) -> Planned:
+        manifest = run.manifest
+        opened: dict[Digest, int] = {}
+        for layer in manifest.layers:
+            if layer.digest not in opened:
+                try:
+                    opening = self._store.open_blob(layer.digest)
+                    opened[layer.digest] = await files.enter_async_context(opening)
+                except BlobNotFound:
+                    line = f"{manifest.digest} lacks its layer {layer.digest}"
+                    raise BlobUnknown(line) from None
+        return await plan_of(manifest, await self._config(manifest), opened, run.count)
+
+    async def _config(self, manifest: Manifest) -> ImageConfig:
+        if manifest.config.media_type not in _CONFIGS:
+            return ImageConfig(platform=Platform.of_machine("", ""))
+        return parse_config(await self._store.read(manifest.config.digest, limit=CONFIG_LIMIT))
+
+    async def _document(self, manifest: Manifest, recipe: Recipe, blob: Descriptor) -> Manifest:
+        """The manifest that ties a conversion to its image."""
+        notes: Mapping[str, str] = {
+            RECIPE: str(recipe),
+            FORM: recipe.form,
+            TOOL: await version(self._terms.environ),
+        }
+        file = ArtifactFile(blob, f"image.{recipe.form}")
+        document = artifact(ARTIFACT_TYPE, [file], subject=manifest.descriptor, annotations=notes)
+        assert isinstance(document, Manifest)  # noqa: S101 (an artifact is one)
+        return document
+
+    async def _keep(self, document: Manifest, lease: Lease) -> None:
+        await lease.hold(document.digest, EMPTY_DESCRIPTOR.digest)
+        await self._store.put(EMPTY, EMPTY_DESCRIPTOR)
+        links = Links(document.media_type, document.children, "all")
+        await self._store.put(document.raw, document.descriptor, links=links)

@@ -1,0 +1,103 @@
+"""How one image is made one file: its layers planned, and given to the program of its form.
+
+Invariants:
+- the layers are read where they are; nothing is unpacked and nothing else is written;
+- a layer that does not unpack to what the image's configuration says is refused before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cache.content import Descriptor, Digest
+from registryd.conversion.recipe import Form, Recipe
+from registryd.images.errors import NotAnImage
+from registryd.images.files import in_thread
+from registryd.images.layers.contents import Opener
+from registryd.images.layers.plan import Plan
+from registryd.images.layers.squashfs import Squashed, make_squashfs, program
+from registryd.images.layers.stored import LAYERS, StoredLayer, planned
+from registryd.oci.errors import ManifestInvalid, UsageError
+from registryd.oci.image_config import ImageConfig
+from registryd.oci.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a program that makes a file runs with: of the environment what it needs, and its nice
+    level.
+    """
+
+    environ: Mapping[str, str]
+    nice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The files of an image, where their bytes are, and whose image it is."""
+
+    plan: Plan
+    openers: Sequence[Opener]
+    where: str
+
+
+#: Puts other tools' small files into a plan, whose bytes the further openers give.
+Dress = Callable[[Plan, ImageConfig, Digest], tuple[Plan, Sequence[Opener]]]
+Make = Callable[[Planned, Path, Recipe, Terms], Awaitable[None]]
+
+
+async def _squashfs(planned: Planned, path: Path, recipe: Recipe, terms: Terms) -> None:
+    squashed = Squashed(recipe.compressor, terms.environ, terms.nice)
+    await make_squashfs(planned.plan, planned.openers, planned.where, path, squashed)
+
+
+#: What writes a form into a file that is there and empty, and the program that it takes.
+MAKERS: Final[Mapping[Form, Make]] = {"squashfs": _squashfs}
+_PROGRAMS: Final[Mapping[Form, Callable[[Mapping[str, str]], str]]] = {"squashfs": program}
+
+
+async def check(recipe: Recipe, terms: Terms) -> None:
+    """Raise UsageError for a form that is not made here, NotMade without its program."""
+    if recipe.form not in MAKERS:
+        raise UsageError(f"{recipe.form} is not made by this registryd")
+    await in_thread(_PROGRAMS[recipe.form], terms.environ)
+
+
+def layers_of(manifest: Manifest) -> Sequence[Descriptor]:
+    """The layers of an image. Raises NotAnImage for what is none."""
+    for layer in manifest.layers:
+        if layer.media_type not in LAYERS:
+            raise NotAnImage(f"{manifest.digest} is no image: it holds {layer.media_type[:140]}")
+    return manifest.layers
+
+
+async def plan_of(
+    manifest: Manifest,
+    config: ImageConfig,
+    files: Mapping[Digest, int],
+    told: Callable[[int], None],
+    dress: Dress | None = None,
+) -> Planned:
+    """The plan of an image whose layers are in these open files.
+
+    Raises NotAnImage, ManifestInvalid, DigestMismatch, PathUnusable.
+    """
+    where, layers = str(manifest.digest), layers_of(manifest)
+    diff_ids: Sequence[Digest | None] = config.diff_ids or [None] * len(layers)
+    if len(diff_ids) != len(layers):
+        raise ManifestInvalid(
+            f"{where} has {len(layers)} layers, but its configuration tells of {len(diff_ids)}"
+        )
+    stored = [
+        StoredLayer(files[layer.digest], layer, diff_id, told)
+        for layer, diff_id in zip(layers, diff_ids, strict=True)
+    ]
+    plan = await in_thread(planned, stored, where)
+    openers: list[Opener] = [layer.opened for layer in stored]
+    if dress is not None:
+        plan, more = await in_thread(dress, plan, config, manifest.digest)
+        openers += more
+    return Planned(plan, openers, where)

@@ -1,0 +1,77 @@
+"""One conversion under way, shared by all who ask for it.
+
+Invariants:
+- it goes on while anybody waits, whoever began it; with the last one who leaves it ends;
+- once it is let go nobody joins it any more: who comes then begins another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cache.errors import Fault, IngestAborted
+from registryd.conversion.recipe import Recipe
+from registryd.oci.manifest import Manifest
+
+#: How often (seconds) those who wait are told how far it is.
+INTERVAL = 0.2
+
+
+class Stopped(Fault):
+    """Raised in the thread of a conversion that nobody waits for any more."""
+
+
+class Run:
+    """A conversion; ``offset`` of ``total`` bytes of layers have been read.
+
+    Each layer is read twice: for the plan, and for its files.
+    """
+
+    def __init__(self, manifest: Manifest, recipe: Recipe) -> None:
+        self.manifest = manifest
+        self.recipe = recipe
+        self.offset = 0
+        self.total = 2 * sum(layer.size for layer in manifest.layers)
+        self.over = False
+        self.task: asyncio.Task[None] | None = None
+        self._waiting = 0
+        self._made: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
+
+    def count(self, read: int) -> None:
+        """Bytes of a layer were read, by a thread. Raises Stopped."""
+        self.offset += read
+        if self.over:
+            raise Stopped("nobody waits for it any more")
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within this somebody waits; to be entered before the first await after joining."""
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not self._made.done():
+                self.over = True
+                if self.task is not None:
+                    self.task.cancel()
+
+    async def made(self, tell: Callable[[int, int], None]) -> Manifest:
+        """The manifest of what was made; tells how far it is. Raises why there is none."""
+        while not self._made.done():
+            await asyncio.wait([self._made], timeout=INTERVAL)
+            tell(min(self.offset, self.total), self.total)
+        return self._made.result()
+
+    def end(self, made: Manifest | BaseException | None) -> None:
+        """Tell all who wait; once, the first time counts."""
+        if self._made.done():
+            return
+        if isinstance(made, Manifest):
+            self._made.set_result(made)
+        else:
+            stopped = IngestAborted(f"the conversion of {self.manifest.digest} was stopped")
+            self._made.set_exception(made if isinstance(made, Exception) else stopped)
+            self._made.exception()  # it may be that nobody is left to ask

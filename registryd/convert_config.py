@@ -1,0 +1,23 @@
+"""The ``[convert]`` section: how much of the machine conversions may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from registryd.tables import whole
+
+#: The kernel's weakest niceness.
+WEAKEST = 19
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertConfig:
+    """Conversions at once (0: one for every two processors), and how far they stand back."""
+
+    jobs: Annotated[int, whole(0, 256)] = 0
+    nice: Annotated[int, whole(0, WEAKEST)] = 10
+
+    def at_once(self, processors: int) -> int:
+        """How many are made at the same time on a machine with so many processors."""
+        return self.jobs or max(1, processors // 2)

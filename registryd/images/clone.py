@@ -1,0 +1,72 @@
+"""Files copied by the kernel: shared blocks where the file system can, else bytes that stay in it.
+
+Invariant: the copy has its name when it is whole and on disk; a failure leaves nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from registryd.images.errors import path_faults
+from registryd.images.files import HOP, PARTIAL, sync_folder, write_all
+
+#: ioctl_ficlone(2).
+_FICLONE: Final = 0x40049409
+#: The kernel's own copy ends with what it cannot do between these two files.
+_CANNOT: Final = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
+)
+
+
+def copy_out(source: int, path: Path) -> int:
+    """Write all of an open file to a path, in place of one that is there; how many bytes it has.
+
+    Raises DiskFull, PathUnusable.
+    """
+    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+    with path_faults(path):
+        target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            size = os.fstat(source).st_size
+            if not _cloned(source, target):
+                copy_range(source, target, size)
+            os.fsync(target)
+            partial.replace(path)
+        finally:
+            os.close(target)
+            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return size
+
+
+def _cloned(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False  # whatever it is, the copy will say it
+    return True
+
+
+def copy_range(source: int, target: int, size: int) -> None:
+    """Append the first bytes of one file to another. Raises OSError."""
+    at = 0
+    try:
+        while at < size:
+            count = os.copy_file_range(source, target, size - at, at)
+            if not count:
+                break
+            at += count
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+    while at < size:
+        piece = os.pread(source, min(HOP, size - at), at)
+        if not piece:
+            raise OSError(errno.EIO, "the file has become shorter while it was read")
+        write_all(target, piece)
+        at += len(piece)

@@ -1,0 +1,76 @@
+"""Images of a node made one file."""
+
+from __future__ import annotations
+
+import time
+
+from cache.store import BlobStore
+from registryd.access import Caller
+from registryd.conversion.recipe import Recipe
+from registryd.conversion.report import converted, converting
+from registryd.oci.errors import UsageError
+from registryd.oci.manifest import Manifest
+from registryd.oci.platform import Platform
+from registryd.oci.reference import Reference
+from registryd.operations.asking import Asking
+from registryd.operations.node import Node
+from registryd.secrets import Login
+from registryd.transfer import report as events
+from registryd.transfer.pull import Request, pull
+from registryd.transfer.report import Event, Report
+
+
+class Converting(Asking):
+    """Conversions. Every method raises Faults only."""
+
+    _node: Node
+    _store: BlobStore
+
+    async def convert(
+        self,
+        reference: str,
+        *,
+        form: str = "squashfs",
+        compat: str | None = None,
+        plain: bool = False,
+        platform: str | None = None,
+        login: Login | None = None,
+        principal: str = "",
+        report: Report = events.silent,
+    ) -> None:
+        """Make an image one file, pulled first; tells the pull's events, then its own.
+
+        The last one is ``done``, and names the blob. What was made before is not made again.
+        """
+        began = time.monotonic()
+        conversions = self._node.conversions
+        assert conversions is not None  # noqa: S101 (a node that has operations has them)
+        recipe = Recipe.of(form, compat, dressed=False)
+        name, wanted = Reference.parse(reference), Platform.parse(platform) if platform else None
+
+        def tell(event: Event) -> None:
+            if event["event"] != "done":  # a pull's: ours comes yet
+                report(event)
+
+        async with self._store.lease() as lease:
+            with self._told(name, Caller(principal, login), report):
+                remote = await self._admit(name, login, principal)
+                platforms = [wanted] if wanted else []
+                request = Request(name, remote, self._node.host, platforms, jobs=self._node.jobs)
+                root = await pull(self._node.library, self._store, request, tell)
+                await lease.hold(root.digest)
+                document = await self._select(remote, name, root, wanted or self._node.host)
+                if not isinstance(document, Manifest):
+                    raise UsageError(f"{name} is no image")
+                done = await conversions.converted(
+                    remote,
+                    name.with_digest(document.digest),
+                    document,
+                    recipe,
+                    lambda at, total: report(converting(document.digest, recipe, at, total)),
+                )
+        if not principal and login is None:
+            await self._node.access.open_to_all(remote, name)
+        seconds = time.monotonic() - began
+        digest, made = document.digest, done.made
+        report(converted(name, digest, recipe, done.blob, made=made, seconds=seconds))
