@@ -40,6 +40,7 @@ FLOORS = (
         "registryd.cluster",
         "registryd.transfer",
         "registryd.runtimes",
+        "registryd.launch",
     ),
     ("registryd.jobs", "registryd.sync"),
     ("registryd.conversion",),
