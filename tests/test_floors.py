@@ -37,6 +37,7 @@ FLOORS = (
     (
         "registryd.remote",
         "registryd.images",
+        "registryd.mounts",
         "registryd.cluster",
         "registryd.transfer",
         "registryd.runtimes",
