@@ -1,0 +1,152 @@
+"""This machine's libraries in the place of an image's of the same soname.
+
+Invariants:
+- a library of the machine lies over every file that the image's loader may take for its soname, so
+  that a program of the image, unchanged, gets the machine's;
+- where the image has none, and for what the machine's libraries need besides, there is one folder
+  of our own, at the head of LD_LIBRARY_PATH;
+- glibc itself is never brought along: a process has the one of its image;
+- nothing is replaced where the versions say that it will not do: that is an error before the start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from registryd.launch.edits import Bind, Edits, EnvChange
+from registryd.launch.errors import LaunchRefused
+from registryd.launch.loader import LibraryFile, Loader
+
+#: How alike two versions must be: ``major``: the first number; ``full``: the machine's second
+#: number is not below the image's; ``strict``: the second numbers are equal.
+POLICIES: Final = ("major", "full", "strict")
+#: The folder of libraries that the image has not.
+FOLDER: Final = "/run/registryd/lib"
+#: Libraries that are brought along with those that were asked for; Debian's MPICH needs 60.
+ALONG_LIMIT: Final = 500
+
+#: Parts of glibc, which must fit the image's own loader.
+_GLIBC = re.compile(
+    r"(?:lib(?:c|m|mvec|pthread|dl|rt|util|resolv|anl|nsl|BrokenLocale|thread_db|nss_\w+)\.so"
+    r"|ld(?:-linux.*|64)\.so)(?:\.[0-9]+)*"
+)
+_VERSION = re.compile(r"\.so\.([0-9]{1,9}(?:\.[0-9]{1,9})*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Replacing:
+    """A library that takes the place of ``name``; ``abi`` is one of POLICIES."""
+
+    file: LibraryFile
+    name: str
+    abi: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Binds and variables for the libraries, and what is worth a line."""
+
+    edits: Edits = field(default_factory=Edits)
+    notes: tuple[str, ...] = ()
+
+
+def place(
+    replacing: Sequence[Replacing],
+    adding: Mapping[str, LibraryFile],
+    *,
+    here: Loader,
+    image: Loader,
+    along: bool = True,
+) -> Placed:
+    """What puts these libraries into the image; ``adding`` has names of our own folder.
+
+    ``along`` takes what they need and the image lacks. Reads files. Raises LaunchRefused where an
+    image's version does not allow its library to be replaced.
+    """
+    over: dict[str, Bind] = {}
+    folder = dict(adding)
+    for each in replacing:
+        found = image.named(each.name, each.file.library)
+        for old in found:
+            _check(each, old)
+            over[old.path] = Bind(each.file.path, old.path, read_only=True)
+        if not found:
+            folder.setdefault(each.name, each.file)
+    brought = {each.name: each.file for each in replacing} | folder
+    needed, notes = _needed(brought, here, image)
+    if along:
+        folder |= needed
+    inside = [Bind(file.path, f"{FOLDER}/{name}", read_only=True) for name, file in folder.items()]
+    env = (EnvChange("LD_LIBRARY_PATH", FOLDER, how="prepend"),) if inside else ()
+    return Placed(Edits(binds=(*over.values(), *inside), env=env), notes)
+
+
+def version_of(file: LibraryFile) -> tuple[int, ...]:
+    """The numbers behind ``.so`` in the name of the file, or else in the soname."""
+    for name in (file.path.rpartition("/")[2], file.library.soname):
+        match = _VERSION.search(name)
+        if match:
+            return tuple(int(number) for number in match[1].split("."))
+    return ()
+
+
+def _check(each: Replacing, old: LibraryFile) -> None:
+    """Whether the machine's library may take the place of the image's. Raises LaunchRefused."""
+    new, there = version_of(each.file), version_of(old)
+    allowed = not new or not there or new[0] == there[0]
+    if each.abi != "major":
+        allowed = allowed and len(new) > 1 and len(there) > 1
+        fits = new[1:2] >= there[1:2] if each.abi == "full" else new[1:2] == there[1:2]
+        allowed = allowed and fits
+    if not allowed:
+        raise LaunchRefused(
+            f"{each.file.path} of this machine cannot replace {old.path} of the image"
+            f" (abi: {each.abi} compares {_shown(new)} with {_shown(there)})"
+        )
+
+
+def _shown(version: Iterable[int]) -> str:
+    return ".".join(map(str, version)) or "no version"
+
+
+def _needed(
+    brought: Mapping[str, LibraryFile], here: Loader, image: Loader
+) -> tuple[dict[str, LibraryFile], tuple[str, ...]]:
+    """What these libraries need and the image lacks; and a line for what nobody has."""
+    extra: dict[str, LibraryFile] = {}
+    lacking: dict[str, str] = {}
+    waiting = list(brought.values())
+    seen = set(brought)
+    while waiting:
+        user = waiting.pop()
+        for name in user.library.needed:
+            if name in seen:
+                continue
+            seen.add(name)
+            if image.named(name, user.library):
+                continue
+            if name.startswith("libc.so."):
+                _without_glibc(user, name)
+            if _GLIBC.fullmatch(name):
+                continue
+            own = here.named(name, user.library)
+            if not own:
+                lacking[name] = user.path
+            elif len(extra) < ALONG_LIMIT:
+                extra[name] = own[0]
+                waiting.append(own[0])
+    notes = tuple(
+        f"{path} needs {name}, which neither the image nor this machine has"
+        for name, path in lacking.items()
+    )
+    return extra, notes
+
+
+def _without_glibc(user: LibraryFile, name: str) -> None:
+    raise LaunchRefused(
+        f"{user.path} of this machine needs {name}, which the image has not (it has another C"
+        " library than glibc, or one for another machine): leave the module out with --module none"
+    )

@@ -1,0 +1,75 @@
+"""Paths of an image: nothing leads out of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from registryd.launch.image_tree import ImageTree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> ImageTree:
+    """An image with links, beside a file that is none of its own."""
+    root = tmp_path / "root"
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "usr/lib/a.so.1").write_text("inside")
+    (root / "etc").mkdir()
+    (root / "etc/passwd").write_text("root of the image")
+    os.mkfifo(root / "pipe")
+    for link, target in {
+        "lib": "usr/lib",
+        "usr/lib/a.so": "a.so.1",
+        "out": "../../../../../../etc/passwd",
+        "abs": "/lib/../lib/a.so",
+        "self": "self",
+        "one": "two/x",
+        "two": "one/x",
+        "usr/up": str(tmp_path / "secret"),
+        "gone": "/nowhere",
+    }.items():
+        (root / link).symlink_to(target)
+    (tmp_path / "secret").write_text("outside")
+    return ImageTree(root)
+
+
+@pytest.mark.parametrize(
+    ("path", "resolved"),
+    [
+        ("/lib/a.so", "/usr/lib/a.so.1"),
+        ("/abs", "/usr/lib/a.so.1"),
+        ("/out", "/etc/passwd"),
+        ("/../../etc/./passwd", "/etc/passwd"),
+        ("/", "/"),
+        ("/lib/", "/usr/lib"),
+        ("/etc/passwd/", "/etc/passwd"),
+        ("/etc/passwd/x", None),
+        ("/etc/passwd/..", None),
+        ("/self", None),
+        ("/one", None),
+        ("/usr/up", None),
+        ("/gone", None),
+        ("/a\0b", None),
+        ("/x" * 2000, None),
+    ],
+)
+def test_resolve(tree: ImageTree, path: str, resolved: str | None) -> None:
+    """Links and ``..`` stay below the root; circles and what is not there are nothing."""
+    assert resolved == tree.resolve(path)
+
+
+def test_what_is_there(tree: ImageTree) -> None:
+    """Files are read up to a limit; a pipe is never opened, a folder listed."""
+    assert b"root of the image" == tree.read("/out", 100)
+    assert (None, None, None) == (
+        tree.read("/out", 3),
+        tree.read("/pipe", 100),
+        tree.read("/usr/up", 100),
+    )
+    assert ("a.so", "a.so.1") == tree.names("/lib")
+    assert () == tree.names("/etc/passwd")
+    assert ["file", "folder", "other", "none"] == [
+        tree.kind(path) for path in ("/abs", "/lib", "/pipe", "/self")
+    ]
