@@ -130,16 +130,14 @@ def _needed(
                 continue
             if name.startswith("libc.so."):
                 _without_glibc(user, name)
-            if _GLIBC.fullmatch(name):
-                continue
-            own = here.named(name, user.library)
+            own = () if _GLIBC.fullmatch(name) else here.named(name, user.library)
             if not own:
                 lacking[name] = user.path
             elif len(extra) < ALONG_LIMIT:
                 extra[name] = own[0]
                 waiting.append(own[0])
     notes = tuple(
-        f"{path} needs {name}, which neither the image nor this machine has"
+        f"{path} needs {name}, which the image lacks and nobody brings"
         for name, path in lacking.items()
     )
     return extra, notes

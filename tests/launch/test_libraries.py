@@ -110,7 +110,8 @@ def test_image_without_it_gets_a_folder(trees: Trees) -> None:
         {"LD_LIBRARY_PATH": "/own"}
     )
     assert (
-        f"/opt/{NAME} needs liblost.so.1, which neither the image nor this machine has",
+        f"/opt/{NAME} needs libm.so.6, which the image lacks and nobody brings",
+        f"/opt/{NAME} needs liblost.so.1, which the image lacks and nobody brings",
     ) == placed.notes
 
 
