@@ -30,7 +30,7 @@ HOOK_POINTS: Final = (
 
 
 def absolute(path: str, what: str) -> str:
-    """The path in its shortest form. Raises LaunchRefused for a relative one, or one with ``..``."""
+    """The path in its shortest form; LaunchRefused for a relative one, or one with ``..``."""
     pure = PurePosixPath(path)
     if not path.startswith("/") or "\0" in path or ".." in pure.parts:
         raise LaunchRefused(f"{what} {path!r} is not an absolute path without ..")
