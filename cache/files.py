@@ -128,12 +128,13 @@ class Files:
                 raise
             fsync_folder(self.root)
 
-    def read_names(self) -> list[tuple[str, Descriptor]]:
-        """The names in ``index.json`` (none where it is missing or cannot be read)."""
+    def read_index(self) -> tuple[list[tuple[str, Descriptor]], list[tuple[Digest, Descriptor]]]:
+        """The names in ``index.json``, and what was made here of what; none where it is missing."""
         path = self.root / layout.INDEX_FILE
         with os_errors(str(path)), suppress(FileNotFoundError):
-            return layout.parse_index(path.read_bytes())
-        return []
+            content = path.read_bytes()
+            return layout.parse_index(content), layout.parse_made(content)
+        return [], []
 
     def publish(self, fd: int, source: Path, digest: Digest) -> None:
         """Make a complete and proven file the blob of ``digest``: fsync, rename, fsync the folder.

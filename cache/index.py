@@ -21,6 +21,7 @@ from cache.database import is_full, keep_private, open_database, transaction
 from cache.files import Files
 from cache.grants import GrantRows
 from cache.layout import DATABASE
+from cache.made_rows import MadeRows
 from cache.repositories import RepositoryRows
 
 Rule = Literal["all", "any"]
@@ -68,6 +69,7 @@ class Index:
         self._db, self.fresh = open_database(path)
         self.repositories = RepositoryRows(self._db)
         self.grants = GrantRows(self._db)
+        self.made = MadeRows(self._db)
 
     @classmethod
     def take(cls, files: Files) -> Index:
@@ -197,23 +199,10 @@ class Index:
 
     def children(self, parent: Digest) -> list[Descriptor]:
         """What a manifest points to, as it was linked."""
-        return self._linked(f"parent = ? AND {_NEEDED}", parent)
-
-    def made(self, subject: Digest) -> list[Descriptor]:
-        """What was made here of a manifest, and is kept as long as that is."""
-        return self._linked("parent = ? AND rule = 'made'", subject)
-
-    def add_made(self, subject: Digest, made: Descriptor) -> None:
-        """Record what was made of a manifest."""
-        with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?, 'made')",
-                (str(subject), str(made.digest), made.size, made.media_type),
-            )
-
-    def _linked(self, where: str, parent: Digest) -> list[Descriptor]:
-        query = f"SELECT media_type, child, size FROM links WHERE {where}"  # noqa: S608 (our own text)
-        rows = self._db.execute(query, (str(parent),))
+        rows = self._db.execute(
+            "SELECT media_type, child, size FROM links WHERE parent = ? AND rule != 'made'",
+            (str(parent),),
+        )
         return [Descriptor(kind, Digest.parse(child), size) for kind, child, size in rows]
 
     def expected_size(self, digest: Digest) -> int | None:

@@ -19,6 +19,8 @@ LAYOUT_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
 INDEX_FILE = "index.json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
+#: Of a manifest that was made here: the digest of the one that it was made of.
+MADE_OF = "vnd.registryd.made.of"
 DATABASE = "cache.db"
 LOCK = "lock"
 BLOBS = "blobs"
@@ -56,28 +58,45 @@ def digest_of_key(key: str) -> Digest | None:
         return None
 
 
-def render_index(names: Iterable[tuple[str, Descriptor]]) -> bytes:
-    """``index.json`` for these names, in the order given."""
-    manifests = [
-        {
-            "mediaType": descriptor.media_type,
-            "digest": str(descriptor.digest),
-            "size": descriptor.size,
-            "annotations": {REF_NAME: name},
-        }
-        for name, descriptor in names
-    ]
+def render_index(
+    names: Iterable[tuple[str, Descriptor]], made: Iterable[tuple[Digest, Descriptor]] = ()
+) -> bytes:
+    """``index.json`` for these names, and what was made of what, in the order given."""
+    manifests = [_entry(descriptor, REF_NAME, name) for name, descriptor in names]
+    manifests += [_entry(descriptor, MADE_OF, str(subject)) for subject, descriptor in made]
     document = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
+def _entry(descriptor: Descriptor, key: str, value: str) -> dict[str, object]:
+    return {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+        "annotations": {key: value},
+    }
+
+
 def parse_index(content: bytes) -> list[tuple[str, Descriptor]]:
     """The names an ``index.json`` of ours gives; entries that cannot be read are left out."""
-    names = []
+    return _parsed(content, REF_NAME)
+
+
+def parse_made(content: bytes) -> list[tuple[Digest, Descriptor]]:
+    """What was made here by an ``index.json`` of ours, each with what it was made of."""
+    found = []
+    for subject, descriptor in _parsed(content, MADE_OF):
+        with suppress(DigestInvalid):
+            found.append((Digest.parse(subject), descriptor))
+    return found
+
+
+def _parsed(content: bytes, key: str) -> list[tuple[str, Descriptor]]:
+    found = []
     with suppress(ValueError, RecursionError, AttributeError, TypeError):
         for entry in json.loads(content).get("manifests", ()):
             with suppress(CacheError, KeyError, ValueError, TypeError, AttributeError):
                 digest = Digest.parse(entry["digest"])
                 descriptor = Descriptor(str(entry["mediaType"]), digest, int(entry["size"]))
-                names.append((str(entry["annotations"][REF_NAME]), descriptor))
-    return names
+                found.append((str(entry["annotations"][key]), descriptor))
+    return found

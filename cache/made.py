@@ -20,8 +20,9 @@ from typing import Protocol
 from cache.content import Descriptor, Digest, new_hash
 from cache.files import Files, os_errors
 from cache.hops import RowHop
-from cache.index import Index
 from cache.layout import DRAFT_PREFIX
+from cache.listing import Listing
+from cache.made_rows import MadeRows
 
 #: How much is read at a time to be hashed.
 READ = 1 << 20
@@ -72,12 +73,17 @@ class Draft:
 class Made:
     """What was made here. Every method raises StoreUnusable, and DiskFull on writing."""
 
-    def __init__(self, files: Files, index: Index, io: RowHop, rows: RowHop, land: Land) -> None:
+    def __init__(
+        self, files: Files, rows: MadeRows, io: RowHop, db: RowHop, land: Land, listing: Listing
+    ) -> None:
         self._files = files
-        self._index = index
-        self._io = io
         self._rows = rows
+        self._io = io
+        self._db = db
         self._land = land
+        self._listing = listing
+        #: What ``index.json`` told of when ``cache.db`` was found missing or damaged.
+        self.lost: list[tuple[Digest, Descriptor]] = []
 
     @asynccontextmanager
     async def draft(self) -> AsyncIterator[Draft]:
@@ -101,8 +107,9 @@ class Made:
 
     async def of(self, subject: Digest) -> list[Descriptor]:
         """The manifests of what was made of a manifest."""
-        return await self._rows(self._index.made, subject)
+        return await self._db(self._rows.of, subject)
 
     async def record(self, subject: Digest, made: Descriptor) -> None:
         """Keep a stored manifest as long as the one is kept of which its content was made."""
-        await self._rows(self._index.add_made, subject, made)
+        await self._db(self._rows.add, subject, made)
+        await self._listing.publish()

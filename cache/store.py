@@ -75,7 +75,7 @@ class BlobStore:
         self.repositories = Repositories(index.repositories, self._db)
         self.grants = Grants(index.grants, self._db, clock)
         self._uses = Uses(index, self._db, clock)
-        self.made = Made(files, index, self._io, self._db, self._land)
+        self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
         #: manifests can put those names back (and then ``index.json`` is written anew).
         self.lost_names: list[tuple[str, Descriptor]] = []
@@ -110,8 +110,8 @@ class BlobStore:
         self.held.found(await self._io(self._files.scan))
         await self._db(self._index.reconcile, dict(self.held.items()), self._clock())
         if self._index.fresh:
-            self.lost_names = await self._io(self._files.read_names)
-        if not self.lost_names:
+            self.lost_names, self.made.lost = await self._io(self._files.read_index)
+        if not (self.lost_names or self.made.lost):
             await self._listing.publish()
 
     async def _close(self) -> None:
@@ -325,7 +325,7 @@ class BlobStore:
         return entry
 
     async def closure(self, root: Digest, *, made: bool = False) -> dict[Digest, int]:
-        """All that is held and reachable from a digest (with ``made`` what was made of it too)."""
+        """All held that is reachable from a digest (with ``made`` what was made of it too)."""
         return await self._db(self._index.closure, root, made)
 
     async def last_used(self, digests: Iterable[Digest]) -> float:
@@ -385,8 +385,8 @@ class BlobStore:
         }
 
     def _render_index(self) -> bytes:
-        names = self._index.names()
-        return layout.render_index((n.name, n.descriptor) for n in names if n.complete)
+        names = [(n.name, n.descriptor) for n in self._index.names() if n.complete]
+        return layout.render_index(names, self._index.made.all())
 
     def _io(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         return hop(self._bytes, act, *args, **kwargs)

@@ -18,7 +18,7 @@ from registryd.cli.errors import DaemonRefused
 from registryd.secrets import Login
 
 #: Operations that only read; a login that may write is wanted for the others.
-READING = frozenset({"pull", "digest", "manifest", "config", "tags", "referrers"})
+READING = frozenset({"pull", "convert", "digest", "manifest", "config", "tags", "referrers"})
 #: The exit code of "no access".
 NO_ACCESS = 3
 

@@ -108,6 +108,11 @@ class Conversions:
         await self._belongs(reference.name, document)
         return Converted(document, made)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for conversions under way."""
+        return sum(run.waiters for run in self._runs.values())
+
     async def find(self, manifest: Digest, recipe: Recipe) -> Manifest | None:
         """The manifest of what was made of an image by this recipe; None where nothing is here."""
         for each in await self._store.made.of(manifest):

@@ -36,7 +36,8 @@ class Run:
         self.total = 2 * sum(layer.size for layer in manifest.layers)
         self.over = False
         self.task: asyncio.Task[None] | None = None
-        self._waiting = 0
+        #: How many wait for it.
+        self.waiters = 0
         self._made: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
 
     def count(self, read: int) -> None:
@@ -48,12 +49,12 @@ class Run:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Within this somebody waits; to be entered before the first await after joining."""
-        self._waiting += 1
+        self.waiters += 1
         try:
             yield
         finally:
-            self._waiting -= 1
-            if not self._waiting and not self._made.done():
+            self.waiters -= 1
+            if not self.waiters and not self._made.done():
                 self.over = True
                 if self.task is not None:
                     self.task.cancel()

@@ -230,8 +230,20 @@ class Library:
                     reference, descriptor.digest, own or reference.registry == LOCALHOST
                 )
                 await self._store.tag(name, reference.name, descriptor)
+        await self._restore_made()
         if lost:
             _log.warning("the index was lost, names were put back: names=%d", len(lost))
+
+    async def _restore_made(self) -> None:
+        """Let what was made here be kept with what it was made of again."""
+        lost, self._store.made.lost = self._store.made.lost, []
+        for subject, descriptor in lost:
+            with suppress(Fault):
+                raw = await self._store.read(descriptor.digest, limit=MANIFEST_LIMIT)
+                document = parse(raw, None, descriptor.digest)
+                links = Links(document.media_type, document.children, "all")
+                await self._store.put(raw, document.descriptor, links=links)
+                await self._store.made.record(subject, document.descriptor)
 
     async def _restore(self, reference: Reference, digest: Digest, known: bool) -> None:
         if self._store.find(digest) is None:

@@ -126,19 +126,20 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing(files):
 
 def test_names_are_read_back(files):
     """The names of index.json; none where there is no file."""
-    assert [] == files.read_names()
+    assert ([], []) == files.read_index()
 
     entry = ("a/b:1", Descriptor("t", ABC, 3))
-    files.replace("index.json", render_index([entry]))
+    made = (Digest.of(b"image"), entry[1])
+    files.replace("index.json", render_index([entry], [made]))
 
-    assert [entry] == files.read_names()
+    assert ([entry], [made]) == files.read_index()
 
 
 def test_names_that_cannot_be_read_are_unusable(files):
     """What cannot be read at all is said, not taken for empty."""
     (files.root / "index.json").mkdir()
     with pytest.raises(StoreUnusable, match=r"index\.json"):
-        files.read_names()
+        files.read_index()
 
 
 def test_a_published_blob_is_read_only(files):
