@@ -11,10 +11,13 @@ from cache.errors import NameNotFound
 from registryd.oci.errors import Denied, ManifestUnknown, Unauthorized, UsageError
 from registryd.operations import Operations
 from registryd.secrets import Login, Secret
+from registryd.transfer.report import Event
 from tests.fakes.endpoints import Sample, image, index
 from tests.fakes.node import RunningNode, plain, running_node
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.upstream import Upstream
+from tests.images.layers.trees import layer as tarred
+from tests.images.layers.trees import member
 
 SHARED, ONE, TWO = b"shared " * 1000, b"one " * 1000, b"two " * 1000
 
@@ -207,6 +210,25 @@ async def test_nobody_writes_by_the_node_s_certificate(
         await verbs.push(name, copy)
 
     assert (False, True) == (refused, "copy/app" in upstream.repositories)
+
+
+async def test_who_is_not_let_in_converts_nothing(
+    upstream: FakeRegistry, verbs: Operations
+) -> None:
+    """That an image is held, or was converted, is not told to whom its registry keeps out."""
+    upstream.users = {"ann": "word"}
+    name, events = offer(upstream, image(tarred(member("x", b"x")))), list[Event]()
+    login = Login("ann", Secret("word"))
+    await verbs.convert(name, principal="uid:1000", login=login, report=events.append)
+    told = list[Event]()
+    with pytest.raises(Unauthorized):
+        await verbs.convert(name, principal="uid:1001", report=told.append)
+
+    assert ("resolved", "converting", "done") == tuple(
+        str(each["event"]) for each in (events[0], *events[-2:])
+    )
+    assert 1 == sum(each["event"] == "done" for each in events)
+    assert [] == told
 
 
 async def test_as_whom_others_log_in_is_theirs(upstream: FakeRegistry, tmp_path: Path) -> None:

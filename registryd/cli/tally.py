@@ -41,6 +41,8 @@ class Tally:
         """Note an event; the blob whose state it changed, or None."""
         if event.get("event") == "progress":
             self._progress(event)
+        if event.get("event") == "converting":
+            event = self._conversion(event)
         if event.get("event") != "blob" or "digest" not in event:
             return None
         blob = self._blob(str(event["digest"]))
@@ -60,6 +62,14 @@ class Tally:
         self.moved += max(0, offset - blob.offset) if blob.offset else 0
         blob.offset = offset
         blob.size = int(event.get("total") or blob.size)
+
+    def _conversion(self, event: dict[str, Any]) -> dict[str, Any]:
+        """An image that is made one file, as the event of a blob by its manifest's digest."""
+        self._progress(event)
+        done = event.get("offset") == event.get("total")
+        state, size = "done" if done else "converting", event.get("total")
+        kind, digest = event.get("form"), str(event.get("digest"))
+        return {"event": "blob", "digest": digest, "kind": kind, "size": size, "state": state}
 
     def _blob(self, digest: str) -> BlobState:
         return self.blobs.setdefault(digest, BlobState(digest))

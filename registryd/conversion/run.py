@@ -63,8 +63,11 @@ class Run:
         """The manifest of what was made; tells how far it is. Raises why there is none."""
         while not self._made.done():
             await asyncio.wait([self._made], timeout=INTERVAL)
-            tell(min(self.offset, self.total), self.total)
-        return self._made.result()
+            if not self._made.done():
+                tell(min(self.offset, self.total), self.total)
+        made = self._made.result()
+        tell(self.total, self.total)  # what no file needs is not read a second time
+        return made
 
     def end(self, made: Manifest | BaseException | None) -> None:
         """Tell all who wait; once, the first time counts."""
