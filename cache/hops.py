@@ -42,6 +42,22 @@ def _undo(made: asyncio.Future[T], undo: Callable[[T], object]) -> None:
         undo(made.result())
 
 
+async def to_its_end(act: Coroutine[Any, Any, T]) -> T:
+    """Do this to its end; a caller that is cancelled gets control back only then."""
+    task = asyncio.ensure_future(act)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                continue
+        if not task.cancelled():
+            task.exception()  # nobody waits for it any more
+        raise
+
+
 class Acts:
     """Acts that must not be cut in two: once begun they run to their end."""
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 from cache.content import Descriptor, Digest
 from cache.errors import BlobNotFound, Fault
+from cache.hops import to_its_end
 from cache.index import Links
-from cache.lease import Lease
+from cache.made import Draft
 from cache.store import BlobStore
 from registryd.conversion.making import MAKERS, Planned, Terms, check, layers_of, plan_of
 from registryd.conversion.recipe import ARTIFACT_TYPE, FORM, RECIPE, TOOL, Recipe
@@ -181,27 +182,19 @@ class Conversions:
         try:
             async with self._store.lease() as lease:
                 await lease.hold(manifest.digest)
-                blob = await self._blob(run, lease, brought)
-                document = await self._document(manifest, recipe, blob)
-                brought.append(document.digest)
-                await self._keep(document, lease)
-                await self._store.made.record(manifest.digest, document.descriptor)
+                async with AsyncExitStack() as files, self._store.made.draft() as draft:
+                    planned = await self._planned(run, files)
+                    await MAKERS[recipe.form](planned, draft.path, recipe, self._terms)
+                    blob = await self._store.made.proven(draft, recipe.media_type)
+                    document = await self._document(manifest, recipe, blob)
+                    brought += (blob.digest, document.digest)
+                    await lease.hold(*brought, EMPTY_DESCRIPTOR.digest)
+                    # All that is left is quick, and half of it were neither made nor gone.
+                    await to_its_end(self._keep(draft, document))
         except BaseException:
             await asyncio.shield(self._store.remove(brought))
             raise
         return document
-
-    async def _blob(self, run: Run, lease: Lease, brought: list[Digest]) -> Descriptor:
-        """Make the blob; it is held by the lease, and named in ``brought`` before it is there."""
-        made = self._store.made
-        async with AsyncExitStack() as files, made.draft() as draft:
-            planned = await self._planned(run, files)
-            await MAKERS[run.recipe.form](planned, draft.path, run.recipe, self._terms)
-            blob = await made.proven(draft, run.recipe.media_type)
-            await lease.hold(blob.digest)
-            brought.append(blob.digest)
-            await made.publish(draft, blob)
-        return blob
 
     async def _planned(self, run: Run, files: AsyncExitStack) -> Planned:
         manifest = run.manifest
@@ -233,8 +226,11 @@ class Conversions:
         assert isinstance(document, Manifest)  # noqa: S101 (an artifact is one)
         return document
 
-    async def _keep(self, document: Manifest, lease: Lease) -> None:
-        await lease.hold(document.digest, EMPTY_DESCRIPTOR.digest)
+    async def _keep(self, draft: Draft, document: Manifest) -> None:
+        """Let what was made be a blob, and its manifest one that is kept with the image."""
+        assert document.subject is not None  # noqa: S101 (it was written with one)
+        await self._store.made.publish(draft, document.layers[0])
         await self._store.put(EMPTY, EMPTY_DESCRIPTOR)
         links = Links(document.media_type, document.children, "all")
         await self._store.put(document.raw, document.descriptor, links=links)
+        await self._store.made.record(document.subject.digest, document.descriptor)
