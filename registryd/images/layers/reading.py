@@ -38,6 +38,11 @@ class Stretches:
 
     def exactly(self, count: int) -> bytes:
         """So many bytes. Raises NotAnImage."""
+        at = self._at
+        if at + count <= len(self._held):
+            self._at = at + count
+            self.position += count
+            return self._held[at : at + count]
         return b"".join(self.pieces(count))
 
     def pieces(self, count: int) -> Iterator[bytes]:

@@ -9,18 +9,24 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import IO, Final
 
 from registryd.images.layers.contents import Opener, each_file
 from registryd.images.layers.headers import FILE, LINK, Entry
 from registryd.images.layers.plan import Plan
-from registryd.images.tar_fields import BLOCK
+from registryd.images.tar_fields import BLOCK, sum_of
 
 _CAPABILITY: Final = b"security.capability"
 _USERS: Final = b"user."
 _SECOND: Final = 10**9
 _TIME_LIMIT: Final = 2**32 - 1
 _NAME: Final = 100
+#: Name, mode, owners, size, time, sum, type, link, magic, device: cut, or filled up with zeros.
+_HEADER: Final = Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 64x 8s 8s 167x")
+_SUM: Final = 148
+_BLANKS: Final = b" " * 8
+_MAGIC: Final = b"ustar\x0000"
 
 
 def write_tar(plan: Plan, openers: Sequence[Opener], where: str, out: IO[bytes]) -> None:
@@ -61,27 +67,21 @@ def header(path: bytes, entry: Entry) -> bytes:
 
 def _block(path: bytes, entry: Entry, kind: bytes, size: int) -> bytes:
     seconds = min(max(entry.mtime // _SECOND, 0), _TIME_LIMIT)
-    head = b"".join(
-        (
-            path[:_NAME].ljust(_NAME, b"\0"),
-            b"%07o\0" % entry.mode,
-            _number(entry.uid, 8),
-            _number(entry.gid, 8),
-            _number(size, 12),
-            b"%011o\0" % seconds,
-        )
+    known = _HEADER.pack(
+        path,
+        b"%07o" % entry.mode,
+        _number(entry.uid, 8),
+        _number(entry.gid, 8),
+        _number(size, 12),
+        b"%011o" % seconds,
+        _BLANKS,
+        kind,
+        entry.link,
+        _MAGIC,
+        _number(entry.major, 8),
+        _number(entry.minor, 8),
     )
-    tail = b"".join(
-        (
-            kind,
-            entry.link[:_NAME].ljust(_NAME, b"\0"),
-            b"ustar\x0000".ljust(72, b"\0"),
-            _number(entry.major, 8),
-            _number(entry.minor, 8),
-        )
-    ).ljust(BLOCK - 156, b"\0")
-    total = sum(head) + sum(tail) + 8 * ord(" ")
-    return b"%s%06o\0 %s" % (head, total, tail)
+    return b"%s%06o\0 %s" % (known[:_SUM], sum_of(known), known[_SUM + len(_BLANKS) :])
 
 
 def _number(value: int, width: int) -> bytes:
