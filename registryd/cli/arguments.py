@@ -210,6 +210,16 @@ def compat_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def plain_flag(parser: argparse.ArgumentParser) -> None:
+    """Whether an image made one gets the files by which other tools start it."""
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        default=False,
+        help="flattened: without the files by which apptainer, enroot and charliecloud start it",
+    )
+
+
 def jobs_flag(parser: argparse.ArgumentParser, what: str = "blobs at a time") -> None:
     """How much is done at once."""
     parser.add_argument("-j", "--jobs", "--concurrency", type=count, metavar="N", help=what)

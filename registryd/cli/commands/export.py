@@ -11,6 +11,7 @@ from registryd.cli.arguments import (
     compat_flag,
     credential_flags,
     jobs_flag,
+    plain_flag,
     platforms_flag,
     tls_flags,
 )
@@ -39,6 +40,7 @@ def arguments(parser: Parser) -> None:
         "--force", action="store_true", default=False, help="write over a file that is there"
     )
     compat_flag(parser)
+    plain_flag(parser)
     export_flags(parser)
 
 

@@ -9,6 +9,7 @@ from registryd.cli.arguments import (
     compat_flag,
     credential_flags,
     jobs_flag,
+    plain_flag,
     platforms_flag,
     tls_flags,
 )
@@ -33,6 +34,7 @@ def arguments(parser: Parser) -> None:
         " flattened: rootfs:DIR, squashfs:FILE",
     )
     compat_flag(parser)
+    plain_flag(parser)
     platforms_flag(parser, "default: ours")
     jobs_flag(parser)
     credential_flags(parser)

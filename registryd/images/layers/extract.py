@@ -84,6 +84,8 @@ class _Making:
             os.mkdir(name, 0o700, dir_fd=folder)
         for named in plan.others:
             self._other(named.path, named.entry)
+        for named, content in plan.extras:
+            self._file(named.path, named.entry, iter((content,)))
         for named, pieces in each_file(plan, openers, where):
             self._file(named.path, named.entry, pieces)
         for path, first in plan.links:

@@ -66,22 +66,26 @@ class Plan:
 
     ``folders`` parents first; ``others`` have no bytes; ``files`` by layer, in the order in which
     their bytes come; ``links`` are further names of what is in those two: path, and the first name.
+    ``extras`` are files that are in no layer, with their bytes.
     """
 
     folders: tuple[Named, ...]
     others: tuple[Named, ...] = ()
     files: tuple[tuple[Named, ...], ...] = ()
     links: tuple[tuple[bytes, bytes], ...] = ()
+    extras: tuple[tuple[Named, bytes], ...] = ()
 
     @property
     def inodes(self) -> int:
         """How many there will be."""
-        return len(self.folders) + len(self.others) + sum(map(len, self.files))
+        several = sum(map(len, self.files))
+        return len(self.folders) + len(self.others) + several + len(self.extras)
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(named.entry.size for layer in self.files for named in layer)
+        of_layers = sum(named.entry.size for layer in self.files for named in layer)
+        return of_layers + sum(len(content) for _, content in self.extras)
 
 
 def flatten(layers: Sequence[Iterable[Entry]], where: str) -> Plan:

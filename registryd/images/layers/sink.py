@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cache.content import Descriptor, Digest
 from cache.errors import DiskFull
@@ -22,25 +24,43 @@ from registryd.images.layers.contents import Opener
 from registryd.images.layers.plan import Plan
 from registryd.images.layers.stored import LAYERS, StoredLayer, planned
 from registryd.oci.errors import BlobUnknown, UsageError
+from registryd.oci.image_config import CONFIG_LIMIT
 from registryd.oci.manifest import Document, Manifest
+from registryd.oci.media_types import DOCKER_CONFIG, OCI_CONFIG
 from registryd.ports import BodyOpener
 
+CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+
+@dataclass(frozen=True, slots=True)
+class FlatImage:
+    """Which image is made one: the digest of its manifest, and its configuration if wished."""
+
+    digest: Digest
+    config: bytes = b""
+
+
 #: Makes the target of a plan: what it is, how its layers are read, and whose image it is.
-Make = Callable[[Plan, Sequence[Opener], str], Awaitable[None]]
+Make = Callable[[Plan, Sequence[Opener], FlatImage], Awaitable[None]]
 
 
 class FlatSink:
-    """Takes the layers of one image, and makes the target when its manifest comes."""
+    """Takes the layers of one image, and makes the target when its manifest comes.
 
-    def __init__(self, files: ExitStack, spool: Path, make: Make) -> None:
+    With ``config`` it takes the image's configuration too.
+    """
+
+    def __init__(self, files: ExitStack, spool: Path, make: Make, *, config: bool = False) -> None:
         self._files = files
         self._spool = spool
         self._make = make
+        self._wanted = LAYERS | CONFIGS if config else LAYERS
+        self._config = config
         self._layers: dict[Digest, StoredLayer] = {}
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether it need not come: it is here, or it is no layer."""
-        return descriptor.media_type not in LAYERS or descriptor.digest in self._layers
+        """Whether it need not come: it is here, or it is not looked at."""
+        return descriptor.media_type not in self._wanted or descriptor.digest in self._layers
 
     async def put_blob(self, descriptor: Descriptor, open_body: BodyOpener) -> None:
         """Keep a layer. Raises SizeMismatch, DigestMismatch, DiskFull, PathUnusable."""
@@ -59,8 +79,21 @@ class FlatSink:
             raise UsageError(f"{document.digest} is several images: name one by --platform")
         where = str(document.digest)
         layers = [self._layer(descriptor, where) for descriptor in document.layers]
+        image = await in_thread(self._image, document)
         plan = await in_thread(planned, layers, where)
-        await self._make(plan, [layer.opened for layer in layers], where)
+        await self._make(plan, [layer.opened for layer in layers], image)
+
+    def _image(self, document: Manifest) -> FlatImage:
+        if not self._config:
+            return FlatImage(document.digest)
+        found = self._layers.get(document.config.digest)
+        if found is None or document.config.media_type not in CONFIGS:
+            kind = document.config.media_type[:140]
+            raise NotAnImage(
+                f"{document.digest} has a configuration of type {kind}, as no image has"
+                " (--plain does without)"
+            )
+        return FlatImage(document.digest, os.pread(found.file, CONFIG_LIMIT + 1, 0))
 
     def _layer(self, descriptor: Descriptor, where: str) -> StoredLayer:
         if descriptor.media_type not in LAYERS:

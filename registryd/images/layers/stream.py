@@ -35,6 +35,9 @@ def write_tar(plan: Plan, openers: Sequence[Opener], where: str, out: IO[bytes])
         out.write(header(named.path + b"/" if named.path else b"./", named.entry))
     for named in plan.others:
         out.write(header(named.path, named.entry))
+    for named, content in plan.extras:
+        out.write(header(named.path, named.entry))
+        out.write(content + bytes(-len(content) % BLOCK))
     for named, pieces in each_file(plan, openers, where):
         out.write(header(named.path, named.entry))
         for piece in pieces:

@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from registryd.images.dressing.dress import dress
 from registryd.images.errors import path_faults
 from registryd.images.files import PARTIAL, in_thread, is_vacant, sync_folder
 from registryd.images.layers.contents import Opener
 from registryd.images.layers.extract import extract
 from registryd.images.layers.plan import Plan
-from registryd.images.layers.sink import FlatSink
+from registryd.images.layers.sink import FlatImage, FlatSink
 from registryd.images.layers.squashfs import Compressor, program, write_squashfs
 from registryd.images.words import FlatForm
 from registryd.oci.errors import UsageError
+from registryd.oci.image_config import parse_config
 from registryd.ports import Warned
 
 _ROOT: Final = 0
@@ -39,6 +41,8 @@ class FlatTerms:
     warned: Warned
     compressor: Compressor = "zstd"
     replace: bool = False
+    #: Without the files by which other tools start it.
+    plain: bool = False
 
 
 @asynccontextmanager
@@ -55,7 +59,13 @@ async def open_flat(
     if form == "squashfs":
         await in_thread(program, terms.environ)
 
-    async def make(plan: Plan, openers: Sequence[Opener], where: str) -> None:
+    dressed = form != "rootfs" and not terms.plain
+
+    async def make(plan: Plan, openers: Sequence[Opener], image: FlatImage) -> None:
+        where = str(image.digest)
+        if dressed:
+            config = await in_thread(parse_config, image.config)
+            plan = await in_thread(dress, plan, config)
         if form == "rootfs":
             skipped = await in_thread(_make_root, plan, openers, where, path)
             if skipped:
@@ -66,7 +76,7 @@ async def open_flat(
         )
 
     try:
-        yield FlatSink(files, spool, make)
+        yield FlatSink(files, spool, make, config=dressed)
     finally:
         await in_thread(files.close)
 
