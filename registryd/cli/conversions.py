@@ -2,7 +2,7 @@
 
 Invariants:
 - what is written out is the blob itself: the cache's file where this user may open it, else what
-  the daemon gives them as a blob of the image;
+  the daemon gives them as a blob of the image; in a SIF it is the same bytes, behind a prefix;
 - a target that must stay is refused before anything is fetched or made.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from registryd.oci.reference import Reference
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from registryd.images.sif.layout import SifImage
+    from registryd.images.words import FlatForm
     from registryd.oci.platform import Platform
 
 
@@ -38,36 +40,42 @@ def convert(
         return cache.stream("convert", arguments, progress.warned(context, show), login)
 
 
-def check_target(path: Path, *, replace: bool) -> None:
+def check_target(form: FlatForm, path: Path, *, replace: bool) -> None:
     """Raise UsageError where something is there that must stay."""
     from registryd.images.layers.target import check
 
-    check("squashfs", path, replace)
+    check(form, path, replace)
+
+
+def made_as(form: str) -> str:
+    """The form of the blob that a form is written from: a SIF is a squashfs with a prefix."""
+    return "squashfs" if form == "sif" else form
 
 
 def written(
     context: Context,
     cache: Backend,
     reference: Reference,
+    form: FlatForm,
     path: Path,
     *,
     platforms: Sequence[Platform],
     replace: bool,
 ) -> Event:
-    """Write an image as a squashfs; the event "done" of a copy. Raises Fault."""
+    """Write an image as one file; the event "done" of a copy. Raises Fault."""
     from registryd.transfer.report import copied
 
-    check_target(path, replace=replace)
+    check_target(form, path, replace=replace)
     wanted = {
-        "form": "squashfs",
+        "form": made_as(form),
         "compat": context.options.compat,
-        "plain": True,
+        "plain": context.options.plain,
         "platform": str(platforms[0]) if platforms else None,
     }
     done = convert(
         context, cache, reference, {key: value for key, value in wanted.items() if value}
     )
-    size = take_out(context, cache, reference, done, path)
+    size = take_out(context, cache, reference, done, form, path)
     return copied(
         reference,
         Digest.parse(str(done["digest"])),
@@ -81,19 +89,61 @@ def written(
 
 
 def take_out(
-    context: Context, cache: Backend, reference: Reference, done: Event, path: Path
+    context: Context,
+    cache: Backend,
+    reference: Reference,
+    done: Event,
+    form: FlatForm,
+    path: Path,
 ) -> int:
-    """Write a conversion's blob to a path; its size. Raises Fault."""
+    """Write a conversion's blob to a path, as this form; its size. Raises Fault."""
     from registryd.images.clone import copy_out
+    from registryd.images.sif.file import write_sif
 
+    image = _described(context, cache, reference, done) if form == "sif" else None
     digest = Digest.parse(str(done["blob"]))
     file = _opened(cache, digest)
-    if file is None:
+    if file is None and image is None:
         return asyncio.run(_fetched(context, cache, reference, done, path))
-    try:
-        return copy_out(file, path)
-    finally:
-        os.close(file)
+    with ExitStack() as files:
+        if file is None:
+            file = _aside(context, cache, reference, done, path, files)
+        else:
+            files.callback(os.close, file)
+        return copy_out(file, path) if image is None else write_sif(path, image, file)
+
+
+def _described(context: Context, cache: Backend, reference: Reference, done: Event) -> SifImage:
+    """What a SIF says of the image that was converted."""
+    from registryd.images.dressing.dress import created
+    from registryd.images.sif.layout import SifImage
+    from registryd.oci.image_config import parse_config
+
+    digest = Digest.parse(str(done["digest"]))
+    exact = f"{reference.name}@{digest}"
+    login = login_for(context, reference.registry, reference.repository)
+    raw = cache.raw("config", {"reference": exact}, login).content
+    config = parse_config(raw)
+    return SifImage(digest, raw, config.platform.architecture, created(config), exact)
+
+
+def _aside(
+    context: Context,
+    cache: Backend,
+    reference: Reference,
+    done: Event,
+    path: Path,
+    files: ExitStack,
+) -> int:
+    """The blob from the daemon, in a file beside its place that goes again."""
+    from registryd.images.files import PARTIAL
+
+    inner = path.with_name(f"{PARTIAL}{done['blob'][-16:]}{os.getpid()}")
+    files.callback(inner.unlink, missing_ok=True)
+    asyncio.run(_fetched(context, cache, reference, done, inner))
+    file = os.open(inner, os.O_RDONLY | os.O_CLOEXEC)
+    files.callback(os.close, file)
+    return file
 
 
 def _opened(cache: Backend, digest: Digest) -> int | None:

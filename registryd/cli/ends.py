@@ -140,7 +140,6 @@ class Ends:
             warned=context.console.warning,
             compressor=getattr(context.options, "compat", None) or "zstd",
             replace=self._replace,
-            plain=getattr(context.options, "plain", False),
         )
 
     def _registry_sink(self, remote: Remote, reference: Reference, origin: ImageLocation) -> Sink:

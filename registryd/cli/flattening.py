@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from registryd.cli.backend import Backend, Event
 from registryd.cli.command import Context
@@ -12,6 +13,9 @@ from registryd.oci.errors import UsageError
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 
+#: What is made where the cache is, and kept there.
+CONVERTED: Final = ("squashfs", "sif")
+
 
 def output_of(context: Context, text: str) -> ImageLocation:
     """Where --output points, with flags that fit. Raises UsageError."""
@@ -19,14 +23,14 @@ def output_of(context: Context, text: str) -> ImageLocation:
     target = ImageLocation.parse(text, flat=True)
     if target.path is None:
         raise UsageError(f"--output {text} is not a file form (want {FILE_FORMS}, {FLAT_FORMS})")
-    if options.compat is not None and target.transport != "squashfs":
-        raise UsageError("--compat speaks of squashfs:FILE only")
+    if options.compat is not None and target.transport not in CONVERTED:
+        raise UsageError("--compat speaks of squashfs:FILE and sif:FILE only")
     if target.flat and (options.all_platforms or len(named(context)) > 1):
         raise UsageError(f"{target} takes the image of one platform (--platform names it)")
     return target
 
 
-def squashed(
+def converted(
     context: Context,
     cache: Backend,
     references: Sequence[Reference],
@@ -35,10 +39,10 @@ def squashed(
     *,
     replace: bool,
 ) -> Event:
-    """Write an image to ``squashfs:FILE``; the event "done" of a copy. Raises Fault."""
+    """Write an image as one file; the event "done" of a copy. Raises Fault."""
     from registryd.cli.conversions import written
 
-    if len(references) != 1 or target.path is None:
+    if len(references) != 1 or target.path is None or target.flat is None:
         raise UsageError(f"{target} takes one image")
-    reference, path = references[0], target.path
-    return written(context, cache, reference, path, platforms=platforms, replace=replace)
+    reference, form, path = references[0], target.flat, target.path
+    return written(context, cache, reference, form, path, platforms=platforms, replace=replace)

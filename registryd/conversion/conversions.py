@@ -207,7 +207,8 @@ class Conversions:
                 except BlobNotFound:
                     line = f"{manifest.digest} lacks its layer {layer.digest}"
                     raise BlobUnknown(line) from None
-        return await plan_of(manifest, await self._config(manifest), opened, run.count)
+        config, dressed = await self._config(manifest), run.recipe.dressed
+        return await plan_of(manifest, config, opened, run.count, dressed=dressed)
 
     async def _config(self, manifest: Manifest) -> ImageConfig:
         if manifest.config.media_type not in _CONFIGS:

@@ -14,6 +14,7 @@ from typing import Final
 
 from cache.content import Descriptor, Digest
 from registryd.conversion.recipe import Form, Recipe
+from registryd.images.dressing.dress import dress
 from registryd.images.errors import NotAnImage
 from registryd.images.files import in_thread
 from registryd.images.layers.contents import Opener
@@ -44,8 +45,6 @@ class Planned:
     where: str
 
 
-#: Puts other tools' small files into a plan, whose bytes the further openers give.
-Dress = Callable[[Plan, ImageConfig, Digest], tuple[Plan, Sequence[Opener]]]
 Make = Callable[[Planned, Path, Recipe, Terms], Awaitable[None]]
 
 
@@ -79,9 +78,10 @@ async def plan_of(
     config: ImageConfig,
     files: Mapping[Digest, int],
     told: Callable[[int], None],
-    dress: Dress | None = None,
+    *,
+    dressed: bool,
 ) -> Planned:
-    """The plan of an image whose layers are in these open files.
+    """The plan of an image whose layers are in these open files; ``dressed`` for other tools too.
 
     Raises NotAnImage, ManifestInvalid, DigestMismatch, PathUnusable.
     """
@@ -96,8 +96,6 @@ async def plan_of(
         for layer, diff_id in zip(layers, diff_ids, strict=True)
     ]
     plan = await in_thread(planned, stored, where)
-    openers: list[Opener] = [layer.opened for layer in stored]
-    if dress is not None:
-        plan, more = await in_thread(dress, plan, config, manifest.digest)
-        openers += more
-    return Planned(plan, openers, where)
+    if dressed:
+        plan = await in_thread(dress, plan, config)
+    return Planned(plan, [layer.opened for layer in stored], where)

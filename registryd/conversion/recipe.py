@@ -41,7 +41,7 @@ class Recipe:
 
     form: Form = "squashfs"
     compressor: Compressor = "zstd"
-    dressed: bool = False
+    dressed: bool = True
 
     def __post_init__(self) -> None:
         if self.form != "squashfs" and self.compressor != "zstd":

@@ -2,7 +2,7 @@
 
     oci:DIR[:TAG]   dir:DIR   oci-archive:FILE[:TAG]   docker-archive:FILE[:REF|:@N]
     cache:NAME      [docker://]NAME
-    rootfs:DIR      squashfs:FILE       (written only, one image made of all its layers)
+    rootfs:DIR      squashfs:FILE   sif:FILE   (written only, one image made of all its layers)
 
 ``ocidir://`` is another word for ``oci:``; the FILE ``-`` is stdin or stdout.
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from registryd.ports import Sink, Source
 
 Transport = Literal[
-    "oci", "dir", "oci-archive", "docker-archive", "rootfs", "squashfs", "cache", "registry"
+    "oci", "dir", "oci-archive", "docker-archive", "rootfs", "squashfs", "sif", "cache", "registry"
 ]
 
 FILE_FORMS: Final = "oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
 #: What an image is made into, which nothing is read from again.
 FLAT: Final[tuple[FlatForm, ...]] = get_args(FlatForm)
-FLAT_FORMS: Final = "rootfs:DIR, squashfs:FILE"
+FLAT_FORMS: Final = "rootfs:DIR, squashfs:FILE, sif:FILE"
 #: Forms of other tools; taking one of them for a repository would only puzzle.
-_NOT_OFFERED: Final = frozenset({"containers-storage", "docker-daemon", "ostree", "sif", "tarball"})
+_NOT_OFFERED: Final = frozenset({"containers-storage", "docker-daemon", "ostree", "tarball"})
 _FORMS: Final = frozenset(get_args(Transport)) - {"registry"}
 _WHOLE_PATH: Final = frozenset({"dir", *FLAT})
 _LAYOUT_ALIAS: Final = "ocidir://"

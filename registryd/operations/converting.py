@@ -45,7 +45,7 @@ class Converting(Asking):
         began = time.monotonic()
         conversions = self._node.conversions
         assert conversions is not None  # noqa: S101 (a node that has operations has them)
-        recipe = Recipe.of(form, compat, dressed=False)
+        recipe = Recipe.of(form, compat, dressed=not plain)
         name, wanted = Reference.parse(reference), Platform.parse(platform) if platform else None
 
         def tell(event: Event) -> None:

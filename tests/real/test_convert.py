@@ -32,7 +32,7 @@ def test_made_once_and_gone_with_its_image(
     """One blob for all who ask, readable as the image's own; it goes with the last name."""
     name, other = everyones.name("gzip"), "localhost/mine:1"
     first = node.ctl.json("convert", name)
-    again = node.ctl.json("convert", name, "--plain", "-o", str(tmp_path / "x"))
+    again = node.ctl.json("convert", name, "-o", str(tmp_path / "x"))
     node.ctl.ok("tag", name, other)
     elsewhere = node.ctl.json("convert", other)
     asked = f"/v2/localhost/mine/referrers/{images.digest('gzip')}?artifactType={TYPE}"
@@ -45,7 +45,7 @@ def test_made_once_and_gone_with_its_image(
     assert first["blob"] == f"sha256:{hashlib.sha256(blob).hexdigest()}"
     assert (len(blob), images.digest("gzip")) == (first["size"], first["digest"])
     assert b"hello\n" == files_of(tmp_path / "x", "etc/motd")
-    assert "squashfs;zstd;plain;v=1" == listed["annotations"]["vnd.registryd.conversion.recipe"]
+    assert "squashfs;zstd;dressed;v=1" == listed["annotations"]["vnd.registryd.conversion.recipe"]
     for place in ("localhost/mine", repository):
         assert (200, blob) == node.get(f"/v2/{place}/blobs/{first['blob']}")
     for words, along in (((), False), (("--referrers",), True)):
@@ -86,6 +86,8 @@ def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path
     (tmp_path / "there").write_text("mine")
     for words, code, said in (
         (("--to", "ext4", "--compat", "gzip"), 64, "--compat speaks of squashfs only"),
+        (("--to", "sif"), 64, "which -o names"),
+        (("--to", "sif", "-o", "/dev/null"), 64, "no regular file, which a sif is"),
         (("-o", str(tmp_path / "there")), 64, "exists; remove it first"),
         (("--platform", "linux/s390x,linux/arm64"), 64, "one platform"),
     ):

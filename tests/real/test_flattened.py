@@ -74,6 +74,41 @@ def test_a_squashfs_is_the_same_everywhere(
     assert b"hello\n" == files_of(tmp_path / "0.sqfs", "etc/motd")
 
 
+@needs_root
+def test_a_sif_is_the_same_squashfs(
+    node: Daemon, everyones: Upstream, images: Images, tmp_path: Path
+) -> None:
+    """siftool takes the squashfs out of a SIF, byte for byte; squashfuse reads it where it lies."""
+    name, sif, out = everyones.name("gzip"), tmp_path / "out/x.sif", tmp_path / "out"
+    (tmp_path / "top").mkdir()
+    out.mkdir()
+    node.ctl.ok("export", "-q", name, "-o", f"squashfs:{out}/x.sqfs")
+    node.ctl.ok("export", "-q", name, "-o", f"sif:{sif}")
+    again = node.ctl.json("convert", name, "--to", "sif", "-o", str(out / "again.sif"))
+    node.ctl.ok("pull", "-q", "--plain", name, "-o", f"sif:{out}/plain.sif")
+    dumped = [
+        subprocess.run(
+            [need("siftool"), "dump", number, str(sif)], check=True, capture_output=True
+        ).stdout
+        for number in ("1", "3")
+    ]
+    script = 'squashfuse -o offset=40960 "$1" "$0" && cat "$0/etc/motd"; ls -A "$0"; umount "$0"'
+    words = ["unshare", "--mount", "sh", "-c", script, str(tmp_path / "top")]
+    environ = plain_environ(tmp_path)
+    dressed = attempt([*words, str(sif)], environ)
+    plain = attempt([*words, str(out / "plain.sif")], environ)
+
+    assert (out / "x.sqfs").read_bytes() == dumped[1]
+    assert f"from: {name.rpartition(':')[0]}@{images.digest('gzip')}\n".encode() in dumped[0]
+    assert 0o111 == sif.stat().st_mode & 0o111
+    assert (0, 0) == (dressed.code, plain.code), (dressed, plain)
+    assert dressed.out.startswith("hello\n")
+    assert (True, False) == tuple(".singularity.d" in each.out for each in (dressed, plain))
+    assert ("squashfs", False) == (again["form"], again["made"])
+    assert sif.read_bytes() == (out / "again.sif").read_bytes()
+    assert ["again.sif", "plain.sif", "x.sif", "x.sqfs"] == sorted(os.listdir(out))
+
+
 def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path) -> None:
     """One line with exit code 64, before anything is fetched or written."""
     name = everyones.name("gzip")
@@ -87,6 +122,7 @@ def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path
         (("export", name, "-o", f"squashfs:{folder}/there"), "exists; remove it first"),
         (("export", name, "-o", f"rootfs:{folder}"), "a new folder or an empty one"),
         (("export", name, "-o", "squashfs:/dev/null"), "no regular file"),
+        (("export", name, "-o", f"sif:{folder}/there"), "exists; remove it first"),
     ):
         ran = node.ctl(*words)
 
@@ -95,7 +131,7 @@ def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path
 
 
 @needs_root
-@pytest.mark.parametrize("form", ["rootfs", "squashfs"])
+@pytest.mark.parametrize("form", ["rootfs", "squashfs", "sif"])
 def test_a_disk_that_is_full(node: Daemon, everyones: Upstream, tmp_path: Path, form: str) -> None:
     """A disk that fills in the middle is one line, exit code 1, and is empty again afterwards."""
     target = tmp_path / "small"

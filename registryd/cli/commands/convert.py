@@ -10,12 +10,14 @@ from registryd.cli.arguments import (
     compat_flag,
     credential_flags,
     jobs_flag,
+    plain_flag,
     platform_flag,
     tls_flags,
 )
 from registryd.cli.backend import Event, backend
 from registryd.cli.command import Context
 from registryd.cli.platforms import single_preferred
+from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 
 
@@ -25,16 +27,11 @@ def arguments(parser: Parser) -> None:
     parser.add_argument(
         "--to",
         metavar="FORM",
-        choices=("squashfs", "ext4", "erofs"),
+        choices=("squashfs", "sif", "ext4", "erofs"),
         default="squashfs",
-        help="squashfs (default), ext4, erofs",
+        help="squashfs (default), ext4, erofs; sif, of which the cache keeps the squashfs, with -o",
     )
-    parser.add_argument(
-        "--plain",
-        action="store_true",
-        default=False,
-        help="the image's own files and nothing else",
-    )
+    plain_flag(parser)
     parser.add_argument(
         "-o", "--output", metavar="FILE", default=None, help="write it out too, to this file"
     )
@@ -50,15 +47,17 @@ def arguments(parser: Parser) -> None:
 
 def run(context: Context) -> None:
     """Convert; the digest of what the image is now on stdout. Raises Fault."""
-    from registryd.cli.conversions import check_target, convert, take_out
+    from registryd.cli.conversions import check_target, convert, made_as, take_out
 
     options = context.options
     reference = Reference.parse(options.reference)
     path = None if options.output is None else Path(options.output)
     if path is not None:
-        check_target(path, replace=options.force)
+        check_target(options.to, path, replace=options.force)
+    elif options.to == "sif":
+        raise UsageError("a SIF is written to a file, which -o names")
     wanted = {
-        "form": options.to,
+        "form": made_as(options.to),
         "compat": options.compat,
         "plain": options.plain,
         "platform": single_preferred(context),
@@ -67,7 +66,7 @@ def run(context: Context) -> None:
     with backend(context, reference.registry) as chosen:
         done = convert(context, chosen, reference, given)
         if path is not None:
-            take_out(context, chosen, reference, done, path)
+            take_out(context, chosen, reference, done, options.to, path)
     _tell(context, done)
 
 

@@ -34,7 +34,7 @@ def arguments(parser: Parser) -> None:
         metavar="FORM:PATH",
         required=True,
         help="oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
-        " (FILE - is stdout); flattened: rootfs:DIR, squashfs:FILE",
+        " (FILE - is stdout); flattened: rootfs:DIR, squashfs:FILE, sif:FILE",
     )
     parser.add_argument(
         "--force", action="store_true", default=False, help="write over a file that is there"
@@ -73,7 +73,7 @@ def exported(
 ) -> list[Event]:
     """Write images of the cache to a place. Raises Fault."""
     from registryd.cli.archives import export_images
-    from registryd.cli.flattening import squashed
+    from registryd.cli.flattening import CONVERTED, converted
 
     references = [Reference.parse(name) for name in names]
     if target.streams and context.console.out.isatty():
@@ -81,8 +81,9 @@ def exported(
     context.console.flush()
     registries = (reference.registry for reference in references)
     with backend(context, *registries, jobs_here=True) as chosen:
-        if target.transport == "squashfs":
-            done = [squashed(context, chosen, references, target, named(context), replace=replace)]
+        if target.transport in CONVERTED:
+            platforms = named(context)
+            done = [converted(context, chosen, references, target, platforms, replace=replace)]
         else:
             done = export_images(
                 context,

@@ -31,7 +31,7 @@ def arguments(parser: Parser) -> None:
         metavar="FILE",
         default=None,
         help="write it out too: oci:DIR[:TAG], dir:DIR, oci-archive:FILE, docker-archive:FILE;"
-        " flattened: rootfs:DIR, squashfs:FILE",
+        " flattened: rootfs:DIR, squashfs:FILE, sif:FILE",
     )
     compat_flag(parser)
     plain_flag(parser)
@@ -81,7 +81,7 @@ def _pull(context: Context, chosen: Backend, text: str) -> None:
 
 def _write_out(context: Context, chosen: Backend, reference: Reference, called: Reference) -> None:
     """Copy what was pulled from the cache to --output; an archive says what it was called."""
-    from registryd.cli.flattening import output_of, squashed
+    from registryd.cli.flattening import CONVERTED, converted, output_of
     from registryd.cli.transfers import copy
     from registryd.images.transports import ImageLocation
 
@@ -89,8 +89,8 @@ def _write_out(context: Context, chosen: Backend, reference: Reference, called: 
     platforms = () if context.options.all_platforms else preferred(context) or (own(),)
     source = ImageLocation("cache", reference=reference)
     target = output_of(context, context.options.output).named(called)
-    if target.transport == "squashfs":
-        done = squashed(context, chosen, [reference], target, platforms, replace=False)
+    if target.transport in CONVERTED:
+        done = converted(context, chosen, [reference], target, platforms, replace=False)
         progress.summary(context, done)
         return
     with progress.shown(context) as show:

@@ -91,7 +91,6 @@ class FlatSink:
             kind = document.config.media_type[:140]
             raise NotAnImage(
                 f"{document.digest} has a configuration of type {kind}, as no image has"
-                " (--plain does without)"
             )
         return FlatImage(document.digest, os.pread(found.file, CONFIG_LIMIT + 1, 0))
 

@@ -11,13 +11,12 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from registryd.images.dressing.dress import dress
 from registryd.images.errors import path_faults
 from registryd.images.files import PARTIAL, in_thread, is_vacant, sync_folder
 from registryd.images.layers.contents import Opener
@@ -27,10 +26,10 @@ from registryd.images.layers.sink import FlatImage, FlatSink
 from registryd.images.layers.squashfs import Compressor, program, write_squashfs
 from registryd.images.words import FlatForm
 from registryd.oci.errors import UsageError
-from registryd.oci.image_config import parse_config
 from registryd.ports import Warned
 
 _ROOT: Final = 0
+_FOLDERS: Final[frozenset[FlatForm]] = frozenset({"rootfs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,6 @@ class FlatTerms:
     warned: Warned
     compressor: Compressor = "zstd"
     replace: bool = False
-    #: Without the files by which other tools start it.
-    plain: bool = False
 
 
 @asynccontextmanager
@@ -58,32 +55,62 @@ async def open_flat(
     await in_thread(check, form, path, terms.replace)
     if form == "squashfs":
         await in_thread(program, terms.environ)
-
-    dressed = form != "rootfs" and not terms.plain
+    maker = _MAKERS.get(form)
+    if maker is None:
+        raise UsageError(f"{form}: is made by convert, export and pull only")
 
     async def make(plan: Plan, openers: Sequence[Opener], image: FlatImage) -> None:
-        where = str(image.digest)
-        if dressed:
-            config = await in_thread(parse_config, image.config)
-            plan = await in_thread(dress, plan, config)
-        if form == "rootfs":
-            skipped = await in_thread(_make_root, plan, openers, where, path)
-            if skipped:
-                terms.warned(f"{path}: left out: {skipped}")
-            return
-        await write_squashfs(
-            plan, openers, where, path, compressor=terms.compressor, environ=terms.environ
-        )
+        await maker(Flat(plan, openers, image, path, terms))
 
     try:
-        yield FlatSink(files, spool, make, config=dressed)
+        yield FlatSink(files, spool, make)
     finally:
         await in_thread(files.close)
 
 
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """An image to be made one: its files, whose it is, and where it goes."""
+
+    plan: Plan
+    openers: Sequence[Opener]
+    image: FlatImage
+    path: Path
+    terms: FlatTerms
+
+    @property
+    def where(self) -> str:
+        """What the image is called in errors."""
+        return str(self.image.digest)
+
+
+async def _root(flat: Flat) -> None:
+    skipped = await in_thread(_make_root, flat.plan, flat.openers, flat.where, flat.path)
+    if skipped:
+        flat.terms.warned(f"{flat.path}: left out: {skipped}")
+
+
+async def _squashfs(flat: Flat) -> None:
+    terms = flat.terms
+    await write_squashfs(
+        flat.plan,
+        flat.openers,
+        flat.where,
+        flat.path,
+        compressor=terms.compressor,
+        environ=terms.environ,
+    )
+
+
+_MAKERS: Final[Mapping[FlatForm, Callable[[Flat], Awaitable[None]]]] = {
+    "rootfs": _root,
+    "squashfs": _squashfs,
+}
+
+
 def check(form: FlatForm, path: Path, replace: bool) -> None:
     """Raise UsageError where something is there that must stay."""
-    if form == "rootfs":
+    if form in _FOLDERS:
         if os.path.islink(path) or not is_vacant(path):  # False where not allowed
             raise UsageError(f"{path} is there, and a root goes into a new folder or an empty one")
         return
@@ -93,7 +120,7 @@ def check(form: FlatForm, path: Path, replace: bool) -> None:
         except FileNotFoundError:
             return
     if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{path} is no regular file, which a squashfs is")
+        raise UsageError(f"{path} is no regular file, which a {form} is")
     if not replace:
         raise UsageError(f"{path} exists; remove it first (export: --force)")
 

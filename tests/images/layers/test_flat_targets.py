@@ -59,7 +59,7 @@ async def made(
     environ = dict(os.environ)
     if programs is not None:
         environ["PATH"] = f"{programs}:/usr/bin:/bin"
-    terms = FlatTerms(environ, warned.append, compressor, replace, plain=True)
+    terms = FlatTerms(environ, warned.append, compressor, replace)
     async with open_flat(form, path, spool=Path(gettempdir()), terms=terms) as sink:
         await copy_image(MemorySource(sample), sink)
     return warned
