@@ -2,7 +2,7 @@
 
     oci:DIR[:TAG]   dir:DIR   oci-archive:FILE[:TAG]   docker-archive:FILE[:REF|:@N]
     cache:NAME      [docker://]NAME
-    rootfs:DIR      squashfs:FILE   sif:FILE   (written only, one image made of all its layers)
+    rootfs:DIR   bundle:DIR   squashfs:FILE   sif:FILE     (written only: all layers made one)
 
 ``ocidir://`` is another word for ``oci:``; the FILE ``-`` is stdin or stdout.
 
@@ -32,13 +32,22 @@ if TYPE_CHECKING:
     from registryd.ports import Sink, Source
 
 Transport = Literal[
-    "oci", "dir", "oci-archive", "docker-archive", "rootfs", "squashfs", "sif", "cache", "registry"
+    "oci",
+    "dir",
+    "oci-archive",
+    "docker-archive",
+    "rootfs",
+    "bundle",
+    "squashfs",
+    "sif",
+    "cache",
+    "registry",
 ]
 
 FILE_FORMS: Final = "oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
 #: What an image is made into, which nothing is read from again.
 FLAT: Final[tuple[FlatForm, ...]] = get_args(FlatForm)
-FLAT_FORMS: Final = "rootfs:DIR, squashfs:FILE, sif:FILE"
+FLAT_FORMS: Final = "rootfs:DIR, bundle:DIR, squashfs:FILE, sif:FILE"
 #: Forms of other tools; taking one of them for a repository would only puzzle.
 _NOT_OFFERED: Final = frozenset({"containers-storage", "docker-daemon", "ostree", "tarball"})
 _FORMS: Final = frozenset(get_args(Transport)) - {"registry"}
@@ -82,7 +91,7 @@ class ImageLocation:
             return cls(transport, reference=Reference.parse(rest))
         path, _, tag = (rest, "", "") if transport in _WHOLE_PATH else rest.partition(":")
         if not path or "\0" in rest:
-            what = "folder" if transport in ("oci", "dir", "rootfs") else "file"
+            what = "folder" if transport in ("oci", "dir", "rootfs", "bundle") else "file"
             raise UsageError(f"{f'{transport}:{rest}'[:300]!r} names no {what}")
         if transport == "docker-archive" and tag and position_of(tag) is None:
             tag = _saved_name(tag)

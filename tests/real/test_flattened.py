@@ -131,7 +131,7 @@ def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path
 
 
 @needs_root
-@pytest.mark.parametrize("form", ["rootfs", "squashfs", "sif"])
+@pytest.mark.parametrize("form", ["rootfs", "bundle", "squashfs", "sif"])
 def test_a_disk_that_is_full(node: Daemon, everyones: Upstream, tmp_path: Path, form: str) -> None:
     """A disk that fills in the middle is one line, exit code 1, and is empty again afterwards."""
     target = tmp_path / "small"

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -20,6 +20,7 @@ from typing import Final
 from registryd.images.dressing import charliecloud, enroot, singularity
 from registryd.images.dressing.pieces import Piece, folder
 from registryd.images.layers.headers import FILE, FOLDER, SYMLINK, Entry, way_of
+from registryd.images.layers.names import Names
 from registryd.images.layers.plan import Named, Plan
 from registryd.oci.image_config import ImageConfig
 
@@ -39,25 +40,21 @@ _PLACES: Final = (
 )
 #: So many folders of a configuration are made: real ones have a handful.
 _VOLUMES_LIMIT: Final = 256
-#: How many links are followed on the way to one file, as in Linux.
-_LINKS_LIMIT: Final = 40
 _SECOND: Final = 10**9
 _TIME_LIMIT: Final = 2**32 - 1
 
 
 def dress(plan: Plan, config: ImageConfig) -> Plan:
     """The plan with those files, for an image with this configuration."""
-    dressing = _Dressing(_known(plan), created(config) * _SECOND)
+    dressing = _Dressing(Names(plan), created(config) * _SECOND)
     gone = dressing.take_away(REPLACED)
-    for piece in _pieces(config):
-        dressing.add(piece)
-    bare = without(plan, gone) if gone else plan
-    return replace(
-        bare,
-        folders=(*bare.folders, *dressing.folders),
-        others=(*bare.others, *dressing.links),
-        extras=(*bare.extras, *dressing.files),
-    )
+    return dressing.put(_pieces(config), without(plan, gone) if gone else plan)
+
+
+def with_places(plan: Plan, config: ImageConfig) -> Plan:
+    """The plan with what runtimes mount on, and the folders that the configuration names."""
+    dressing = _Dressing(Names(plan), created(config) * _SECOND)
+    return dressing.put((*_PLACES, *map(folder, _folders(config))), plan)
 
 
 def created(config: ImageConfig) -> int:
@@ -104,15 +101,20 @@ def without(plan: Plan, gone: Sequence[bytes]) -> Plan:
 
 def _pieces(config: ImageConfig) -> Iterator[Piece]:
     yield from singularity.pieces(config)
-    named = dict.fromkeys(map(_inside, config.volumes[:_VOLUMES_LIMIT]))
-    volumes = [path for path in named if path]
-    yield from enroot.pieces(config, [f"/{path}" for path in volumes])
+    yield from enroot.pieces(config, [f"/{path}" for path in _volumes(config)])
     yield from charliecloud.pieces(config)
     yield from _PLACES
-    yield from map(folder, volumes)
+    yield from map(folder, _folders(config))
+
+
+def _folders(config: ImageConfig) -> list[str]:
     working = _inside(config.working_dir)
-    if working:
-        yield folder(working)
+    return [*_volumes(config), *([working] if working else ())]
+
+
+def _volumes(config: ImageConfig) -> list[str]:
+    named = dict.fromkeys(map(_inside, config.volumes[:_VOLUMES_LIMIT]))
+    return [path for path in named if path]
 
 
 def _inside(path: str) -> str:
@@ -120,21 +122,11 @@ def _inside(path: str) -> str:
     return posixpath.normpath(f"/{path}").lstrip("/") if "\0" not in path else ""
 
 
-def _known(plan: Plan) -> dict[bytes, Entry]:
-    """Every path of a plan."""
-    known = {named.path: named.entry for named in (*plan.folders, *plan.others)}
-    for layer in plan.files:
-        known.update(layer)
-    known.update(((path, known[first]) for path, first in plan.links if first in known))
-    known.update(named for named, _ in plan.extras)
-    return known
-
-
 @dataclass
 class _Dressing:
-    """What is added to the paths that are known."""
+    """What is added to the names that are there."""
 
-    known: dict[bytes, Entry]
+    names: Names
     when: int
     folders: list[Named] = field(default_factory=list)
     links: list[Named] = field(default_factory=list)
@@ -144,33 +136,37 @@ class _Dressing:
         """Forget what is at these places, but for a folder where a file belongs."""
         gone = []
         for text in paths:
-            path = self._place(way_of(text.encode()), make=False)
-            there = self.known.get(path) if path is not None else None
+            path = self.names.place(way_of(text.encode()))
+            there = self.names.known.get(path) if path is not None else None
             if path is None or there is None:
                 continue
             if there.kind != FOLDER or text == singularity.HOME:
                 gone.append(path)
-        below = tuple(each + b"/" for each in gone)
         if gone:
-            left = self.known.items()
-            self.known = {
-                path: entry
-                for path, entry in left
-                if path not in gone and not path.startswith(below)
-            }
+            self.names.forget(gone)
         return gone
 
-    def add(self, piece: Piece) -> None:
-        """Put a piece where nothing is."""
+    def put(self, pieces: Iterable[Piece], plan: Plan) -> Plan:
+        """The plan with these pieces where nothing is."""
+        for piece in pieces:
+            self._add(piece)
+        return replace(
+            plan,
+            folders=(*plan.folders, *self.folders),
+            others=(*plan.others, *self.links),
+            extras=(*plan.extras, *self.files),
+        )
+
+    def _add(self, piece: Piece) -> None:
         try:
-            path = self._place(way_of(piece.path.encode()), make=True)
+            path = self.names.place(way_of(piece.path.encode()), self._implied)
         except ValueError:
             return  # a folder of the configuration that no file system takes
-        if path is None or path in self.known:
+        if path is None or path in self.names.known:
             return
         entry = self._entry(piece)
         named = Named(path, entry)
-        self.known[path] = entry
+        self.names.known[path] = entry
         if piece.kind == FOLDER:
             self.folders.append(named)
         elif piece.kind == SYMLINK or not entry.size:
@@ -178,39 +174,13 @@ class _Dressing:
         else:
             self.files.append((named, piece.content))
 
+    def _implied(self, path: bytes) -> Entry:
+        entry = self._entry(folder(""))
+        self.folders.append(Named(path, entry))
+        return entry
+
     def _entry(self, piece: Piece) -> Entry:
         content = piece.content
         size = len(content) if piece.kind == FILE else 0
         target = content if piece.kind == SYMLINK else b""
         return Entry((), piece.kind, piece.mode, mtime=self.when, size=size, link=target)
-
-    def _place(self, way: Sequence[bytes], *, make: bool) -> bytes | None:
-        """The path of a name once links in the way are followed; None where there is none."""
-        *above, name = way
-        passed: list[bytes] = []
-        left = list(reversed(above))
-        links = 0
-        while left:
-            part = left.pop()
-            if part in (b"", b"."):
-                continue
-            if part == b"..":
-                del passed[-1:]
-                continue
-            path = b"/".join((*passed, part))
-            there = self.known.get(path)
-            if there is not None and there.kind == SYMLINK:
-                links += 1
-                if links > _LINKS_LIMIT:
-                    return None
-                if there.link.startswith(b"/"):
-                    passed = []
-                left += reversed(there.link.split(b"/"))
-                continue
-            if there is None and make:
-                there = self.known[path] = self._entry(folder(""))
-                self.folders.append(Named(path, there))
-            if there is None or there.kind != FOLDER:
-                return None
-            passed.append(part)
-        return b"/".join((*passed, name))

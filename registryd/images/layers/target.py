@@ -1,4 +1,4 @@
-"""Where a flattened image goes: ``rootfs:DIR`` or ``squashfs:FILE``.
+"""Where a flattened image goes: ``rootfs:DIR``, ``bundle:DIR`` or ``squashfs:FILE``.
 
 Invariants:
 - the target has its name when it is whole, and not before; a failure leaves nothing;
@@ -13,23 +13,34 @@ import shutil
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from registryd.images.bundle.configuration import Starter, configuration
+from registryd.images.bundle.users import find_user
+from registryd.images.dressing.dress import with_places
 from registryd.images.errors import path_faults
 from registryd.images.files import PARTIAL, in_thread, is_vacant, sync_folder
 from registryd.images.layers.contents import Opener
 from registryd.images.layers.extract import extract
+from registryd.images.layers.names import Names
 from registryd.images.layers.plan import Plan
 from registryd.images.layers.sink import FlatImage, FlatSink
 from registryd.images.layers.squashfs import Compressor, program, write_squashfs
 from registryd.images.words import FlatForm
 from registryd.oci.errors import UsageError
+from registryd.oci.image_config import parse_config
 from registryd.ports import Warned
 
 _ROOT: Final = 0
-_FOLDERS: Final[frozenset[FlatForm]] = frozenset({"rootfs"})
+_FOLDERS: Final[frozenset[FlatForm]] = frozenset({"rootfs", "bundle"})
+_CALLED: Final[Mapping[FlatForm, str]] = {"rootfs": "root"}
+#: What of the machine a bundle's program sees, where it is there.
+_BINDS: Final = ("/etc/hosts", "/etc/resolv.conf")
+#: Largest file of users or groups that is read.
+_USERS_LIMIT: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +74,7 @@ async def open_flat(
         await maker(Flat(plan, openers, image, path, terms))
 
     try:
-        yield FlatSink(files, spool, make)
+        yield FlatSink(files, spool, make, config=form == "bundle")
     finally:
         await in_thread(files.close)
 
@@ -85,9 +96,44 @@ class Flat:
 
 
 async def _root(flat: Flat) -> None:
-    skipped = await in_thread(_make_root, flat.plan, flat.openers, flat.where, flat.path)
-    if skipped:
-        flat.terms.warned(f"{flat.path}: left out: {skipped}")
+    for warning in await in_thread(_make_folder, flat.path, partial(_fill_root, flat)):
+        flat.terms.warned(f"{flat.path}: {warning}")
+
+
+async def _bundle(flat: Flat) -> None:
+    for warning in await in_thread(_make_folder, flat.path, partial(_fill_bundle, flat)):
+        flat.terms.warned(f"{flat.path}: {warning}")
+
+
+def _fill_root(flat: Flat, target: Path) -> list[str]:
+    privileged = os.geteuid() == _ROOT
+    skipped = extract(flat.plan, flat.openers, flat.where, target, privileged=privileged)
+    return [f"left out: {skipped}"] if str(skipped) else []
+
+
+def _fill_bundle(flat: Flat, target: Path) -> list[str]:
+    config = parse_config(flat.image.config)
+    flat = replace(flat, plan=with_places(flat.plan, config))
+    top = target / "rootfs"
+    top.mkdir(mode=stat.S_IRWXU)
+    warnings = _fill_root(flat, top)
+    names = Names(flat.plan)
+    passwd, group = (_content(top, names.file(f"etc/{each}")) for each in ("passwd", "group"))
+    user = find_user(config.user, passwd, group)
+    binds = tuple(filter(os.path.exists, _BINDS))
+    starter = Starter(os.geteuid(), os.getegid(), binds)
+    if not starter.privileged and user.uid:
+        warnings.append(f"its user {config.user[:60]!r} is you: no other number is yours to give")
+    (target / "config.json").write_bytes(configuration(config, user, flat.where, starter))
+    return warnings
+
+
+def _content(top: Path, path: bytes | None) -> bytes:
+    """A file of a root that was made just now: ``path`` has no link in it."""
+    if path is None:
+        return b""
+    with open(top / os.fsdecode(path), "rb") as file:
+        return file.read(_USERS_LIMIT)
 
 
 async def _squashfs(flat: Flat) -> None:
@@ -104,6 +150,7 @@ async def _squashfs(flat: Flat) -> None:
 
 _MAKERS: Final[Mapping[FlatForm, Callable[[Flat], Awaitable[None]]]] = {
     "rootfs": _root,
+    "bundle": _bundle,
     "squashfs": _squashfs,
 }
 
@@ -112,7 +159,10 @@ def check(form: FlatForm, path: Path, replace: bool) -> None:
     """Raise UsageError where something is there that must stay."""
     if form in _FOLDERS:
         if os.path.islink(path) or not is_vacant(path):  # False where not allowed
-            raise UsageError(f"{path} is there, and a root goes into a new folder or an empty one")
+            what = _CALLED.get(form, form)
+            raise UsageError(
+                f"{path} is there, and a {what} goes into a new folder or an empty one"
+            )
         return
     with path_faults(path):
         try:
@@ -125,20 +175,19 @@ def check(form: FlatForm, path: Path, replace: bool) -> None:
         raise UsageError(f"{path} exists; remove it first (export: --force)")
 
 
-def _make_root(plan: Plan, openers: Sequence[Opener], where: str, path: Path) -> str:
-    """Make the folder beside its place, then name it; what was left out."""
+def _make_folder(path: Path, fill: Callable[[Path], list[str]]) -> list[str]:
+    """Make a folder beside its place, then name it; what is to be warned of."""
     path = path.absolute()
-    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+    made = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
     with path_faults(path), ExitStack() as undo:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir(mode=0o700)
-        undo.callback(_remove, partial)
-        privileged = os.geteuid() == _ROOT
-        skipped = extract(plan, openers, where, partial, privileged=privileged)
-        partial.rename(path)  # takes the place of an empty folder, and of nothing else
+        made.mkdir(mode=stat.S_IRWXU)
+        undo.callback(_remove, made)
+        warnings = fill(made)
+        made.rename(path)  # takes the place of an empty folder, and of nothing else
         undo.pop_all()
         sync_folder(path.parent)
-    return str(skipped)
+    return warnings
 
 
 def _remove(folder: Path) -> None:

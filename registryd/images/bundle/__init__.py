@@ -1,0 +1,1 @@
+"""A bundle of the OCI runtime specification: an image's root, and how it is run."""
