@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import stat
 from collections.abc import Iterator
@@ -91,6 +92,20 @@ class ImageTree:
         with os.scandir(self.outside(resolved)) as entries:
             found = [each.name for _, each in zip(range(NAMES_LIMIT), entries, strict=False)]
         return tuple(sorted(found))
+
+    def folders(self, pattern: str) -> tuple[str, ...]:
+        """The folders that a path with ``*`` in single names means, sorted."""
+        found = [""]
+        for part in pattern.strip("/").split("/"):
+            if "*" not in part:
+                found = [f"{each}/{part}" for each in found]
+                continue
+            found = [
+                f"{each}/{name}"
+                for each in found
+                for name in fnmatch.filter(self.names(each or "/"), part)
+            ][:NAMES_LIMIT]
+        return tuple(each for each in found if self.kind(each) == "folder")
 
     def read(self, path: str, limit: int) -> bytes | None:
         """The bytes of a regular file of at most ``limit``; None where there is none."""

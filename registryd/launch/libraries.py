@@ -12,12 +12,13 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from registryd.launch.edits import Bind, Edits, EnvChange
 from registryd.launch.errors import LaunchRefused
+from registryd.launch.image_tree import ImageTree
 from registryd.launch.loader import LibraryFile, Loader
 
 #: How alike two versions must be: ``major``: the first number; ``full``: the machine's second
@@ -25,6 +26,7 @@ from registryd.launch.loader import LibraryFile, Loader
 POLICIES: Final = ("major", "full", "strict")
 #: The folder of libraries that the image has not.
 FOLDER: Final = "/run/registryd/lib"
+_ENV: Final = (EnvChange("LD_LIBRARY_PATH", FOLDER, how="prepend"),)
 #: Libraries that are brought along with those that were asked for; Debian's MPICH needs 60.
 ALONG_LIMIT: Final = 500
 
@@ -46,6 +48,21 @@ class Replacing:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What a module or device wants of libraries, of whichever image; ``who`` is its name.
+
+    ``adding`` has names of our own folder; ``search`` more folders of the image, with ``*`` for any
+    one name; ``along`` takes what the libraries need and the image lacks.
+    """
+
+    who: str
+    replacing: tuple[Replacing, ...] = ()
+    adding: tuple[tuple[str, LibraryFile], ...] = ()
+    search: tuple[str, ...] = ()
+    along: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
     """Binds and variables for the libraries, and what is worth a line."""
 
@@ -53,35 +70,57 @@ class Placed:
     notes: tuple[str, ...] = ()
 
 
-def place(
-    replacing: Sequence[Replacing],
-    adding: Mapping[str, LibraryFile],
-    *,
-    here: Loader,
-    image: Loader,
-    along: bool = True,
+def placed(
+    needs: Iterable[Needs], *, here: Loader, image: ImageTree, library_path: str = ""
 ) -> Placed:
-    """What puts these libraries into the image; ``adding`` has names of our own folder.
+    """What puts libraries of this machine into an image whose LD_LIBRARY_PATH is given.
 
-    ``along`` takes what they need and the image lacks. Reads files. Raises LaunchRefused where an
-    image's version does not allow its library to be replaced.
+    Reads files. Raises LaunchRefused where a version does not allow its library to be replaced.
     """
     over: dict[str, Bind] = {}
-    folder = dict(adding)
-    for each in replacing:
-        found = image.named(each.name, each.file.library)
-        for old in found:
-            _check(each, old)
-            over[old.path] = Bind(each.file.path, old.path, read_only=True)
-        if not found:
-            folder.setdefault(each.name, each.file)
-    brought = {each.name: each.file for each in replacing} | folder
-    needed, notes = _needed(brought, here, image)
-    if along:
-        folder |= needed
+    folder: dict[str, LibraryFile] = {}
+    notes: list[str] = []
+    first = library_path.split(":")
+    for each in needs:
+        search = [path for pattern in each.search for path in image.folders(pattern)]
+        loader = Loader(image, first=[*first, *search])
+        try:
+            _place(each, here, loader, over, folder, notes)
+        except LaunchRefused as error:
+            raise LaunchRefused(f"{each.who}: {error}") from None
     inside = [Bind(file.path, f"{FOLDER}/{name}", read_only=True) for name, file in folder.items()]
-    env = (EnvChange("LD_LIBRARY_PATH", FOLDER, how="prepend"),) if inside else ()
-    return Placed(Edits(binds=(*over.values(), *inside), env=env), notes)
+    return Placed(Edits(binds=(*over.values(), *inside), env=_ENV if inside else ()), tuple(notes))
+
+
+def seen_already(there: Callable[[str], bool]) -> Edits:
+    """What is left to do where the libraries are in place, as others of the same job found them;
+    ``there`` says whether a path is."""
+    return Edits(env=_ENV if there(FOLDER) else ())
+
+
+def _place(
+    each: Needs,
+    here: Loader,
+    image: Loader,
+    over: dict[str, Bind],
+    folder: dict[str, LibraryFile],
+    notes: list[str],
+) -> None:
+    """Adds what one module needs. Raises LaunchRefused."""
+    for wish in each.replacing:
+        found = image.named(wish.name, wish.file.library)
+        for old in found:
+            _check(wish, old)
+            over[old.path] = Bind(wish.file.path, old.path, read_only=True)
+        if not found:
+            folder.setdefault(wish.name, wish.file)
+    for name, file in each.adding:
+        folder.setdefault(name, file)
+    brought = {wish.name: wish.file for wish in each.replacing} | dict(each.adding)
+    needed, lacking = _needed(brought, here, image)
+    if each.along:
+        folder |= {name: file for name, file in needed.items() if name not in folder}
+    notes += [f"{each.who}: {note}" for note in lacking]
 
 
 def version_of(file: LibraryFile) -> tuple[int, ...]:

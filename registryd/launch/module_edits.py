@@ -1,4 +1,4 @@
-"""From modules and devices to what is added to one run, on this machine and for one image.
+"""From modules and devices to what is added to a run on this machine.
 
 Invariants:
 - what a module names without ``?`` and this machine lacks is an error before anything starts;
@@ -19,10 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from registryd.launch.cdi import Devices, device_edits
-from registryd.launch.edits import Bind, Device, Edits, EnvChange
+from registryd.launch.edits import Bind, Device, Edits, EnvChange, together
 from registryd.launch.errors import LaunchRefused
 from registryd.launch.image_tree import ImageTree
-from registryd.launch.libraries import Placed, Replacing, place
+from registryd.launch.libraries import Needs, Replacing
 from registryd.launch.loader import LibraryFile, Loader
 from registryd.launch.module_file import Module, Place, Variables, Wish
 
@@ -50,50 +50,64 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What modules and devices add to a run, and a line for each thing that was left out."""
+    """What modules and devices add to a run in any image, what they need of libraries (for
+    ``libraries.placed``, when the image's files are there), and a line for each thing left out."""
 
     edits: Edits = field(default_factory=Edits)
+    libraries: tuple[Needs, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def added(
-    modules: Iterable[Module],
-    devices: Sequence[str],
-    *,
-    here: Here,
-    image: ImageTree,
-    library_path: str = "",
-) -> Added:
-    """What these modules, and devices by their names, add to a run in an image.
+def added(modules: Iterable[Module], devices: Sequence[str], here: Here) -> Added:
+    """What these modules, and devices by their names, add to a run.
 
-    ``devices`` are names of the Container Device Interface or paths of device nodes;
-    ``library_path`` is the image's LD_LIBRARY_PATH. Looks at files of both. Raises LaunchRefused.
+    ``devices`` are names of the Container Device Interface or paths of device nodes. Looks at this
+    machine's files. Raises LaunchRefused.
     """
-    whole, notes = Edits(), list[str]()
+    parts = []
     for module in modules:
+        who = f"module {module.name}"
         try:
-            own = _module_edits(module, here, image, library_path)
+            parts += [_module(module, who, here), _cdi(module.cdi, who, here)]
         except LaunchRefused as error:
-            raise LaunchRefused(f"module {module.name}: {error}") from error
-        whole += own.edits
-        notes += [f"module {module.name}: {note}" for note in own.notes]
-    nodes = [Place(each) for each in devices if each.startswith("/")]
-    whole += Edits(devices=tuple(_nodes(nodes, {})))
-    own = _cdi([each for each in devices if not each.startswith("/")], here, image, library_path)
-    return Added(whole + own.edits, tuple(dict.fromkeys([*notes, *own.notes])))
+            raise LaunchRefused(f"{who}: {error}") from error
+    nodes = [_node(each) for each in devices if each.startswith("/")]
+    parts.append(Added(Edits(devices=tuple(_nodes(nodes, {})))))
+    parts.append(_cdi([each for each in devices if not each.startswith("/")], "--device", here))
+    notes = dict.fromkeys(note for each in parts for note in each.notes)
+    needs = tuple(need for each in parts for need in each.libraries)
+    return Added(together(each.edits for each in parts), needs, tuple(notes))
 
 
-def _module_edits(module: Module, here: Here, image: ImageTree, library_path: str) -> Added:
-    """What one module adds."""
+def _node(words: str) -> Place:
+    """A device node as docker's flag names it: ``/dev/x[:TARGET[:PERMISSIONS]]``."""
+    source, _, rest = words.partition(":")
+    return Place(glob.escape(source), rest.partition(":")[0])
+
+
+def _module(module: Module, who: str, here: Here) -> Added:
+    """What one module adds, but for its devices by name."""
     allowed = usable(here.environ, (*HOST_VARIABLES, *module.variables))
-    plain = Edits(
+    edits = Edits(
         tuple(_binds(module.binds, allowed)),
         tuple(_changes(module.env, here.environ, allowed)),
         tuple(_nodes(module.devices, allowed)),
     )
-    cdi = _cdi(module.cdi, here, image, library_path)
-    libraries = _libraries(module, here, image, library_path, allowed)
-    return Added(plain + cdi.edits + libraries.edits, (*cdi.notes, *libraries.notes))
+    wishes = module.libraries
+    needs = Needs(
+        who,
+        tuple(
+            Replacing(file, wish.soname or file.name, wishes.abi)
+            for wish, file in _found(wishes.replace, here.loader, allowed)
+        ),
+        tuple(
+            (wish.soname or file.name, file)
+            for wish, file in _found(wishes.add, here.loader, allowed)
+        ),
+        wishes.search,
+        wishes.dependencies,
+    )
+    return Added(edits, (needs,) if needs.replacing or needs.adding else ())
 
 
 def usable(environ: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
@@ -196,25 +210,6 @@ def _changes(
 # --- libraries -----------------------------------------------------------------------------------
 
 
-def _libraries(
-    module: Module, here: Here, image: ImageTree, library_path: str, allowed: Mapping[str, str]
-) -> Placed:
-    """The libraries that a module replaces and adds."""
-    wishes = module.libraries
-    if not wishes.replace and not wishes.add:
-        return Placed()
-    search = [path for each in wishes.search for path in _image_folders(image, each)]
-    loader = Loader(image, first=[*_folders(library_path), *search])
-    replacing = [
-        Replacing(file, wish.soname or file.name, wishes.abi)
-        for wish, file in _found(wishes.replace, here.loader, allowed)
-    ]
-    adding = {
-        wish.soname or file.name: file for wish, file in _found(wishes.add, here.loader, allowed)
-    }
-    return place(replacing, adding, here=here.loader, image=loader, along=wishes.dependencies)
-
-
 def _found(
     wishes: Iterable[Wish], loader: Loader, allowed: Mapping[str, str]
 ) -> Iterator[tuple[Wish, LibraryFile]]:
@@ -236,26 +231,7 @@ def _age(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(path)]
 
 
-def _folders(library_path: str) -> list[str]:
-    return [folder for folder in library_path.split(":") if folder.startswith("/")]
-
-
-def _image_folders(image: ImageTree, pattern: str) -> list[str]:
-    """The folders of an image that a path with ``*`` in single names means."""
-    found = [""]
-    for part in pattern.strip("/").split("/"):
-        if "*" in part:
-            found = [
-                f"{each}/{name}"
-                for each in found
-                for name in fnmatch.filter(image.names(each or "/"), part)
-            ][:MATCHES_LIMIT]
-        else:
-            found = [f"{each}/{part}" for each in found]
-    return [each for each in found if image.kind(each) == "folder"]
-
-
-def _cdi(names: Sequence[str], here: Here, image: ImageTree, library_path: str) -> Added:
+def _cdi(names: Sequence[str], who: str, here: Here) -> Added:
     """What devices of the Container Device Interface add."""
     if not names:
         return Added()
@@ -266,11 +242,8 @@ def _cdi(names: Sequence[str], here: Here, image: ImageTree, library_path: str) 
     for name, target in own.aliases:
         if target in known:
             adding.setdefault(name, known[target])
-    if not adding:
-        return Added(own.edits, own.notes)
-    loader = Loader(image, first=_folders(library_path))
-    placed = place((), adding, here=here.loader, image=loader, along=False)
-    return Added(own.edits + placed.edits, (*own.notes, *placed.notes))
+    needs = (Needs(who, adding=tuple(adding.items()), along=False),) if adding else ()
+    return Added(own.edits, needs, own.notes)
 
 
 def this_machine(environ: Mapping[str, str], groups: Sequence[int], devices: Devices) -> Here:

@@ -173,7 +173,7 @@ VALUES = st.recursive(
 
 
 @given(value=VALUES, in_json=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_value(value: object, in_json: bool) -> None:
     """Whatever is in a file, it is a file or one CdiFileWrong."""
     words = json.dumps({"cdiVersion": "0.6.0", "kind": "a/b", "devices": value})
@@ -183,7 +183,7 @@ def test_any_value(value: object, in_json: bool) -> None:
 
 
 @given(words=st.text(max_size=60), in_json=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_text(words: str, in_json: bool) -> None:
     """Whatever a text is, it is no crash."""
     with pytest.raises(CdiFileWrong):

@@ -79,7 +79,7 @@ def test_lies(tmp_path: Path, raw: bytes, said: str) -> None:
     changes=st.lists(st.tuples(st.integers(0, 190), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, 200),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_bytes(order: str, changes: list[tuple[int, int]], cut: int) -> None:
     """Whatever bytes are changed or missing, it is a library or one ElfWrong."""
     raw = bytearray(elf32(order=order))

@@ -11,7 +11,14 @@ import pytest
 from registryd.launch.edits import Bind
 from registryd.launch.errors import LaunchRefused
 from registryd.launch.image_tree import ImageTree
-from registryd.launch.libraries import FOLDER, Placed, Replacing, place
+from registryd.launch.libraries import (
+    FOLDER,
+    Needs,
+    Placed,
+    Replacing,
+    placed,
+    seen_already,
+)
 from registryd.launch.loader import LibraryFile, Loader
 from tests.launch.libraries import a_library
 
@@ -33,19 +40,15 @@ class Trees:
         assert found is not None
         return found
 
-    def loader(self, root: Path, first: Sequence[str] = ()) -> Loader:
+    def loader(self, root: Path) -> Loader:
         """The loader of a tree."""
-        return Loader(ImageTree(root), first=first)
+        return Loader(ImageTree(root))
 
     def place(self, file: Path, *, abi: str = "major", first: Sequence[str] = ()) -> Placed:
         """What puts a library of the machine into the image."""
-        found = self.library(file)
-        return place(
-            [Replacing(found, NAME, abi)],
-            {},
-            here=self.loader(self.here),
-            image=self.loader(self.image, first),
-        )
+        needs = Needs("module m", (Replacing(self.library(file), NAME, abi),))
+        here, image = self.loader(self.here), ImageTree(self.image)
+        return placed([needs], here=here, image=image, library_path=":".join(first))
 
 
 @pytest.fixture
@@ -54,10 +57,10 @@ def trees(tmp_path: Path) -> Trees:
     return Trees(tmp_path)
 
 
-def binds(placed: Placed) -> set[tuple[str, str]]:
+def binds(found: Placed) -> set[tuple[str, str]]:
     """Sources and targets; all of them read only."""
-    assert all(each.read_only for each in placed.edits.binds)
-    return {(each.source, each.target) for each in placed.edits.binds}
+    assert all(each.read_only for each in found.edits.binds)
+    return {(each.source, each.target) for each in found.edits.binds}
 
 
 def test_every_file_of_the_soname_is_covered(trees: Trees) -> None:
@@ -77,14 +80,14 @@ def test_every_file_of_the_soname_is_covered(trees: Trees) -> None:
     (trees.image / "etc/conf.d/a.conf").write_text("# a word\n/opt/conf/\n")
     conf.write_text("include conf.d/*.conf\ninclude /etc/ld.so.conf\n")
 
-    placed = trees.place(mine, first=["/opt/first", "relative"])
+    found = trees.place(mine, first=["/opt/first", "relative"])
 
     assert {
         ("/opt/libmpi.so.12.3.0", "/opt/first/x.so"),
         ("/opt/libmpi.so.12.3.0", "/opt/cached/libmpi.so.12.1"),
         ("/opt/libmpi.so.12.3.0", "/opt/conf/libmpi.so.12.2.7"),
-    } == binds(placed)
-    assert () == placed.edits.env
+    } == binds(found)
+    assert () == found.edits.env
 
 
 def test_image_without_it_gets_a_folder(trees: Trees) -> None:
@@ -99,20 +102,22 @@ def test_image_without_it_gets_a_folder(trees: Trees) -> None:
     a_library(trees.image / "lib/libheld.so.1", "libheld.so.1")
     mine = a_library(trees.here / f"opt/{NAME}", NAME, needs=[near, held, math, lost])
 
-    placed = trees.place(mine)
+    found = trees.place(mine)
 
     assert {
         (f"/opt/{NAME}", f"{FOLDER}/{NAME}"),
         ("/lib/libnear.so.1", f"{FOLDER}/libnear.so.1"),
         ("/lib/libfar.so.1.2", f"{FOLDER}/libfar.so.1"),
-    } == binds(placed)
-    assert {"LD_LIBRARY_PATH": f"{FOLDER}:/own"} == placed.edits.environment(
+    } == binds(found)
+    assert found.edits.env == seen_already(lambda path: path == FOLDER).env
+    assert () == seen_already(lambda path: False).env
+    assert {"LD_LIBRARY_PATH": f"{FOLDER}:/own"} == found.edits.environment(
         {"LD_LIBRARY_PATH": "/own"}
     )
     assert (
-        f"/opt/{NAME} needs libm.so.6, which the image lacks and nobody brings",
-        f"/opt/{NAME} needs liblost.so.1, which the image lacks and nobody brings",
-    ) == placed.notes
+        f"module m: /opt/{NAME} needs libm.so.6, which the image lacks and nobody brings",
+        f"module m: /opt/{NAME} needs liblost.so.1, which the image lacks and nobody brings",
+    ) == found.notes
 
 
 @pytest.mark.parametrize(
@@ -134,12 +139,13 @@ def test_abi(trees: Trees, mine: str, theirs: str, allowing: str, abi: str) -> N
         (old.parent / NAME).symlink_to(old.name)
 
     if abi in allowing.split():
-        placed = trees.place(file, abi=abi)
+        found = trees.place(file, abi=abi)
 
         expected = Bind(f"/lib/{file.name}", f"/lib/{old.name}", read_only=True)
-        assert (expected,) == placed.edits.binds
+        assert (expected,) == found.edits.binds
     else:
-        with pytest.raises(LaunchRefused, match=rf"cannot replace /lib/{old.name} .*abi: {abi} "):
+        refused = rf"module m: \S+ of this machine cannot replace /lib/{old.name} .*abi: {abi} "
+        with pytest.raises(LaunchRefused, match=refused):
             trees.place(file, abi=abi)
 
 
@@ -163,6 +169,6 @@ def test_an_image_that_lies(trees: Trees) -> None:
     (trees.image / "etc/ld.so.cache").write_bytes(b"glibc-ld.so.cache1.1\xff")
     (trees.image / "etc/ld.so.conf").symlink_to("/etc/ld.so.conf")
 
-    placed = trees.place(mine)
+    found = trees.place(mine)
 
-    assert {(f"/lib/{NAME}", f"{FOLDER}/{NAME}")} == binds(placed)
+    assert {(f"/lib/{NAME}", f"{FOLDER}/{NAME}")} == binds(found)

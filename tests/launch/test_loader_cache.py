@@ -75,7 +75,7 @@ def test_lies(raw: bytes, said: str) -> None:
     head=st.sampled_from([b"", b"ld.so-1.7.0\0", b"glibc-ld.so.cache1.1", new_cache()[:60]]),
     tail=st.binary(max_size=200),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_bytes(head: bytes, tail: bytes) -> None:
     """Whatever the bytes are, it is absolute paths and plain names, or one LoaderCacheWrong."""
     with suppress(LoaderCacheWrong):

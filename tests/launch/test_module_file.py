@@ -139,7 +139,7 @@ LINES = [line for line in WHOLE.splitlines() if line]
     noise=st.text(alphabet="[]{}:,*&!?-/$ a\n\"'", max_size=12),
     at=st.integers(0, 200),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_text(lines: list[str], noise: str, at: int) -> None:
     """Whatever a file holds, it is a module or one ModuleWrong."""
     words = "\n".join(lines)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from registryd.launch.cdi import Devices, read_folders
-from registryd.launch.edits import Bind, Device, EnvChange
+from registryd.launch.edits import Bind, Device, Edits, EnvChange
 from registryd.launch.errors import LaunchRefused
 from registryd.launch.image_tree import ImageTree
-from registryd.launch.libraries import FOLDER
+from registryd.launch.libraries import FOLDER, placed
+from registryd.launch.loader import Loader
 from registryd.launch.module_edits import Added, added, this_machine
 from registryd.launch.module_file import read_module
 from registryd.launch.modules import choose, read_modules
@@ -95,12 +95,18 @@ def test_no_folder(tmp_path: Path) -> None:
 # --- what they add -------------------------------------------------------------------------------
 
 
-def add(
-    words: str, *devices: str, image: Path, known: Devices | None = None, **environ: str
-) -> Added:
+def add(words: str, *devices: str, known: Devices | None = None, **environ: str) -> Added:
     """What one module and these devices add."""
     here = this_machine(environ, (), known or Devices())
-    return added([read_module(words, stem="m")], devices, here=here, image=ImageTree(image))
+    return added([read_module(words, stem="m")], devices, here)
+
+
+def whole(found: Added, image: Path) -> Edits:
+    """With the libraries, in an image."""
+    here = Loader(ImageTree(Path("/")))
+    fitted = placed(found.libraries, here=here, image=ImageTree(image))
+    assert () == fitted.notes
+    return found.edits + fitted.edits
 
 
 def test_binds_and_devices(tmp_path: Path) -> None:
@@ -121,7 +127,7 @@ devices: [/dev/null, "{tmp_path}/nodes:/dev/n"]
 """
 
     found = add(
-        words, "/dev/zero", image=tmp_path, SCRATCH=f"{tmp_path}/[b]", USER="ann", SECRET="s"
+        words, "/dev/zero:/dev/own:rwm", SCRATCH=f"{tmp_path}/[b]", USER="ann", SECRET="s"
     ).edits
 
     assert (
@@ -132,11 +138,11 @@ devices: [/dev/null, "{tmp_path}/nodes:/dev/n"]
     assert (
         Device("/dev/null", "/dev/null"),
         Device(f"{tmp_path}/nodes/null", "/dev/n/null"),
-        Device("/dev/zero", "/dev/zero"),
+        Device("/dev/zero", "/dev/own"),
     ) == found.devices
 
 
-def test_variables(tmp_path: Path) -> None:
+def test_variables() -> None:
     """The environment is changed in the order of the fields; patterns look at the caller's."""
     words = """
 variables: [CRAY_*]
@@ -149,7 +155,7 @@ env:
   append: {PATH: "${HOME}"}
 """
 
-    found = add(words, image=tmp_path, CRAY_X="/c", PMI_FD="4", PMI_R="1", OLD_1="x", HOME="/h")
+    found = add(words, CRAY_X="/c", PMI_FD="4", PMI_R="1", OLD_1="x", HOME="/h")
 
     assert (
         EnvChange("PMI_FD", "4"),
@@ -177,10 +183,10 @@ env:
         ("cdi: [a.b/c=d]", "there is no device a.b/c=d (no file names any device)"),
     ],
 )
-def test_this_machine_lacks_it(tmp_path: Path, words: str, said: str) -> None:
+def test_this_machine_lacks_it(words: str, said: str) -> None:
     """What a module needs and the machine has not is one line with the module's name."""
     with pytest.raises(LaunchRefused) as caught:
-        add("variables: [UP]\n" + words, image=tmp_path, SECRET="x", UP="../..")
+        add("variables: [UP]\n" + words, SECRET="x", UP="../..")
 
     assert str(caught.value).startswith(f"module m: {said}")
 
@@ -203,12 +209,12 @@ libraries:
 """
     mine = f"{tmp_path}/pe/8.1.28/libmpich.so.12"
 
-    found = add(words, image=image)
+    found = whole(add(words), image)
 
     assert (
         Bind(mine, "/opt/own/lib/libmpi.so.12.1", read_only=True),
         Bind(mine, f"{FOLDER}/libmpich.so.12", read_only=True),
-    ) == found.edits.binds
+    ) == found.binds
 
 
 def test_cdi(tmp_path: Path) -> None:
@@ -229,15 +235,14 @@ def test_cdi(tmp_path: Path) -> None:
     (tmp_path / "gpu.json").write_text(json.dumps(file))
     known = read_folders([tmp_path])
 
-    module = add("cdi: [nvidia.com/gpu=all]", image=tmp_path, known=known)
-    flag = add("help: x", "nvidia.com/gpu=0", image=tmp_path, known=known)
+    module = add("cdi: [nvidia.com/gpu=all]", known=known)
+    flag = add("help: x", "nvidia.com/gpu=0", known=known)
 
-    assert module == flag
+    assert () == flag.notes
+    assert whole(module, tmp_path) == whole(flag, tmp_path)
     assert (
         Bind(str(cuda), "/usr/lib/libcuda.so.550"),
         Bind(str(cuda), f"{FOLDER}/libcuda.so.1", read_only=True),
         Bind(str(cuda), f"{FOLDER}/libcuda.so", read_only=True),
-    ) == flag.edits.binds
-    assert {"GPU": "0", "LD_LIBRARY_PATH": FOLDER} == flag.edits.environment({})
-    assert () == flag.notes
-    assert os.path.isabs(FOLDER)
+    ) == whole(flag, tmp_path).binds
+    assert {"GPU": "0", "LD_LIBRARY_PATH": FOLDER} == whole(flag, tmp_path).environment({})

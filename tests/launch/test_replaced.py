@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from registryd.launch.cdi import Devices
+from registryd.launch.edits import Edits
 from registryd.launch.image_tree import ImageTree
-from registryd.launch.module_edits import Added, added, this_machine
+from registryd.launch.libraries import placed
+from registryd.launch.module_edits import added, this_machine
 from registryd.launch.module_file import read_module
 
 MPICH = Path("/usr/lib/x86_64-linux-gnu/libmpich.so.12")
@@ -56,10 +58,10 @@ def image(tmp_path: Path) -> Path:
     return root
 
 
-def said(image: Path, found: Added) -> str:
+def said(image: Path, found: Edits) -> str:
     """What the program says with these edits."""
-    binds = [word for each in found.edits.binds for word in ("--ro-bind", each.source, each.target)]
-    env = found.edits.environment({})
+    binds = [word for each in found.binds for word in ("--ro-bind", each.source, each.target)]
+    env = found.environment({})
     variables = [word for pair in env.items() for word in ("--setenv", *pair)]
     command = [
         "bwrap",
@@ -76,10 +78,13 @@ def said(image: Path, found: Added) -> str:
     return ran.stdout
 
 
-def with_module(image: Path, words: str) -> Added:
+def with_module(image: Path, words: str) -> Edits:
     """What a module adds to the image."""
     here = this_machine({}, (), Devices())
-    return added([read_module(words, stem="m")], [], here=here, image=ImageTree(image))
+    found = added([read_module(words, stem="m")], [], here)
+    fitted = placed(found.libraries, here=here.loader, image=ImageTree(image))
+    assert () == fitted.notes
+    return found.edits + fitted.edits
 
 
 def test_the_machines_mpich_is_loaded(image: Path) -> None:
@@ -87,7 +92,7 @@ def test_the_machines_mpich_is_loaded(image: Path) -> None:
     needs besides; without the module it has its own."""
     words = f"libraries: {{abi: full, replace: [{{path: {MPICH}, as: libmpi.so.12}}]}}"
 
-    assert "of the image" in said(image, Added())
+    assert "of the image" in said(image, Edits())
     assert "MPICH Version:" in said(image, with_module(image, words))
 
 
