@@ -30,6 +30,7 @@ from registryd.registry_config import (
     common_proxy,
     registry_name,
 )
+from registryd.run_config import RunConfig
 from registryd.signature_config import SignatureConfig, name_prefix
 from registryd.tables import (
     KeyWrong,
@@ -63,6 +64,7 @@ __all__ = [
     "MirrorConfig",
     "Places",
     "RegistryConfig",
+    "RunConfig",
     "SignatureConfig",
     "TransferConfig",
     "default_config",
@@ -205,6 +207,7 @@ class Config:
     transfer: Annotated[TransferConfig, table(TransferConfig)] = TransferConfig()
     access: Annotated[AccessConfig, table(AccessConfig)] = AccessConfig()
     hosts: Annotated[HostsConfig, table(HostsConfig)] = HostsConfig()
+    run: Annotated[RunConfig, table(RunConfig)] = RunConfig()  # noqa: RUF009 - frozen
     cluster: Annotated[ClusterConfig, table(ClusterConfig)] = ClusterConfig()  # noqa: RUF009 - frozen
     convert: Annotated[ConvertConfig, table(ConvertConfig)] = ConvertConfig()  # noqa: RUF009 - frozen
     signatures: Annotated[

@@ -14,6 +14,7 @@ from registryd.config import (
     HostsConfig,
     Listen,
     RegistryConfig,
+    RunConfig,
     SignatureConfig,
     TransferConfig,
     default_config,
@@ -55,6 +56,7 @@ def test_example_names_every_key() -> None:
     (signed,) = raw["signatures"].values()
     assert keys_of(SignatureConfig) == set(signed)
     assert keys_of(HostsConfig) == set(raw["hosts"])
+    assert keys_of(RunConfig) == set(raw["run"])
 
 
 def test_example_explains_every_key() -> None:

@@ -27,7 +27,7 @@ FLOORS = (
     ("registryd.tables",),
     ("registryd.cluster_config",),
     ("registryd.registry_config",),
-    ("registryd.signature_config",),
+    ("registryd.signature_config", "registryd.run_config"),
     ("registryd.convert_config",),
     ("registryd.config",),
     ("registryd.reload",),

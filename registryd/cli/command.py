@@ -96,6 +96,7 @@ COMMANDS = {
     "limits": "show and change how many bytes a second may pass",
     "ratelimit": "show how many more requests a registry allows",
     "status": "show the daemon and what it is fetching",
+    "modules": "list the site's modules and devices for commands in images",
     "setup": "make a runtime pull through the daemon",
     "doctor": "check that the runtimes here pull through the daemon",
     "completion": "print the completion script of a shell",

@@ -115,6 +115,7 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "logout", (host,)
     yield "setup", ("podman", "--dry-run")
     yield "doctor", ()
+    yield "modules", ()
     yield "cluster init", (str(folder / "hpc"), "--name", "hpc")
     yield "cluster add", (str(folder / "hpc"), "n1")
     yield "cluster show", (str(folder / "hpc"),)

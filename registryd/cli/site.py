@@ -1,0 +1,95 @@
+"""What the machine's owner adds to commands in images: modules, devices, and where they are.
+
+Invariant: a user's file that says nothing of ``[run]`` leaves what the machine's file says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registryd.cli.arguments import Parser
+from registryd.cli.command import Context
+from registryd.config import RunConfig, load, system_places, user_places
+
+if TYPE_CHECKING:
+    from registryd.launch.module_edits import Added
+
+#: Variables that name modules where no flag does, as the flag would.
+_VARIABLE = "REGISTRYD_MODULE"
+
+
+def module_flags(parser: Parser) -> None:
+    """Declare ``--module`` and ``--device``."""
+    group = parser.add_argument_group("this machine")
+    group.add_argument(
+        "-m",
+        "--module",
+        metavar="NAME[,NAME]",
+        dest="modules",
+        action="append",
+        default=[],
+        help="these modules of the site instead of its default ones; none for none",
+    )
+    group.add_argument(
+        "--device",
+        metavar="DEVICE",
+        dest="devices",
+        action="append",
+        default=[],
+        help="vendor.com/class=name of the Container Device Interface, or /dev/NAME[:TARGET]",
+    )
+
+
+def run_settings(context: Context, machine: Path | None = None) -> RunConfig:
+    """The ``[run]`` section that holds for this user. Raises ConfigInvalid."""
+    places = user_places(context.environ, context.home)
+    for path in (places.config, machine or system_places().config):
+        if os.access(path, os.R_OK):
+            found = load(path, places).run
+            if found != RunConfig():
+                return found
+    return RunConfig()
+
+
+def added_here(context: Context, settings: RunConfig) -> Added | None:
+    """What the site's modules and the flags ``--module`` and ``--device`` add to a run.
+
+    None, at once, where the site has no modules and no flag is given. Raises LaunchRefused.
+    """
+    asked = _asked(context)
+    devices: Sequence[str] = context.options.devices
+    if not devices and (asked == ["none"] or (not asked and not _any_file(settings.modules))):
+        return None
+    from registryd.launch.cdi import Devices, read_folders
+    from registryd.launch.module_edits import Added, added, this_machine
+    from registryd.launch.modules import choose, read_modules
+
+    modules = read_modules(settings.modules)
+    chosen = choose(modules, asked, context.environ, os.path.exists)
+    if not chosen and not devices:
+        return Added(notes=tuple(modules.problems.values()))
+    by_name = any(module.cdi for module in chosen) or any(name[:1] != "/" for name in devices)
+    known = read_folders(settings.cdi) if by_name else Devices()
+    groups = (os.getegid(), *os.getgroups())
+    found = added(chosen, devices, this_machine(context.environ, groups, known))
+    return Added(found.edits, found.libraries, (*modules.problems.values(), *found.notes))
+
+
+def _any_file(folder: Path | None) -> bool:
+    """Whether a folder has anything in it, or cannot be looked into."""
+    try:
+        return folder is not None and bool(os.listdir(folder))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _asked(context: Context) -> list[str]:
+    """The words of ``--module``, or of the variable."""
+    given: list[str] = context.options.modules
+    variable = context.environ.get(_VARIABLE, "")
+    return given or ([variable] if variable else [])
