@@ -35,14 +35,14 @@ def test_real_library(tmp_path: Path) -> None:
     assert read(one).abi == read(Path("/proc/self/exe").resolve()).abi
 
 
-def elf32(*, order: str) -> bytes:
-    """A library of 32 bits with one segment: its name is at the end."""
+def elf32(*, order: str = "<", count: int = 2, size: int = 48, strings: int = 19) -> bytes:
+    """A library of 32 bits with one segment, whose names are at the end; or a lie."""
     names = b"\0libx.so.2\0liby.so\0"
-    dynamic = [(14, 1), (1, 11), (5, 0x1000 + 52 + 64 + 48), (10, len(names)), (0, 0), (1, 99)]
+    dynamic = [(14, 1), (1, 11), (5, 0x1000 + 52 + 64 + 48), (10, strings), (0, 0), (1, 99)]
     head = b"\x7fELF" + bytes([1, 1 if order == "<" else 2, 1]) + bytes(9)
-    head += struct.pack(f"{order}HHIIIIIHHHHHH", 3, 40, 1, 0, 52, 0, 0, 52, 32, 2, 0, 0, 0)
+    head += struct.pack(f"{order}HHIIIIIHHHHHH", 3, 40, 1, 0, 52, 0, 0, 52, 32, count, 0, 0, 0)
     load = struct.pack(f"{order}8I", 1, 0, 0x1000, 0, 4096, 4096, 5, 4096)
-    place = struct.pack(f"{order}8I", 2, 52 + 64, 0x1000 + 116, 0, 48, 48, 6, 4)
+    place = struct.pack(f"{order}8I", 2, 52 + 64, 0x1000 + 116, 0, size, size, 6, 4)
     body = b"".join(struct.pack(f"{order}iI", *each) for each in dynamic)
     return head + load + place + body + names
 
@@ -62,6 +62,10 @@ def test_other_machines(tmp_path: Path, order: str) -> None:
         (b"#!/bin/sh\n" * 10, "is no ELF file"),
         (b"\x7fELF\x03" + bytes(60), "unknown word size"),
         (elf32(order="<").replace(b"libx.so.2", b"lib/../x."), "a name that no file can have"),
+        (elf32(count=513), "program headers that make no sense"),
+        (elf32(count=1), "has no dynamic section"),
+        (elf32(size=1 << 17), "a dynamic section of 131072 bytes"),
+        (elf32(strings=11), "a name outside its string table"),
         (elf32(order="<")[:-3], "a name that no file can have"),
         (elf32(order="<").replace(b"\x03\0\x28", b"\x02\0\x28"), "is no shared library"),
     ],

@@ -29,6 +29,9 @@ def tree(tmp_path: Path) -> ImageTree:
         "two": "one/x",
         "usr/up": str(tmp_path / "secret"),
         "gone": "/nowhere",
+        "usr/deep": "/etc/passwd",
+        **{f"l{number}": f"l{number - 1}" for number in range(1, 42)},
+        "l0": "etc/passwd",
     }.items():
         (root / link).symlink_to(target)
     (tmp_path / "secret").write_text("outside")
@@ -41,6 +44,9 @@ def tree(tmp_path: Path) -> ImageTree:
         ("/lib/a.so", "/usr/lib/a.so.1"),
         ("/abs", "/usr/lib/a.so.1"),
         ("/out", "/etc/passwd"),
+        ("/usr/deep", "/etc/passwd"),
+        ("/l39", "/etc/passwd"),
+        ("/l40", None),
         ("/../../etc/./passwd", "/etc/passwd"),
         ("/", "/"),
         ("/lib/", "/usr/lib"),

@@ -71,8 +71,6 @@ def test_every_file_of_the_soname_is_covered(trees: Trees) -> None:
         a_library(trees.image / path, NAME)
     (trees.image / "opt/first" / NAME).symlink_to("/opt/first/x.so")
     (trees.image / "opt/conf" / NAME).symlink_to("libmpi.so.12.2.7")
-    (trees.image / "usr/lib").mkdir(parents=True)
-    (trees.image / "usr/lib" / NAME).symlink_to("../../opt/conf/libmpi.so.12.2.7")
     conf = trees.image / "etc/ld.so.conf"
     conf.write_text("/opt/cached\n")
     subprocess.run(["/sbin/ldconfig", "-r", trees.image], check=True)
@@ -163,7 +161,10 @@ def test_an_image_that_lies(trees: Trees) -> None:
     """What only looks like the library, a broken cache and links that lead out, count as none."""
     mine = a_library(trees.here / f"lib/{NAME}", NAME)
     lib = trees.image / "lib"
-    (lib / NAME).write_bytes((lib / "libc.so.6").read_bytes()[:18] + b"\xff\xff" + bytes(90))
+    raw = (lib / "libc.so.6").read_bytes()
+    (lib / NAME).write_bytes(raw[:18] + b"\xff\xff" + raw[20:])  # of another machine
+    (trees.image / "lib64").mkdir()
+    (trees.image / "lib64" / NAME).write_bytes(raw[:40])
     (trees.image / "usr/lib").mkdir(parents=True)
     (trees.image / "usr/lib" / NAME).symlink_to(mine)
     (trees.image / "etc/ld.so.cache").write_bytes(b"glibc-ld.so.cache1.1\xff")

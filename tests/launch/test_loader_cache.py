@@ -53,6 +53,13 @@ def test_both_byte_orders(order: str) -> None:
     assert (CacheEntry("libx.so.1", "/lib/libx.so.1"),) == read_loader_cache(new_cache(order))
 
 
+def test_new_behind_old() -> None:
+    """Where a new cache stands behind an old one, it is the new that counts."""
+    old = b"ld.so-1.7.0\0" + (2).to_bytes(4, "little") + bytes(24)
+
+    assert read_loader_cache(new_cache()) == read_loader_cache(old + new_cache())
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
