@@ -27,6 +27,8 @@ class Errand:
     size: int
     from_registry: Callable[[int, int], Awaitable[None]]
     token: Callable[[], Awaitable[Secret | None]]
+    #: Another node has made it: ``from_registry`` brings it from there, and no registry has it.
+    made: bool = False
 
 
 class Neighbours(Protocol):

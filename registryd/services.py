@@ -18,7 +18,7 @@ from registryd.access import Access, Sharing
 from registryd.cluster.alone import Alone
 from registryd.cluster.beside import beside
 from registryd.config import Config, RegistryConfig
-from registryd.conversion.conversions import Conversions
+from registryd.conversion.conversions import Conversions, Others
 from registryd.conversion.making import Terms
 from registryd.counts import Counts
 from registryd.jobs.lookup import Lookup
@@ -127,7 +127,8 @@ async def open_node(
         library = _library(config, store, flights, policy, exchange)
         _take_over(reloads, remotes, policy, rates, library)
         await _begin(library, store, exchange, own=not listeners)
-        async with _conversions(config, environ, store, library) as conversions:
+        others = _others(config, neighbours, flights, store)
+        async with _conversions(config, environ, store, library, others) as conversions:
             yield Node(
                 store=store,
                 flights=flights,
@@ -159,10 +160,30 @@ async def _begin(
 
 
 def _conversions(
-    config: Config, environ: Mapping[str, str], store: BlobStore, library: Library
+    config: Config,
+    environ: Mapping[str, str],
+    store: BlobStore,
+    library: Library,
+    others: Others | None,
 ) -> AbstractAsyncContextManager[Conversions]:
     jobs = config.convert.at_once(len(os.sched_getaffinity(0)))
-    return Conversions.open(library, store, Terms(environ, config.convert.nice), jobs=jobs)
+    terms = Terms(environ, config.convert.nice)
+    return Conversions.open(library, store, terms, jobs=jobs, others=others)
+
+
+def _others(
+    config: Config, neighbours: Neighbourhood | None, flights: Flights, store: BlobStore
+) -> Others | None:
+    """The nodes that convert too; None where there are none, or nobody is believed."""
+    if neighbours is None or not config.convert.share:
+        return None
+    # Here, for a node without others has no use for what asking them takes to import.
+    from registryd.cluster.peer_lines import PeerLines
+    from registryd.conversion.elsewhere import Elsewhere
+    from registryd.conversion.sharing import Sharing
+
+    elsewhere = Elsewhere(neighbours.exchange.company, PeerLines(neighbours.client))
+    return Sharing(elsewhere, flights, store)
 
 
 def _credentials(

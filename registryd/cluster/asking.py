@@ -112,6 +112,7 @@ class Asking:
             relay=step.relay,
             token=token,
             barred=bar or None,
+            made=effort.errand.made,
         )
         if ask.start == stop:
             self._arrived(request)

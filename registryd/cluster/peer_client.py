@@ -59,7 +59,8 @@ class ChunkAsk:
     """A stretch ``start`` to ``stop`` of one chunk of a blob of ``size``, and who asks how.
 
     ``repository`` begins with the registry. ``free`` are upload slots of ours, ``hops`` the
-    redirects that led here, ``barred`` for how long (seconds) we cannot reach the registry.
+    redirects that led here, ``barred`` for how long (seconds) we cannot reach the registry;
+    ``made``: a node made it, and no registry has it.
     """
 
     repository: str
@@ -73,6 +74,7 @@ class ChunkAsk:
     relay: bool = False
     token: Secret | None = None
     barred: float | None = None
+    made: bool = False
 
     def headers(self) -> dict[str, str]:
         """What the request says."""
@@ -86,9 +88,11 @@ class ChunkAsk:
             said["Registryd-Owed"] = "1"
         if self.relay:
             said["Registryd-Relay"] = "1"
+        if self.made:
+            said["Registryd-Made"] = "1"
         if self.barred is not None:
             said["Registryd-Barred"] = f"{max(self.barred, 0.0):.3f}"
-        return said | _token(self.token)
+        return said | lent(self.token)
 
 
 class ChunkAnswer:
@@ -273,7 +277,7 @@ class PeerClient:
         wanted = exact.digest
         assert wanted is not None  # noqa: S101 (a tag is asked of its registry alone)
         path = f"/v2/{exact.registry}/{exact.repository}/manifests/{wanted}"
-        async with self._get(node, path, _token(token)) as response:
+        async with self._get(node, path, lent(token)) as response:
             content = await self._body(node, response, MANIFEST_LIMIT)
             if response.status != 200:
                 return None
@@ -375,5 +379,6 @@ def _host(node: ClusterNode) -> str:
         raise PeerGone(f"peer {node.name[:260]!a}: {error}") from error
 
 
-def _token(token: Secret | None) -> dict[str, str]:
+def lent(token: Secret | None) -> dict[str, str]:
+    """The header that lends another node our token for a registry."""
     return {"Registryd-Upstream": f"Bearer {token.reveal()}"} if token else {}

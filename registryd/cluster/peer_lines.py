@@ -12,9 +12,10 @@ from typing import Final
 import aiohttp
 
 from registryd.cluster.errors import PeerCut, PeerWrong
-from registryd.cluster.peer_client import PeerClient
+from registryd.cluster.peer_client import PeerClient, lent
 from registryd.cluster.peer_failures import FOREIGN
 from registryd.cluster_ports import ClusterNode
+from registryd.secrets import Secret
 
 #: Bytes of a refusal that an error line shows.
 WORDS_LIMIT: Final = 300
@@ -28,13 +29,13 @@ class PeerLines:
 
     @asynccontextmanager
     async def lines(
-        self, node: ClusterNode, path: str, body: bytes
+        self, node: ClusterNode, path: str, body: bytes, token: Secret | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """POST this to a node; the lines of its answer as they come.
+        """POST this to a node; the lines of its answer as they come. ``token`` is lent to it.
 
         Raises PeerGone, PeerStalled, PeerWrong; the lines raise PeerCut.
         """
-        async with self._client.ask("POST", node, path, {}, body) as response:
+        async with self._client.ask("POST", node, path, lent(token), body) as response:
             if response.status != 200:
                 said = ascii(await _words(response))
                 raise PeerWrong(f"peer {node.name}: it answered {response.status}: {said}")

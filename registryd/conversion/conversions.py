@@ -16,6 +16,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from cache.content import Descriptor, Digest
 from cache.errors import BlobNotFound, Fault
@@ -42,7 +44,16 @@ _log = logging.getLogger(__name__)
 
 #: Told how many bytes of layers have been read, of how many.
 Tell = Callable[[int, int], None]
+#: A run: of which image by which recipe, and where it is made.
+Key = tuple[Digest, Recipe, str]
 _CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+
+class Others(Protocol):
+    """The other nodes, which make conversions too."""
+
+    async def bring(self, remote: Remote | None, reference: Reference, run: Run) -> Manifest | None:
+        """Have what one of them makes here, kept with its image; None: make it here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +73,40 @@ class Conversions:
     """All conversions of this process; made by ``open``."""
 
     def __init__(
-        self, library: Library, store: BlobStore, terms: Terms, jobs: int, group: asyncio.TaskGroup
+        self,
+        library: Library,
+        store: BlobStore,
+        terms: Terms,
+        jobs: int,
+        group: asyncio.TaskGroup,
+        others: Others | None,
     ) -> None:
         self._library = library
         self._store = store
         self._terms = terms
         self._group = group
+        self._others = others
         self._turns = asyncio.Semaphore(jobs)
-        self._runs: dict[tuple[Digest, Recipe], Run] = {}
+        self._runs: dict[Key, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, library: Library, store: BlobStore, terms: Terms, *, jobs: int
+        cls,
+        library: Library,
+        store: BlobStore,
+        terms: Terms,
+        *,
+        jobs: int,
+        others: Others | None = None,
     ) -> AsyncIterator[Conversions]:
-        """Own the conversions, ``jobs`` at a time; those still under way at the end are stopped."""
+        """Own the conversions, ``jobs`` at a time; those still under way at the end are stopped.
+
+        ``others``: the nodes that make them too.
+        """
         async with task_group() as group:
-            conversions = cls(library, store, terms, jobs, group)
+            conversions = cls(library, store, terms, jobs, group, others)
             try:
                 yield conversions
             finally:
@@ -93,19 +120,29 @@ class Conversions:
         manifest: Manifest,
         recipe: Recipe,
         tell: Tell,
+        *,
+        here: bool = False,
     ) -> Converted:
-        """An image that its reader has been let into, as one file.
+        """An image that its reader has been let into, as one file; ``here``: by no other node.
 
         Raises NotAnImage, NotMade, UsageError, ManifestInvalid, DigestMismatch, DiskFull, and what
         Library.blob raises.
         """
-        document = await self.find(manifest.digest, recipe)
-        made = document is None
+        document, made = await self.find(manifest.digest, recipe), False
+        others = None if here else self._others
         if document is None:
             layers_of(manifest)
+        if document is None and others is not None:
+            bring = partial(others.bring, remote, reference)
+            key = (manifest.digest, recipe, "elsewhere")
+            document = await self._wait_for(key, Run(manifest, recipe, bring), tell)
+        if document is None:
             await check(recipe, self._terms)
             await self._present(remote, reference, manifest)
-            document = await self._wait_for(manifest, recipe, tell)
+            key = (manifest.digest, recipe, "here")
+            document = await self._wait_for(key, Run(manifest, recipe, self._in_turn), tell)
+            made = True
+        assert document is not None  # noqa: S101 (what is made here is, or it has raised)
         await self._belongs(reference.name, document)
         return Converted(document, made)
 
@@ -144,34 +181,37 @@ class Conversions:
         await self._store.add_member(repository, *children)
         await self._library.keep(repository, document)
 
-    async def _wait_for(self, manifest: Manifest, recipe: Recipe, tell: Tell) -> Manifest:
-        key = (manifest.digest, recipe)
+    async def _wait_for(self, key: Key, new: Run, tell: Tell) -> Manifest | None:
+        """What comes of the run under way, or of this one."""
         run = self._runs.get(key)
         if run is None or run.over:
-            run = self._runs[key] = Run(manifest, recipe)
+            run = self._runs[key] = new
             run.task = self._group.create_task(self._run(run))
             self._tasks.add(run.task)
             run.task.add_done_callback(self._ended(key, run))
         with run.waiting():
             return await run.made(tell)
 
-    def _ended(self, key: tuple[Digest, Recipe], run: Run) -> Callable[[asyncio.Task[None]], None]:
+    def _ended(self, key: Key, run: Run) -> Callable[[asyncio.Task[None]], None]:
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             if self._runs.get(key) is run:
                 del self._runs[key]
-            run.end(None)  # for a task that was cancelled before its first step
+            run.stopped()  # for a task that was cancelled before its first step
 
         return ended
 
     async def _run(self, run: Run) -> None:
         try:
-            async with self._turns:
-                run.end(await self._made(run))
+            run.end(await run.work(run))
         except Exception as error:
             if not isinstance(error, Fault):
                 _log.exception("conversion failed: digest=%s", run.manifest.digest)
-            run.end(error)
+            run.fail(error)
+
+    async def _in_turn(self, run: Run) -> Manifest:
+        async with self._turns:
+            return await self._made(run)
 
     async def _made(self, run: Run) -> Manifest:
         manifest, recipe = run.manifest, run.recipe
@@ -190,7 +230,7 @@ class Conversions:
                     brought += (blob.digest, document.digest)
                     await lease.hold(*brought, EMPTY_DESCRIPTOR.digest)
                     # All that is left is quick, and half of it were neither made nor gone.
-                    await to_its_end(self._keep(draft, document))
+                    await to_its_end(self._publish(draft, document))
         except BaseException:
             await asyncio.shield(self._store.remove(brought))
             raise
@@ -227,11 +267,16 @@ class Conversions:
         assert isinstance(document, Manifest)  # noqa: S101 (an artifact is one)
         return document
 
-    async def _keep(self, draft: Draft, document: Manifest) -> None:
+    async def _publish(self, draft: Draft, document: Manifest) -> None:
         """Let what was made be a blob, and its manifest one that is kept with the image."""
-        assert document.subject is not None  # noqa: S101 (it was written with one)
         await self._store.made.publish(draft, document.layers[0])
-        await self._store.put(EMPTY, EMPTY_DESCRIPTOR)
-        links = Links(document.media_type, document.children, "all")
-        await self._store.put(document.raw, document.descriptor, links=links)
-        await self._store.made.record(document.subject.digest, document.descriptor)
+        await keep(self._store, document)
+
+
+async def keep(store: BlobStore, document: Manifest) -> None:
+    """Keep the manifest of a conversion, whose blob is here, with its image."""
+    assert document.subject is not None  # noqa: S101 (a conversion is of an image)
+    await store.put(EMPTY, EMPTY_DESCRIPTOR)
+    links = Links(document.media_type, document.children, "all")
+    await store.put(document.raw, document.descriptor, links=links)
+    await store.made.record(document.subject.digest, document.descriptor)

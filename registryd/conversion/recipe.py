@@ -58,6 +58,18 @@ class Recipe:
             raise UsageError(f"--compat {str(compat)[:40]!r} is not offered (want gzip)")
         return cls(forms[form], compressors[compat], dressed)
 
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """The recipe with this text. Raises UsageError."""
+        words = text.split(";")
+        compressor: Compressor = "gzip" if "gzip" in words else "zstd"
+        for form in get_args(Form):
+            if form == words[0] and (form == "squashfs" or compressor == "zstd"):
+                found = cls(form, compressor, "dressed" in words)
+                if str(found) == text:
+                    return found
+        raise UsageError(f"{text[:80]!r} is no recipe of this registryd")
+
     @property
     def media_type(self) -> str:
         """The media type of what it makes."""

@@ -8,7 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from cache.errors import Fault, IngestAborted
@@ -24,27 +24,38 @@ class Stopped(Fault):
 
 
 class Run:
-    """A conversion; ``offset`` of ``total`` bytes of layers have been read.
+    """A conversion by ``work``; ``offset`` of ``total`` bytes of layers have been read.
 
     Each layer is read twice: for the plan, and for its files.
     """
 
-    def __init__(self, manifest: Manifest, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        recipe: Recipe,
+        work: Callable[[Run], Awaitable[Manifest | None]],
+    ) -> None:
         self.manifest = manifest
         self.recipe = recipe
+        self.work = work
         self.offset = 0
         self.total = 2 * sum(layer.size for layer in manifest.layers)
         self.over = False
         self.task: asyncio.Task[None] | None = None
         #: How many wait for it.
         self.waiters = 0
-        self._made: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._made: asyncio.Future[Manifest | None] = loop.create_future()
 
     def count(self, read: int) -> None:
         """Bytes of a layer were read, by a thread. Raises Stopped."""
         self.offset += read
         if self.over:
             raise Stopped("nobody waits for it any more")
+
+    def reached(self, offset: int, total: int) -> None:
+        """Another node has read so many bytes."""
+        self.offset, self.total = offset, total or self.total
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -59,23 +70,28 @@ class Run:
                 if self.task is not None:
                     self.task.cancel()
 
-    async def made(self, tell: Callable[[int, int], None]) -> Manifest:
+    async def made(self, tell: Callable[[int, int], None]) -> Manifest | None:
         """The manifest of what was made; tells how far it is. Raises why there is none."""
         while not self._made.done():
             await asyncio.wait([self._made], timeout=INTERVAL)
             if not self._made.done():
                 tell(min(self.offset, self.total), self.total)
         made = self._made.result()
-        tell(self.total, self.total)  # what no file needs is not read a second time
+        if made is not None:
+            tell(self.total, self.total)  # what no file needs is not read a second time
         return made
 
-    def end(self, made: Manifest | BaseException | None) -> None:
-        """Tell all who wait; once, the first time counts."""
-        if self._made.done():
-            return
-        if isinstance(made, Manifest):
+    def end(self, made: Manifest | None) -> None:
+        """It is done."""
+        if not self._made.done():
             self._made.set_result(made)
-        else:
-            stopped = IngestAborted(f"the conversion of {self.manifest.digest} was stopped")
-            self._made.set_exception(made if isinstance(made, Exception) else stopped)
+
+    def fail(self, error: Exception) -> None:
+        """There is nothing, for this reason."""
+        if not self._made.done():
+            self._made.set_exception(error)
             self._made.exception()  # it may be that nobody is left to ask
+
+    def stopped(self) -> None:
+        """It was stopped, unless it has ended by itself."""
+        self.fail(IngestAborted(f"the conversion of {self.manifest.digest} was stopped"))

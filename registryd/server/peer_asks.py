@@ -48,6 +48,8 @@ class Wanted:
     owed: bool
     barred: float
     token: Secret | None
+    #: A node has made it, and no registry has it.
+    made: bool = False
 
     @classmethod
     def of(cls, request: web.Request, reference: Reference, digest: Digest, blob: int) -> Self:
@@ -76,8 +78,9 @@ class Wanted:
             owed=owed,
         )
         barred = _seconds(headers.get("Registryd-Barred"))
+        token, made = token_of(headers), headers.get("Registryd-Made") == "1"
         return cls(
-            reference, digest, geometry, chunk, start, stop, asked, owed, barred, token_of(headers)
+            reference, digest, geometry, chunk, start, stop, asked, owed, barred, token, made
         )
 
 

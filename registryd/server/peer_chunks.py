@@ -31,6 +31,9 @@ from registryd.server.peer_sending import EXCHANGE, Stretch, send
 from registryd.transfer.flight import Flight
 from registryd.transfer.library import LOCALHOST
 
+#: Seconds for which a node is not asked for what another one made, and it has not begun to fetch.
+NOT_YET = 2.0
+
 
 async def serve_chunk(request: web.Request, route: BlobRoute) -> web.StreamResponse:
     """A stretch of a chunk. Raises what the registry says where it was asked for the asker."""
@@ -74,6 +77,8 @@ class _Answering:
             unable = self._exchange.company.unable_for(wanted.digest)
             if unable:
                 return self._refuse(None, unable)
+            if wanted.made and node.flights.find(wanted.digest) is None:
+                return self._refuse(None, NOT_YET)  # and its registry has nothing to say of it
             if not self._is_ours():
                 return self._redirect(self._exchange.owner(wanted.digest, wanted.chunk))
         remote = remote_for(self._request, wanted.reference, wanted.token)

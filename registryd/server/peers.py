@@ -19,7 +19,7 @@ from registryd.cluster.chunk_hashes import span_digest
 from registryd.cluster.geometry import Geometry
 from registryd.oci.errors import BlobUnknown, ManifestUnknown, Unsupported
 from registryd.oci.routes import BlobRoute, ManifestRoute, parse
-from registryd.server import peer_jobs
+from registryd.server import peer_conversions, peer_jobs
 from registryd.server.account import account_of
 from registryd.server.app import ROUTE
 from registryd.server.context import CONTEXT, context_of
@@ -37,6 +37,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/peer/v1/node", _node)
     app.router.add_get("/peer/v1/chunks/{digest}/{chunk}", _chunk_digest)
     peer_jobs.add_routes(app)
+    peer_conversions.add_routes(app)
     app.router.add_get("/v2/{path:.*}", _content, allow_head=False)
 
 

@@ -61,7 +61,7 @@ class Flight:
     @property
     def received(self) -> int:
         """Bytes that came from the registry in this flight."""
-        return self.intake.received if self.intake else 0
+        return self.intake.received if self.intake and not self.want.made else 0
 
     @property
     def whole(self) -> bool:
@@ -164,6 +164,7 @@ def _shared(
         size,
         intake.bring,
         lambda: want.fetcher.pull_token(want.repository),
+        made=want.made,
     )
     return neighbours.inflow(errand, ingest, whole=intake.whole)
 

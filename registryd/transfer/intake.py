@@ -63,6 +63,8 @@ class Want:
     digest: Digest
     size: int | None = None
     guess: int | None = None
+    #: It is of no registry: another node has made it, and the fetcher brings it from there.
+    made: bool = False
 
 
 class Intake:

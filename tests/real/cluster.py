@@ -101,10 +101,12 @@ def cluster(
     count: int,
     more: Mapping[str, Any] | None = None,
     zones: Sequence[str] = (),
+    before: tuple[str, ...] = (),
 ) -> Iterator[Cluster]:
     """So many nodes with this configuration; ``more`` is put into ``[cluster]``.
 
-    ``zones`` names the zone of each node, in their order. None may have logged a traceback by the
+    ``zones`` names the zone of each node, in their order; ``before`` is put in front of the
+    daemons' commands. None may have logged a traceback by the
     end.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,8 @@ def cluster(
                 **(more or {}),
             }
             place = folder / f"n{number}"
-            running = stack.enter_context(daemon(place, {**sections, "cluster": own}))
+            whole = {**sections, "cluster": own}
+            running = stack.enter_context(daemon(place, whole, before=before))
             nodes.append(Node(f"n{number}", running, files, port))
         yield Cluster(site, nodes)
     for node in nodes:
@@ -172,7 +175,12 @@ def push_image(
 ) -> dict[str, int]:
     """An image of random layers as ``NAME:1``; its blobs with their sizes."""
     noise = random.Random(seed)
-    layers = [_upload(registry, name, noise.randbytes(size)) for size in sizes]
+    return push_layers(registry, name, [noise.randbytes(size) for size in sizes])
+
+
+def push_layers(registry: RealRegistry, name: str, contents: Sequence[bytes]) -> dict[str, int]:
+    """An image of these layers as ``NAME:1``; its blobs with their sizes."""
+    layers = [_upload(registry, name, content) for content in contents]
     rootfs = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
     config = {"architecture": "amd64", "os": "linux", "rootfs": rootfs}
     manifest = {
