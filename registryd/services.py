@@ -335,7 +335,7 @@ async def open_daemon(
                     apps.append((replace(door, tls=tls), neighbours.app(context)))
             prefetches = node.prefetches
             assert prefetches is not None  # noqa: S101 (a node with listeners has them)
-            async with beside(lambda: prefetches.run(operations.pull)):
+            async with beside(lambda: prefetches.run(operations.pull, operations.converted)):
                 yield apps
 
 

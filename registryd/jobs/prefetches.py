@@ -18,7 +18,7 @@ from registryd.jobs.record import Job
 from registryd.jobs.refresh import Refresher, keeper
 from registryd.jobs.standing import Standing
 from registryd.jobs.waiting import Ending, Roll
-from registryd.jobs.worker import Pull, Worker
+from registryd.jobs.worker import Convert, Pull, Worker
 from registryd.transfer.report import Report
 from registryd.transfer.tag_policy import TagPolicy
 
@@ -49,10 +49,10 @@ class Prefetches:
         self._worker = Worker(self.me, board, policy, clock=clock)
         self._refresher = Refresher(board, lookup, self._worker.jobs, self._keeps, clock=clock)
 
-    async def run(self, pull: Pull) -> None:
-        """Work until cancelled; images are brought by ``pull``."""
+    async def run(self, pull: Pull, convert: Convert | None = None) -> None:
+        """Work until cancelled; images are brought by ``pull``, and made one by ``convert``."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._worker.run(pull))
+            group.create_task(self._worker.run(pull, convert))
             group.create_task(self._refresher.run())
 
     def alive(self) -> list[str]:

@@ -41,24 +41,29 @@ State = Literal["active", "cancelled"]
 
 _ID = re.compile(r"[0-9a-f]{12}")
 _NODE_LIMIT = 253
+_RECIPE_LIMIT = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """One image of a job: a name, the digest that it means, and which platforms are wanted.
 
-    No platforms and not ``everything``: each node brings what is for itself.
+    No platforms and not ``everything``: each node brings what is for itself. ``recipe``: by which
+    the image is made one file too.
     """
 
     reference: Reference
     digest: Digest
     platforms: tuple[str, ...] = ()
     everything: bool = False
+    recipe: str = ""
 
     def __post_init__(self) -> None:
         if self.reference.digest not in (None, self.digest):
             raise JobInvalid(f"{self.reference} cannot be {self.digest}")
         check_scope(self.platforms, self.everything)
+        if not (self.recipe.isprintable() and len(self.recipe) <= _RECIPE_LIMIT):
+            raise JobInvalid(f"{self.recipe[:40]!a} is no recipe of a conversion")
 
     @property
     def exact(self) -> Reference:
@@ -180,7 +185,8 @@ def whole(members: Mapping[str, object], key: str, most: int) -> int:
 
 
 def _image_json(image: Image) -> dict[str, object]:
-    return {
+    recipe = {"recipe": image.recipe} if image.recipe else {}
+    return recipe | {
         "reference": str(image.reference),
         "digest": str(image.digest),
         "platforms": list(image.platforms),
@@ -233,4 +239,5 @@ def _image(value: object, where: str) -> Image:
         Digest.parse(text(members, "digest", f"{where}.")),
         texts(members, "platforms", f"{where}."),
         everything,
+        text(members, "recipe", f"{where}."),
     )

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from cache.content import Digest
 from cache.errors import Fault
 from registryd.jobs.board import Board
+from registryd.jobs.errors import JobInvalid
 from registryd.jobs.record import Image, Job
 from registryd.jobs.standing import Arrivals, Stage, Standing, line_of
 from registryd.oci.reference import Reference
@@ -51,6 +52,15 @@ class Pull(Protocol):
         """Make an image present. Raises Fault."""
 
 
+class Convert(Protocol):
+    """How an image that is here is made one file, in the name of the daemon's owner."""
+
+    async def __call__(
+        self, reference: str, *, recipe: str, platforms: tuple[str, ...], report: Report
+    ) -> None:
+        """Make it, for each of these platforms or for this node's own. Raises Fault."""
+
+
 class Worker:
     """The jobs of one node, which is called ``me``."""
 
@@ -73,10 +83,11 @@ class Worker:
         self._last: dict[str, Standing] = {}
         self._group: asyncio.TaskGroup | None = None
         self._pull: Pull | None = None
+        self._convert: Convert | None = None
 
-    async def run(self, pull: Pull) -> None:
+    async def run(self, pull: Pull, convert: Convert | None = None) -> None:
         """Work on what is on the board until cancelled."""
-        self._pull = pull
+        self._pull, self._convert = pull, convert
         async with asyncio.TaskGroup() as self._group:
             await self._board.run(self._take)
 
@@ -207,6 +218,15 @@ class Worker:
             all_platforms=image.everything,
             report=progress.take,
         )
+        if image.recipe:
+            if self._convert is None:
+                raise JobInvalid("this node makes no conversions")
+            await self._convert(
+                str(reference),
+                recipe=image.recipe,
+                platforms=image.platforms,
+                report=progress.take,
+            )
         progress.images += 1
 
     def _say(self, standing: Standing) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from cache.store import BlobStore
-from registryd.access import Caller
+from registryd.access import OWNER, Caller
 from registryd.conversion.recipe import Recipe
 from registryd.conversion.report import converted, converting
 from registryd.oci.errors import UsageError
@@ -42,10 +43,26 @@ class Converting(Asking):
 
         The last one is ``done``, and names the blob. What was made before is not made again.
         """
-        began = time.monotonic()
-        conversions = self._node.conversions
-        assert conversions is not None  # noqa: S101 (a node that has operations has them)
         recipe = Recipe.of(form, compat, dressed=not plain)
+        await self._convert(reference, recipe, platform, Caller(principal, login), report)
+
+    async def converted(
+        self,
+        reference: str,
+        *,
+        recipe: str,
+        platforms: Sequence[str] = (),
+        report: Report = events.silent,
+    ) -> None:
+        """The same for the owner, by the text of a recipe, for each of these platforms."""
+        for platform in platforms or (None,):
+            await self._convert(reference, Recipe.parse(recipe), platform, OWNER, report)
+
+    async def _convert(
+        self, reference: str, recipe: Recipe, platform: str | None, caller: Caller, report: Report
+    ) -> None:
+        began, conversions = time.monotonic(), self._node.conversions
+        assert conversions is not None  # noqa: S101 (a node that has operations has them)
         name, wanted = Reference.parse(reference), Platform.parse(platform) if platform else None
 
         def tell(event: Event) -> None:
@@ -53,8 +70,8 @@ class Converting(Asking):
                 report(event)
 
         async with self._store.lease() as lease:
-            with self._told(name, Caller(principal, login), report):
-                remote = await self._admit(name, login, principal)
+            with self._told(name, caller, report):
+                remote = await self._admit(name, caller.login, caller.principal)
                 platforms = [wanted] if wanted else []
                 request = Request(name, remote, self._node.host, platforms, jobs=self._node.jobs)
                 root = await pull(self._node.library, self._store, request, tell)
@@ -69,7 +86,7 @@ class Converting(Asking):
                     recipe,
                     lambda at, total: report(converting(document.digest, recipe, at, total)),
                 )
-        if not principal and login is None:
+        if caller == OWNER:
             await self._node.access.open_to_all(remote, name)
         seconds = time.monotonic() - began
         digest, made = document.digest, done.made

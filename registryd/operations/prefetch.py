@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from registryd.cluster.names import absent, answers
+from registryd.conversion.recipe import Recipe
 from registryd.hostlist import expand, fold, natural_order
 from registryd.jobs.errors import NoCluster, Outrun
 from registryd.jobs.lookup import Told
@@ -52,6 +54,9 @@ class Prefetching:
         wishes: str | None = None,
         platforms: Sequence[str] = (),
         all_platforms: bool = False,
+        convert: str | None = None,
+        compat: str | None = None,
+        plain: bool = False,
         lasting: str | None = None,
         wait: bool = False,
         timeout: str | None = None,
@@ -61,7 +66,8 @@ class Prefetching:
         """Put a job up, and with ``wait`` follow it; the last event is ``done``.
 
         ``nodes`` is a host list, ``wishes`` the text of a wish list; ``lasting`` and ``timeout``
-        are times. Raises Denied, UsageError, NoCluster, BoardUnreachable, and what resolving does.
+        are times. With ``convert`` (a form) the images are made one file too.
+        Raises Denied, UsageError, NoCluster, BoardUnreachable, and what resolving does.
         """
         prefetches = self._prefetches(principal)
         limit = None if timeout is None else parse_duration(timeout)
@@ -71,6 +77,7 @@ class Prefetching:
         scope = tuple(dict.fromkeys(str(Platform.parse(text)) for text in platforms))
         if wished and (scope or all_platforms):
             raise UsageError("platforms of wishes are said in their file")
+        recipe = _recipe(convert, compat, plain=plain, wished=bool(wished))
         told = _teller(report)
         images: dict[Image, None] = {}
         for wish in wished:
@@ -82,7 +89,7 @@ class Prefetching:
         now = round(prefetches.clock(), 3)
         job = Job(
             id=secrets.token_hex(6),
-            images=tuple(images),
+            images=tuple(replace(image, recipe=recipe) for image in images),
             targets=targets,
             node=prefetches.me,
             created=now,
@@ -151,6 +158,17 @@ def _wished(text: str | None, references: Sequence[str]) -> tuple[tuple[Wish, ..
 
     found = parse_wishes(text)
     return found.wishes, found.nodes
+
+
+def _recipe(form: str | None, compat: str | None, *, plain: bool, wished: bool) -> str:
+    """The recipe of a job's images, "" for none. Raises UsageError."""
+    if form is None:
+        if compat is not None or plain:
+            raise UsageError("--compat and --plain speak of --convert")
+        return ""
+    if wished:
+        raise UsageError("--convert is for images, not for a list of wishes")
+    return str(Recipe.of(form, compat, dressed=not plain))
 
 
 def _targets(prefetches: Prefetches, nodes: str, everywhere: bool) -> tuple[str, ...] | None:

@@ -23,10 +23,10 @@ platforms = st.lists(
 ).map(tuple)
 scopes = st.one_of(st.tuples(platforms, st.just(False)), st.just(((), True)))
 images = st.builds(
-    lambda name, tag, content, scope: Image(
-        Reference("ghcr.io", name, tag), Digest.of(content), *scope
+    lambda name, tag, content, scope, recipe: Image(
+        Reference("ghcr.io", name, tag), Digest.of(content), *scope, recipe
     ),
-    names, tags, st.binary(max_size=4), scopes,
+    names, tags, st.binary(max_size=4), scopes, st.sampled_from(("", "squashfs;zstd;plain;v=1")),
 )  # fmt: skip
 wishes = st.builds(
     lambda name, patterns, scope, refresh: Wish(

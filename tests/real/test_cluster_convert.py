@@ -61,8 +61,8 @@ def first_of(nodes: Cluster, manifest: str, recipe: Recipe) -> Node:
 
 
 def test_one_of_four_makes_it(four: Cluster, everyones: Upstream, counted: Counted) -> None:
-    """One conversion for all; it lives on each node like one of its own; a dead maker is replaced
-    by one other node."""
+    """One conversion for all; it lives on each node like one of its own, also when a job brings it
+    there; a dead maker is replaced by one other node."""
     content = layer(member("noise", random.Random(9).randbytes(5 << 20)))
     push_layers(everyones.registry, "lib/noise", [content])
     name = everyones.name("noise")
@@ -89,10 +89,16 @@ def test_one_of_four_makes_it(four: Cluster, everyones: Upstream, counted: Count
     assert not convert(one)["made"]
     assert 1 == counted.begun
 
-    gzip = Recipe(compressor="gzip")
-    first_of(four, manifest, gzip).kill()
+    one.daemon.ctl.ok(
+        "prefetch", name, "--all", "--wait", "--convert", "squashfs", "--compat", "gzip"
+    )
+    ahead = [convert(node, "--compat", "gzip") for node in four.nodes]
+    assert (2, [False] * 4) == (counted.begun, [each["made"] for each in ahead]), four.logs()
+
+    first_of(four, manifest, Recipe(compressor="gzip")).kill()
     left = [node for node in four.nodes if node.daemon.process.returncode is None]
+    four.at_once(lambda node: node.daemon.ctl.ok("rmi", name), left)
     made = four.at_once(lambda node: convert(node, "--compat", "gzip"), left)
 
-    assert 1 == len({each["blob"] for each in made})
-    assert (2, 1) == (counted.begun, sum(each["made"] for each in made)), four.logs()
+    assert {ahead[0]["blob"]} == {each["blob"] for each in made}
+    assert (3, 1) == (counted.begun, sum(each["made"] for each in made)), four.logs()

@@ -7,7 +7,7 @@ from typing import Any
 
 from cache.errors import Fault
 from registryd.cli import wording
-from registryd.cli.arguments import Parser, platforms_flag
+from registryd.cli.arguments import Parser, compat_flag, platforms_flag
 from registryd.cli.backend import Backend, Event, backend
 from registryd.cli.cluster_progress import cluster_shown
 from registryd.cli.command import Context
@@ -36,6 +36,17 @@ def arguments(parser: Parser) -> None:
         default=None,
         help="how long tags mean what they mean now (default: 24h, of wishes 30d)",
     )
+    parser.add_argument(
+        "--convert",
+        metavar="FORM",
+        choices=("squashfs", "ext4", "erofs"),
+        default=None,
+        help="make them one file too, on one node for all: squashfs, ext4, erofs",
+    )
+    parser.add_argument(
+        "--plain", action="store_true", default=False, help="of --convert: no files but its own"
+    )
+    compat_flag(parser)
     parser.add_argument(
         "--wait", action="store_true", default=False, help="until the nodes that are there have it"
     )
@@ -69,6 +80,9 @@ def _wanted(context: Context) -> dict[str, Any]:
         "references": [str(Reference.parse(text)) for text in options.references],
         "platforms": [str(platform) for platform in preferred(context)],
         "all_platforms": options.all_platforms,
+        "convert": options.convert,
+        "compat": options.compat,
+        "plain": options.plain or None,
         "everywhere": options.everywhere,
         "wait": options.wait,
         "nodes": options.nodes,
