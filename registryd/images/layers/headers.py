@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
+from threading import Lock
 from typing import Final, NamedTuple, NoReturn
 
 from registryd.images.errors import NotAnImage
@@ -64,6 +65,9 @@ _TIME = re.compile(rb"(-?)([0-9]{1,18})(?:\.([0-9]*))?")
 _SECOND: Final = 10**9
 _SIZE_LIMIT: Final = 2**63 - 1
 _ID_LIMIT: Final = 2**32 - 2
+#: How many entries, or bytes of names, are counted at once.
+_COUNTED: Final = 1000
+_NAMES_COUNTED: Final = 1 << 20
 _OWNERS_KEPT: Final = 256
 #: Parts of a name that mean something else than themselves.
 _NO_PART: Final = frozenset((b"", b".", b".."))
@@ -95,35 +99,45 @@ class Entry(NamedTuple):
 
 @dataclass
 class Allowance:
-    """What is left of the limits that all layers of an image share."""
+    """What is left of the limits that all layers of an image share, also while they are read."""
 
     entries: int = ENTRIES_LIMIT
     names: int = NAMES_LIMIT
     contents: int = _SIZE_LIMIT
+    stopped: bool = False
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
-    def take(self, where: str, names: int, contents: int) -> None:
-        """Count one entry. Raises NotAnImage where it is one too much."""
-        self.entries -= 1
-        self.names -= names
-        self.contents -= contents
+    def take(self, where: str, entries: int, names: int, contents: int) -> None:
+        """Count some entries. Raises NotAnImage where they are too much."""
+        with self._lock:
+            self.entries -= entries
+            self.names -= names
+            self.contents -= contents
         if self.entries < 0:
             raise NotAnImage(f"{where}: the image has more than {ENTRIES_LIMIT} entries")
         if self.names < 0:
             raise NotAnImage(f"{where}: the image has more than {NAMES_LIMIT} bytes of names")
         if self.contents < 0:
             raise NotAnImage(f"{where}: its files claim more bytes than a layer of its size holds")
+        if self.stopped:
+            raise NotAnImage(f"{where}: another layer was refused")
 
 
 def read_entries(file: Readable, where: str, layer: int, allowance: Allowance) -> list[Entry]:
     """Every entry of a layer in order; ``file`` gives its tar. Raises NotAnImage."""
     scan = _Scan(Stretches(file, where), where, layer)
-    found = []
+    found: list[Entry] = []
+    counted = names = contents = 0
     for entry in scan.entries():
-        names = sum(map(len, entry.way)) + len(entry.link)
+        found.append(entry)
+        names += sum(map(len, entry.way)) + len(entry.link)
         if entry.xattrs:
             names += sum(len(key) + len(value) for key, value in entry.xattrs)
-        allowance.take(where, names, entry.size)
-        found.append(entry)
+        contents += entry.size
+        if len(found) - counted == _COUNTED or names > _NAMES_COUNTED:
+            allowance.take(where, len(found) - counted, names, contents)
+            counted, names, contents = len(found), 0, 0
+    allowance.take(where, len(found) - counted, names, contents)
     return found
 
 

@@ -3,13 +3,19 @@
 Image specification 1.1, "Layer DiffID". Invariants:
 - what a layer holds is bounded by RATIO_LIMIT times its size, or PLAIN_FREE bytes;
 - a layer that has to unpack to a digest is refused before anything is made of it where it does not;
-- each layer's bytes are read once for a plan, however often the image has it.
+- each layer's bytes are read once for a plan, however often the image has it;
+- several are read at once, and all are read to their end or refused.
+
+A layer is inflated twice: for the plan, and for the files. To keep what it holds in a file between
+the two would save a tenth of the processor's time (1.4 GB of gzip: 2 s of 20), and cost its room on
+a disk, which on many nodes is memory.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +43,9 @@ LAYERS: Final = FOREIGN_LAYERS | {
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
 }
+#: How many layers are read at once: inflating lets go of the interpreter, reading headers does not.
+#: Each may take the window of its compression, 128 MB at most.
+SCANS_LIMIT: Final = 4
 
 
 def _nobody(count: int) -> None:
@@ -71,17 +80,25 @@ class StoredLayer:
 def planned(layers: Sequence[StoredLayer], where: str) -> Plan:
     """The plan of an image with these layers, lowest first. Raises NotAnImage, DigestMismatch."""
     allowance = Allowance(contents=sum({each.descriptor: each.limit for each in layers}.values()))
-    read: dict[Digest, list[Entry]] = {}
-    proven: dict[Digest, Digest | None] = {}
+    first: dict[Digest, int] = {}
     for number, layer in enumerate(layers):
-        digest = layer.descriptor.digest
-        named = f"{where}, layer {number + 1}"
-        if digest not in read:
-            read[digest] = _entries(layer, named, number, allowance)
-            proven[digest] = layer.diff_id
-        elif proven[digest] != layer.diff_id:
-            raise DigestMismatch(f"{named} cannot unpack to {layer.diff_id} and {proven[digest]}")
-    return flatten([read[layer.descriptor.digest] for layer in layers], where)
+        other = layers[first.setdefault(layer.descriptor.digest, number)]
+        if other.diff_id != layer.diff_id:
+            raise DigestMismatch(
+                f"{where}, layer {number + 1} cannot unpack to {layer.diff_id} and {other.diff_id}"
+            )
+
+    def read(number: int) -> list[Entry]:
+        return _entries(layers[number], f"{where}, layer {number + 1}", number, allowance)
+
+    with ThreadPoolExecutor(min(SCANS_LIMIT, len(os.sched_getaffinity(0)))) as threads:
+        scans = [threads.submit(read, number) for number in first.values()]
+        try:
+            entries = dict(zip(first, [scan.result() for scan in scans], strict=True))
+        except BaseException:
+            allowance.stopped = True
+            raise
+    return flatten([entries[layer.descriptor.digest] for layer in layers], where)
 
 
 def _entries(layer: StoredLayer, where: str, number: int, allowance: Allowance) -> list[Entry]:
