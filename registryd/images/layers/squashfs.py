@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import secrets
 import struct
@@ -120,6 +121,8 @@ async def _run(
     terms: Squashed,
 ) -> None:
     reading, writing = os.pipe()
+    with suppress(OSError):  # a user may have only so much in pipes: it works with less
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, HOP)
     try:
         process = await _started(partial, terms, reading)
     except BaseException:
