@@ -20,6 +20,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Final, Literal
 
@@ -49,7 +50,7 @@ _ANSWER: Final = 30.0
 #: The beginning of a squashfs 4.0: magic, inodes, then bytes used at 40.
 _SUPERBLOCK: Final = struct.Struct("<4sI32xQ")
 _MAGIC: Final = b"hsqs"
-#: A disk with less than this is full: it writes blocks of 128 KiB.
+#: A disk that does not take this is full: the program writes blocks of 128 KiB.
 _ROOM: Final = 256 << 10
 _NO_SPACE: Final = os.strerror(errno.ENOSPC).lower()
 
@@ -96,14 +97,14 @@ async def make_squashfs(
     """
     with ExitStack() as files:
         # Held open: the program removes what it could not finish, and the disk were not full then.
-        await in_thread(_hold, files, path)
-        await _run(plan, openers, where, path, terms)
+        held = await in_thread(_hold, files, path)
+        await _run(plan, openers, where, path, terms, held)
         await in_thread(_check, path, plan.inodes)
 
 
-def _hold(files: ExitStack, path: Path) -> None:
+def _hold(files: ExitStack, path: Path) -> RawIOBase:
     with path_faults(path):
-        files.callback(os.close, os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+        return files.enter_context(open(path, "r+b", buffering=0))
 
 
 def _create(files: ExitStack, partial: Path, path: Path) -> None:
@@ -119,6 +120,7 @@ async def _run(
     where: str,
     partial: Path,
     terms: Squashed,
+    held: RawIOBase,
 ) -> None:
     reading, writing = os.pipe()
     with suppress(OSError):  # a user may have only so much in pipes: it works with less
@@ -140,7 +142,7 @@ async def _run(
     else:
         if not ended.result():
             return
-        failure = await in_thread(_failure, words.result(), ended.result(), partial)
+        failure = await in_thread(_failure, words.result(), ended.result(), partial, held)
     raise failure
 
 
@@ -221,12 +223,19 @@ async def _ended(process: Process) -> int:
             await asyncio.shield(process.wait())
 
 
-def _failure(words: str, code: int, partial: Path) -> Fault:
-    """What went wrong: of a full disk the program says only that it could not write."""
-    with path_faults(partial.parent):
-        disk = os.statvfs(partial.parent)
-    if _NO_SPACE in words.lower() or disk.f_bavail * disk.f_frsize < _ROOM:
+def _failure(words: str, code: int, partial: Path, held: RawIOBase) -> Fault:
+    """What went wrong. Raises DiskFull, PathUnusable.
+
+    Of a full disk, or a quota that is used up, the program says only that it could not write: that
+    is seen by writing a little more.
+    """
+    if _NO_SPACE in words.lower():
         return DiskFull(f"{partial.parent}: {_NO_SPACE}; free some space and try again")
+    with path_faults(partial.parent):
+        held.seek(0, os.SEEK_END)
+        left = _ROOM
+        while left:
+            left -= held.write(bytes(left)) or 0
     line = words.splitlines()[-1][:300] if words else "it says nothing"
     how = f"status {code}" if code > 0 else f"signal {-code}"
     return NotMade(f"{PROGRAM} ended with {how}: {line.removeprefix(f'{partial}: ')}")

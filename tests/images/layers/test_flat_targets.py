@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import os
 import stat
 import subprocess
+from io import RawIOBase
 from pathlib import Path
 from tempfile import gettempdir
 
 import pytest
 import zstandard
+from typing_extensions import Buffer, override
 
 from cache.errors import DigestMismatch, DiskFull, Fault
 from registryd.images.errors import NotAnImage, NotMade
+from registryd.images.layers import squashfs
 from registryd.images.layers.squashfs import Compressor
 from registryd.images.layers.target import FlatForm, FlatTerms, open_flat
 from registryd.oci.errors import UsageError
@@ -200,6 +204,25 @@ async def test_a_program_that_fails(
 
     assert "\n" not in str(raised.value)
     assert {"x": b"old"} == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+class Exhausted(RawIOBase):
+    """A file of a user whose quota is used up."""
+
+    @override
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return 0
+
+    @override
+    def write(self, content: Buffer, /) -> int:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+def test_a_quota_that_is_used_up(tmp_path: Path) -> None:
+    """It is told as a full disk is, though the program says no word of it."""
+    said = rf"^{tmp_path}: disk quota exceeded; free some space and try again$"
+    with pytest.raises(DiskFull, match=said):
+        squashfs._failure("x: writing data block: I/O error", 1, tmp_path / "x", Exhausted())
 
 
 async def test_no_program(tmp_path: Path) -> None:
