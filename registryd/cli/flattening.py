@@ -14,7 +14,9 @@ from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 
 #: What is made where the cache is, and kept there.
-CONVERTED: Final = ("squashfs", "sif")
+CONVERTED: Final = ("squashfs", "sif", "ext4", "erofs")
+#: What is compressed as it is wished.
+_COMPRESSED: Final = ("squashfs", "sif")
 
 
 def output_of(context: Context, text: str) -> ImageLocation:
@@ -23,7 +25,7 @@ def output_of(context: Context, text: str) -> ImageLocation:
     target = ImageLocation.parse(text, flat=True)
     if target.path is None:
         raise UsageError(f"--output {text} is not a file form (want {FILE_FORMS}, {FLAT_FORMS})")
-    if options.compat is not None and target.transport not in CONVERTED:
+    if options.compat is not None and target.transport not in _COMPRESSED:
         raise UsageError("--compat speaks of squashfs:FILE and sif:FILE only")
     if target.flat and (options.all_platforms or len(named(context)) > 1):
         raise UsageError(f"{target} takes the image of one platform (--platform names it)")

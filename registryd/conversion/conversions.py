@@ -25,10 +25,17 @@ from cache.hops import to_its_end
 from cache.index import Links
 from cache.made import Draft
 from cache.store import BlobStore
-from registryd.conversion.making import MAKERS, Planned, Terms, check, layers_of, plan_of
+from registryd.conversion.making import (
+    MAKERS,
+    Planned,
+    Terms,
+    check,
+    layers_of,
+    plan_of,
+    tool_of,
+)
 from registryd.conversion.recipe import ARTIFACT_TYPE, FORM, RECIPE, TOOL, Recipe
 from registryd.conversion.run import Run
-from registryd.images.layers.squashfs import version
 from registryd.oci.artifact import EMPTY, EMPTY_DESCRIPTOR, ArtifactFile, artifact
 from registryd.oci.errors import BlobUnknown
 from registryd.oci.image_config import CONFIG_LIMIT, ImageConfig, parse_config
@@ -260,7 +267,7 @@ class Conversions:
         notes: Mapping[str, str] = {
             RECIPE: str(recipe),
             FORM: recipe.form,
-            TOOL: await version(self._terms.environ),
+            TOOL: await tool_of(recipe, self._terms),
         }
         file = ArtifactFile(blob, f"image.{recipe.form}")
         document = artifact(ARTIFACT_TYPE, [file], subject=manifest.descriptor, annotations=notes)

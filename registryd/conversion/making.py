@@ -1,4 +1,4 @@
-"""How one image is made one file: its layers planned, and given to the program of its form.
+"""How one image is made one file: its layers planned, and written in its form.
 
 Invariants:
 - the layers are read where they are; nothing is unpacked and nothing else is written;
@@ -17,11 +17,13 @@ from registryd.conversion.recipe import Form, Recipe
 from registryd.images.dressing.dress import dress
 from registryd.images.errors import NotAnImage
 from registryd.images.files import in_thread
+from registryd.images.filesystems.erofs import make_erofs
+from registryd.images.filesystems.ext4 import make_ext4
 from registryd.images.layers.contents import Opener
 from registryd.images.layers.plan import Plan
-from registryd.images.layers.squashfs import Squashed, make_squashfs, program
+from registryd.images.layers.squashfs import Squashed, make_squashfs, program, version
 from registryd.images.layers.stored import LAYERS, StoredLayer, planned
-from registryd.oci.errors import ManifestInvalid, UsageError
+from registryd.oci.errors import ManifestInvalid
 from registryd.oci.image_config import ImageConfig
 from registryd.oci.manifest import Manifest
 
@@ -53,16 +55,27 @@ async def _squashfs(planned: Planned, path: Path, recipe: Recipe, terms: Terms) 
     await make_squashfs(planned.plan, planned.openers, planned.where, path, squashed)
 
 
-#: What writes a form into a file that is there and empty, and the program that it takes.
-MAKERS: Final[Mapping[Form, Make]] = {"squashfs": _squashfs}
-_PROGRAMS: Final[Mapping[Form, Callable[[Mapping[str, str]], str]]] = {"squashfs": program}
+async def _ext4(planned: Planned, path: Path, recipe: Recipe, terms: Terms) -> None:
+    await in_thread(make_ext4, planned.plan, planned.openers, planned.where, path)
+
+
+async def _erofs(planned: Planned, path: Path, recipe: Recipe, terms: Terms) -> None:
+    await in_thread(make_erofs, planned.plan, planned.openers, planned.where, path)
+
+
+#: What writes a form into a file that is there and empty.
+MAKERS: Final[Mapping[Form, Make]] = {"squashfs": _squashfs, "ext4": _ext4, "erofs": _erofs}
 
 
 async def check(recipe: Recipe, terms: Terms) -> None:
-    """Raise UsageError for a form that is not made here, NotMade without its program."""
-    if recipe.form not in MAKERS:
-        raise UsageError(f"{recipe.form} is not made by this registryd")
-    await in_thread(_PROGRAMS[recipe.form], terms.environ)
+    """Raise NotMade without the program that a form takes."""
+    if recipe.form == "squashfs":
+        await in_thread(program, terms.environ)
+
+
+async def tool_of(recipe: Recipe, terms: Terms) -> str:
+    """What writes a form, with its version where that changes the bytes. Raises NotMade."""
+    return await version(terms.environ) if recipe.form == "squashfs" else "registryd"
 
 
 def layers_of(manifest: Manifest) -> Sequence[Descriptor]:

@@ -2,7 +2,8 @@
 
     oci:DIR[:TAG]   dir:DIR   oci-archive:FILE[:TAG]   docker-archive:FILE[:REF|:@N]
     cache:NAME      [docker://]NAME
-    rootfs:DIR   bundle:DIR   squashfs:FILE   sif:FILE     (written only: all layers made one)
+    rootfs:DIR   bundle:DIR   squashfs:FILE   sif:FILE   ext4:FILE   erofs:FILE
+                                        (written only: all layers made one)
 
 ``ocidir://`` is another word for ``oci:``; the FILE ``-`` is stdin or stdout.
 
@@ -40,6 +41,8 @@ Transport = Literal[
     "bundle",
     "squashfs",
     "sif",
+    "ext4",
+    "erofs",
     "cache",
     "registry",
 ]
@@ -47,7 +50,7 @@ Transport = Literal[
 FILE_FORMS: Final = "oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
 #: What an image is made into, which nothing is read from again.
 FLAT: Final[tuple[FlatForm, ...]] = get_args(FlatForm)
-FLAT_FORMS: Final = "rootfs:DIR, bundle:DIR, squashfs:FILE, sif:FILE"
+FLAT_FORMS: Final = "rootfs:DIR, bundle:DIR, squashfs:FILE, sif:FILE, ext4:FILE, erofs:FILE"
 #: Forms of other tools; taking one of them for a repository would only puzzle.
 _NOT_OFFERED: Final = frozenset({"containers-storage", "docker-daemon", "ostree", "tarball"})
 _FORMS: Final = frozenset(get_args(Transport)) - {"registry"}

@@ -7,7 +7,7 @@ from typing import Final, Literal
 #: The path that means stdin or stdout.
 STREAM: Final = "-"
 #: What an image is made into that is one of all its layers.
-FlatForm = Literal["rootfs", "bundle", "squashfs", "sif"]
+FlatForm = Literal["rootfs", "bundle", "squashfs", "sif", "ext4", "erofs"]
 _POSITION_DIGITS: Final = 6
 
 

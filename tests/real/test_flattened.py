@@ -109,6 +109,29 @@ def test_a_sif_is_the_same_squashfs(
     assert ["again.sif", "plain.sif", "x.sif", "x.sqfs"] == sorted(os.listdir(out))
 
 
+def test_file_systems_of_our_own(node: Daemon, everyones: Upstream, tmp_path: Path) -> None:
+    """ext4 and EROFS are made once too, of whichever compression; their own tools read them."""
+    name, ext4, erofs = everyones.name("gzip"), tmp_path / "x.ext4", tmp_path / "x.erofs"
+    first = node.ctl.json("convert", name, "--to", "ext4")
+    node.ctl.ok("export", "-q", name, "-o", f"ext4:{ext4}")
+    node.ctl.ok("pull", "-q", everyones.name("zstd"), "-o", f"erofs:{erofs}")
+    second = node.ctl.json("convert", name, "--to", "erofs")
+    said = [
+        subprocess.run(words, check=True, capture_output=True).stdout
+        for words in (
+            [need("debugfs"), "-R", "cat /etc/motd", ext4],
+            [need("fsck.erofs"), f"--extract={tmp_path}/out", erofs],
+        )
+    ]
+
+    assert first["blob"] == f"sha256:{hashlib.sha256(ext4.read_bytes()).hexdigest()}"
+    assert second["blob"] == f"sha256:{hashlib.sha256(erofs.read_bytes()).hexdigest()}"
+    assert ("ext4;dressed;v=1", "erofs;dressed;v=1") == (first["recipe"], second["recipe"])
+    assert b"hello\n" == said[0]
+    assert b"hello\n" == (tmp_path / "out/etc/motd").read_bytes()
+    assert (tmp_path / "out/.singularity.d/runscript").is_file()
+
+
 def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path) -> None:
     """One line with exit code 64, before anything is fetched or written."""
     name = everyones.name("gzip")
@@ -131,7 +154,7 @@ def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path
 
 
 @needs_root
-@pytest.mark.parametrize("form", ["rootfs", "bundle", "squashfs", "sif"])
+@pytest.mark.parametrize("form", ["rootfs", "bundle", "squashfs", "sif", "ext4"])
 def test_a_disk_that_is_full(node: Daemon, everyones: Upstream, tmp_path: Path, form: str) -> None:
     """A disk that fills in the middle is one line, exit code 1, and is empty again afterwards."""
     target = tmp_path / "small"

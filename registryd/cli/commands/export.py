@@ -34,7 +34,8 @@ def arguments(parser: Parser) -> None:
         metavar="FORM:PATH",
         required=True,
         help="oci:DIR[:TAG], dir:DIR, oci-archive:FILE[:TAG], docker-archive:FILE[:REF]"
-        " (FILE - is stdout); flattened: rootfs:DIR, bundle:DIR, squashfs:FILE, sif:FILE",
+        " (FILE - is stdout); flattened: rootfs:DIR, bundle:DIR, squashfs:FILE, sif:FILE,"
+        " ext4:FILE, erofs:FILE",
     )
     parser.add_argument(
         "--force", action="store_true", default=False, help="write over a file that is there"

@@ -31,7 +31,8 @@ def arguments(parser: Parser) -> None:
         metavar="FILE",
         default=None,
         help="write it out too: oci:DIR[:TAG], dir:DIR, oci-archive:FILE, docker-archive:FILE;"
-        " flattened: rootfs:DIR, bundle:DIR, squashfs:FILE, sif:FILE",
+        " flattened: rootfs:DIR, bundle:DIR, squashfs:FILE, sif:FILE, ext4:FILE,"
+        " erofs:FILE",
     )
     compat_flag(parser)
     plain_flag(parser)
