@@ -21,6 +21,7 @@ FLOORS = (
         "registryd.hostlist",
         "registryd.pem",
         "registryd.unix_http",
+        "registryd.receiving",
         "registryd.trickle",
         "registryd.yaml_values",
     ),

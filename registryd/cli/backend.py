@@ -66,6 +66,12 @@ class Backend(Protocol):
     ) -> Event:
         """A long operation that reports its events; the event "done". Raises Fault."""
 
+    def opened(self, reference: str, digest: str, login: Login | None = None) -> int:
+        """A blob's file, open for reading; the caller closes it. Raises Fault.
+
+        It is read on to the end even if the blob is evicted meanwhile.
+        """
+
     def close(self) -> None:
         """Give back what is held."""
 

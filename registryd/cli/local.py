@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,15 @@ class LocalBackend:
         self._do(operation, {**arguments, "report": watch}, login)
         return last
 
+    def opened(self, reference: str, digest: str, login: Login | None = None) -> int:
+        """A blob's file, open for reading. Raises Fault."""
+
+        async def ask(operations: Operations) -> int:
+            async with operations.opened(reference, digest, login=login) as file:
+                return os.dup(file)
+
+        return int(self._run(ask))
+
     def close(self) -> None:
         """Nothing is held between calls."""
 
@@ -83,6 +93,9 @@ class LocalBackend:
         async def ask(operations: Operations) -> Any:
             return await getattr(operations, operation)(*positional, **named)
 
+        return self._run(ask)
+
+    def _run(self, ask: Callable[[Operations], Awaitable[Any]]) -> Any:
         import uvloop
 
         from registryd.cli.found import found_for

@@ -59,6 +59,7 @@ ROUTES = {
     "cancel": ("POST", "/api/v1/jobs/cancel"),
     "limits": ("GET", "/api/v1/limits"),
     "limit": ("POST", "/api/v1/limits"),
+    "open": ("POST", "/api/v1/open"),
 }
 
 
@@ -122,6 +123,23 @@ class SocketBackend:
                     _leave_politely(answer)
                     return event
         raise self._broken(operation, "no last event")
+
+    def opened(self, reference: str, digest: str, login: Login | None = None) -> int:
+        """A blob's file, open for reading. Raises DaemonUnreachable, DaemonRefused."""
+        from registryd.receiving import ReceivingSocket
+
+        self.connect()
+        receiving = ReceivingSocket(fileno=self._connection.sock.detach())
+        self._connection.sock = receiving
+        try:
+            arguments = {"reference": reference, "digest": digest}
+            with self._answer("open", arguments, login) as answer, self._unbroken("open"):
+                answer.read()
+            return receiving.received()
+        except LookupError:
+            raise self._broken("open", "no file came with the answer") from None
+        finally:
+            receiving.discard()
 
     def close(self) -> None:
         """Give the connection back."""

@@ -18,7 +18,9 @@ from registryd.cli.errors import DaemonRefused
 from registryd.secrets import Login
 
 #: Operations that only read; a login that may write is wanted for the others.
-READING = frozenset({"pull", "convert", "digest", "manifest", "config", "tags", "referrers"})
+READING = frozenset(
+    {"pull", "convert", "digest", "manifest", "config", "tags", "referrers", "open"}
+)
 #: The exit code of "no access".
 NO_ACCESS = 3
 
@@ -58,6 +60,12 @@ class StoredLogins:
         return self._ask(
             operation, arguments, login, lambda one: ask(operation, arguments, report, one)
         )
+
+    def opened(self, reference: str, digest: str, login: Login | None = None) -> int:
+        """As the backend does. Raises Fault."""
+        ask = self._backend.opened
+        arguments = {"reference": reference}
+        return self._ask("open", arguments, login, lambda one: ask(reference, digest, one))
 
     def close(self) -> None:
         """Give back what is held."""

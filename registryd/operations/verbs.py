@@ -11,7 +11,8 @@ Invariants:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from cache.content import Digest
 from cache.errors import NameNotFound
@@ -237,6 +238,25 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered,
             await flight.landed()
         raw = await self._store.read(descriptor.digest, limit=CONFIG_LIMIT)
         return raw, descriptor.media_type, str(descriptor.digest), str(document.digest)
+
+    @asynccontextmanager
+    async def opened(
+        self, reference: str, digest: str, *, login: Login | None = None, principal: str = ""
+    ) -> AsyncIterator[int]:
+        """A blob of a repository, made present and open for reading; counts as a use.
+
+        Whoever got the file may read on when the blob has been evicted: its room is free when the
+        last of them has closed it.
+        """
+        name, wanted = Reference.parse(reference), Digest.parse(digest)
+        remote = await self._node.access.admit(
+            Caller(principal, login), name, lambda remote: remote.blob_size(name, wanted)
+        )
+        flight = await self._node.library.blob(remote, name, wanted)
+        if flight is not None:
+            await flight.landed()
+        async with self._store.open_blob(wanted) as file:
+            yield file
 
     async def tags(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -21,7 +22,9 @@ from cache.errors import Fault
 from registryd.oci.errors import UsageError
 from registryd.operations import Operations
 from registryd.server.account import account_of
+from registryd.server.challenges import local
 from registryd.server.context import caller_of, context_of
+from registryd.server.kernel import send_descriptor
 from registryd.server.warnings import warning_header
 from registryd.transfer import report as events
 from registryd.transfer.groups import task_group
@@ -63,6 +66,7 @@ def add_routes(app: web.Application) -> None:
     post("/api/v1/jobs/cancel", _json(lambda o, a: o.cancel(**_own(a)), "id"))
     post("/api/v1/tag", _json(lambda o, a: o.tag(**_own(a)), "source", "target"))
     post("/api/v1/rmi", _json(lambda o, a: o.rmi(**_own(a)), "reference"))
+    post("/api/v1/open", _opened)
     post("/api/v1/pull", _stream(lambda o, a, r: o.pull(**a, report=r), "reference"))
     post("/api/v1/convert", _stream(lambda o, a, r: o.convert(**a, report=r), "reference"))
     post("/api/v1/push", _stream(lambda o, a, r: o.push(**a, report=r), "source", "destination"))
@@ -177,6 +181,26 @@ def _raw(
         return web.Response(body=content, headers=headers)
 
     return answer
+
+
+async def _opened(request: web.Request) -> web.StreamResponse:
+    """A blob as an open file, which comes with the first byte of the body."""
+    if local(request) is None or request.transport is None:
+        raise UsageError("an open file is passed over the unix socket alone (use --socket)")
+    arguments = await _arguments(request, "reference", "digest")
+    account = account_of(request)
+    account.digest = arguments["digest"]
+    async with context_of(request).operations.opened(**arguments) as file:
+        account.found("blob", "hit")
+        result = {"digest": arguments["digest"], "size": os.fstat(file).st_size}
+        body = json.dumps(result).encode()
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.content_length = len(body)
+        account.begins()
+        await response.prepare(request)
+        await send_descriptor(request.transport, body, file)
+        await response.write_eof()
+    return response
 
 
 def _stream(act: Stream, *required: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

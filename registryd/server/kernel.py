@@ -17,6 +17,8 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
@@ -73,18 +75,7 @@ class _KernelSender:
             offset = reached
             if offset == stop:
                 return
-            await self._writable()
-
-    async def _writable(self) -> None:
-        ready: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_writer(self._out, _resolve, ready)
-        try:
-            async with asyncio.timeout(STALL):
-                await ready
-        except TimeoutError:
-            raise ConnectionResetError("the client stopped reading") from None
-        finally:
-            self._loop.remove_writer(self._out)
+            await _writable(self._out)
 
 
 class _PieceSender:
@@ -152,18 +143,54 @@ async def open_sender(
     if transport.get_extra_info("sslcontext") is not None:
         yield _paced(_PieceSender(response, workers), pace)
         return
-    tries = 0
-    while transport.get_write_buffer_size():
-        tries += 1
-        await asyncio.sleep(0 if tries < 16 else 0.005)
-        if transport.is_closing():
-            raise ConnectionResetError("the client has gone")
+    await _emptied(transport)
     # Of its own, for the event loop refuses to watch a descriptor that a transport owns.
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
         yield _paced(_KernelSender(out, workers), pace)
     finally:
         os.close(out)
+
+
+async def send_descriptor(transport: asyncio.Transport, content: bytes, fd: int) -> None:
+    """Send these few bytes, and an open file with the first, once all written before has left.
+
+    For unix sockets: unix(7), SCM_RIGHTS. Raises ConnectionError.
+    """
+    await _emptied(transport)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as out:
+        sent = 0
+        while not sent:
+            try:
+                sent = out.sendmsg([content], rights)
+            except BlockingIOError:
+                await _writable(out.fileno())
+    transport.write(content[sent:])
+
+
+async def _emptied(transport: asyncio.Transport) -> None:
+    """Return when what was written has left. Raises ConnectionResetError."""
+    tries = 0
+    while transport.get_write_buffer_size():
+        tries += 1
+        await asyncio.sleep(0 if tries < 16 else 0.005)
+        if transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+
+
+async def _writable(out: int) -> None:
+    """Return when a socket takes bytes again. Raises ConnectionResetError."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(out, _resolve, ready)
+    try:
+        async with asyncio.timeout(STALL):
+            await ready
+    except TimeoutError:
+        raise ConnectionResetError("the client stopped reading") from None
+    finally:
+        loop.remove_writer(out)
 
 
 async def _returned(hop: asyncio.Future[_T]) -> _T:

@@ -246,6 +246,20 @@ def test_by_digest_there_is_nothing_either(eve: Person, guarded: Upstream, node:
     assert 202 == eve.ask("POST", f"/v2/localhost/mine/blobs/uploads/?{stolen}")[0]
 
 
+def test_an_open_file_is_for_who_may_read(eve: Person, ann: Person, guarded: Upstream) -> None:
+    """ann is given a blob as an open file; eve is told the same of it as of what nobody has."""
+    held = sorted(guarded.images.blobs("gzip") - {guarded.images.digest("gzip")})
+
+    def ask(who: Person, digest: str) -> tuple[int, str]:
+        body = json.dumps({"reference": NAME, "digest": digest})
+        status, said = who.ask("POST", "/api/v1/open", "-d", body)
+        return status, said.replace(digest, "DIGEST")
+
+    assert {200} == {ask(ann, digest)[0] for digest in held}
+    assert {ask(eve, f"sha256:{'0' * 64}")} == {ask(eve, digest) for digest in held}
+    assert 401 == ask(eve, held[0])[0]
+
+
 def test_a_list_shows_what_one_may_read(eve: Person, ann: Person, node: Daemon) -> None:
     """eve's lists do not name the image; ann's do, and the owner of the daemon sees all."""
     for words in (("images",), ("cache", "df")):
