@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,13 @@ _VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH")
 
 
 def mount_squashfs(
-    file: int, offset: int, target: Path, *, label: str, environ: Mapping[str, str]
+    file: int,
+    offset: int,
+    target: Path,
+    *,
+    label: str,
+    environ: Mapping[str, str],
+    beside: Sequence[int] = (),
 ) -> None:
     """Mount the squashfs at this offset of an open file. Raises MountFailed."""
     program = program_of(environ, *PROGRAMS)
@@ -41,7 +47,7 @@ def mount_squashfs(
     try:
         done = subprocess.run(
             words,
-            pass_fds=(file,),
+            pass_fds=(file, *beside),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -19,7 +19,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -82,13 +82,19 @@ def scope_of(environ: Mapping[str, str]) -> str:
 
 
 def acquire(
-    source: int | Path, *, key: str = "", scope: str = "", environ: Mapping[str, str]
+    source: int | Path,
+    *,
+    key: str = "",
+    scope: str = "",
+    image: str = "",
+    environ: Mapping[str, str],
 ) -> Held:
     """The contents of a squashfs (or of a SIF) as a folder, mounted where that is not done yet.
 
     ``source`` is a file or a descriptor of one, which may be closed afterwards (an unlinked file
     stays readable while it is mounted). ``key`` names the contents, as a digest does: the same key
-    means the same mount, whoever brings the file. Without it the file itself does.
+    means the same mount, whoever brings the file. Without it the file itself does. ``image`` is
+    what lists call it.
     The kernel mounts for root where it can, and squashfuse for everybody else.
     Raises NotMountable, MountFailed.
     """
@@ -103,7 +109,7 @@ def acquire(
         if held is None:
             with door(home):
                 sweep(home, environ, besides=entry)
-                held = _begun(entry, wanted, environ)
+                held = _begun(entry, wanted, image or name, environ)
     return held
 
 
@@ -128,8 +134,13 @@ def identity(file: int) -> str:
 
 def entry_name(kind: str, *parts: str) -> str:
     """The name of an entry, which is the same for the same parts in the same mount namespace."""
-    namespace = str(os.stat("/proc/self/ns/mnt").st_ino)
-    return kind + sha256("\0".join((*parts, namespace)).encode()).hexdigest()[:32]
+    words = (*parts, str(namespace()))
+    return kind + sha256("\0".join(words).encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def namespace() -> int:
+    """The mount namespace of this process."""
+    return os.stat("/proc/self/ns/mnt").st_ino
 
 
 def mounted(folder: Path) -> bool:
@@ -141,8 +152,13 @@ def mounted(folder: Path) -> bool:
         return False
 
 
-def mount(wanted: Wanted, target: Path, environ: Mapping[str, str]) -> How:
-    """Mount it, by the kernel where that is possible. Raises MountFailed."""
+def mount(
+    wanted: Wanted, target: Path, environ: Mapping[str, str], *, beside: Sequence[int] = ()
+) -> How:
+    """Mount it, by the kernel where that is possible; squashfuse keeps open what is ``beside``.
+
+    Raises MountFailed.
+    """
     refused = ""
     if os.geteuid() == 0:
         try:
@@ -153,7 +169,12 @@ def mount(wanted: Wanted, target: Path, environ: Mapping[str, str]) -> How:
             return "kernel"
     try:
         fuse.mount_squashfs(
-            wanted.file, wanted.found.offset, target, label=wanted.label(), environ=environ
+            wanted.file,
+            wanted.found.offset,
+            target,
+            label=wanted.label(),
+            environ=environ,
+            beside=beside,
         )
     except MountFailed as failure:
         raise MountFailed(f"{failure}{refused}") from failure
@@ -186,7 +207,7 @@ def _joined(entry: Path) -> Held | None:
     return held
 
 
-def _begun(entry: Path, wanted: Wanted, environ: Mapping[str, str]) -> Held:
+def _begun(entry: Path, wanted: Wanted, image: str, environ: Mapping[str, str]) -> Held:
     """A reference to a mount that is made, or made whole, now; the door must be ours."""
     with ExitStack() as files:
         lock = None
@@ -200,7 +221,8 @@ def _begun(entry: Path, wanted: Wanted, environ: Mapping[str, str]) -> Held:
             watcher.detach(str(target), program)
             target.mkdir(mode=0o700, exist_ok=True)
             how = mount(wanted, target, environ)
-            (entry / "about").write_text(json.dumps({"key": wanted.key, "how": how}))
+            about = {"image": image, "key": wanted.key, "how": how}
+            (entry / "about").write_text(json.dumps(about))
         held = Held(target, lock, _how(entry))
         os.set_inheritable(lock, True)
         files.pop_all()

@@ -116,6 +116,8 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "setup", ("podman", "--dry-run")
     yield "doctor", ()
     yield "modules", ()
+    yield "mount", ()
+    yield "unmount", ("--all",)
     yield "cluster init", (str(folder / "hpc"), "--name", "hpc")
     yield "cluster add", (str(folder / "hpc"), "n1")
     yield "cluster show", (str(folder / "hpc"),)
@@ -151,7 +153,9 @@ def test_every_command_has_it(
     (tmp_path / "layer").write_bytes(b"a note")
     arm = ARM.partition(":")[2]
     (tmp_path / "manifest").write_bytes((tmp_path / "layout/blobs/sha256" / arm).read_bytes())
+    (tmp_path / "run").mkdir(mode=0o700)
     ctl.environ["REGISTRYD_ROOT"] = str(tmp_path / "root")
+    ctl.environ["XDG_RUNTIME_DIR"] = str(tmp_path / "run")
     seen = {"prefetch", "convert"}  # the stories of both have it
     for command, words in lines(f"{registry.name}/json/app:1", tmp_path):
         outcome = ctl(*command.split(), *words, "--format", "json", "--progress", "json")

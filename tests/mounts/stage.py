@@ -119,6 +119,14 @@ class Stage:
         )
         return done.stdout + done.stderr
 
+    def ctl(self, *words: str | Path) -> tuple[int, str, str]:
+        """registryctl's exit code, stdout and stderr."""
+        command = self.python("-m", "registryd.cli.main", *words)
+        done = subprocess.run(
+            self.words(*command), env=self.environ, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout.strip(), done.stderr.strip()
+
     def python(self, *words: str | Path) -> list[str | Path]:
         """Our code by an interpreter that everybody may run: ours may lie in root's home."""
         system = Path("/usr/bin/python3")
@@ -190,9 +198,8 @@ def open_stage(user: int) -> Iterator[Stage]:
         os.chown(home / "run", user, user)
         code = home / "code"
         for part in ("cache", "registryd"):
-            shutil.copytree(
-                ROOT / part, code / part, ignore=shutil.ignore_patterns("__pycache__", "cli")
-            )
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, code / part, ignore=ignored)
         subprocess.run(["chmod", "-R", "a+rX", code], check=True)
         keeper = stack.enter_context(
             subprocess.Popen(
