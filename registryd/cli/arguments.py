@@ -104,8 +104,13 @@ def spelled_out(words: Sequence[str]) -> list[str]:
     return [f"{w}=true" if w in SWITCHES and i < end else w for i, w in enumerate(words)]
 
 
-def general_flags(parser: argparse.ArgumentParser, *, templates: Sequence[str] = ()) -> None:
-    """What every command takes; ``templates`` are the names of a --format that may be one."""
+def general_flags(
+    parser: argparse.ArgumentParser, *, templates: Sequence[str] = (), short_verbose: bool = True
+) -> None:
+    """What every command takes.
+
+    ``templates`` are the names of a --format that may be one; ``short_verbose`` is whether -v is.
+    """
     group = parser.add_argument_group("flags of every command")
     group.add_argument("--socket", metavar="PATH", help="the daemon's socket (REGISTRYD_SOCKET)")
     group.add_argument(
@@ -123,9 +128,8 @@ def general_flags(parser: argparse.ArgumentParser, *, templates: Sequence[str] =
         "--progress", choices=("auto", "plain", "json", "none"), help="of the work on stderr"
     )
     group.add_argument("-q", "--quiet", action="store_true", help="less: ids only, no progress")
-    group.add_argument(
-        "-v", "--verbose", "--debug", action="store_true", help="more: tracebacks and logs"
-    )
+    verbose = ("-v", "--verbose", "--debug")[0 if short_verbose else 1 :]
+    group.add_argument(*verbose, action="store_true", help="more: tracebacks and logs")
     group.add_argument(
         "--command-timeout", type=_duration, metavar="TIME", help="give up after this (30s, 5m)"
     )

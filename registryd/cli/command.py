@@ -54,6 +54,9 @@ COMMANDS = {
     "unmount": "end a mount, once for each time it was made",
     "load": "put the images of an archive into the cache, as docker load does",
     "save": "write images of the cache to an archive, as docker save does",
+    "run": "run what an image is for, in the image",
+    "exec": "run a command in an image, without its entrypoint",
+    "shell": "open a shell in an image",
     "sync": "keep images the same at another place",
     "images": "list what the cache holds",
     "tag": "give an image in the cache one more name",
@@ -132,7 +135,11 @@ def parser_for(name: str, command: Command) -> Parser:
     """The parser of a command's own line: its arguments, and the flags of every command."""
     parser = Parser(prog=f"{PROGRAM} {name}", description=f"{name}: {COMMANDS[name]}.")
     command.arguments(parser)
-    general_flags(parser, templates=getattr(command, "TEMPLATES", ()))
+    general_flags(
+        parser,
+        templates=getattr(command, "TEMPLATES", ()),
+        short_verbose=getattr(command, "SHORT_VERBOSE", True),
+    )
     words_of_skopeo(parser)
     return parser
 

@@ -102,7 +102,7 @@ def take_out(
 
     image = _described(context, cache, reference, done) if form == "sif" else None
     digest = Digest.parse(str(done["blob"]))
-    file = _opened(cache, digest)
+    file = opened(cache, digest)
     if file is None and image is None:
         return asyncio.run(_fetched(context, cache, reference, done, path))
     with ExitStack() as files:
@@ -146,7 +146,7 @@ def _aside(
     return file
 
 
-def _opened(cache: Backend, digest: Digest) -> int | None:
+def opened(cache: Backend, digest: Digest) -> int | None:
     """The cache's own file, where it may be opened."""
     from cache.layout import blob_path
 

@@ -61,7 +61,7 @@ def program(words: Sequence[str], console: Console, environ: Mapping[str, str]) 
     except SystemExit as end:  # how argparse leaves after --help and --version
         return _flushed(console, end.code if isinstance(end.code, int) else 0)
     except BaseException as error:
-        return _failed(error, console, traceback=options.verbose or "-v" in words)
+        return _failed(error, console, traceback=options.verbose or _wants_words(words))
     return 0
 
 
@@ -91,7 +91,12 @@ def parsed(words: Sequence[str], options: argparse.Namespace) -> Command:
     top_parser().parse_args(words, options)
     name, rest = named(options.words)
     command = load(name)
-    parser_for(name, command).parse_intermixed_args(rest, options)
+    parser = parser_for(name, command)
+    read = getattr(command, "read", None)
+    if read is None:
+        parser.parse_intermixed_args(rest, options)
+    else:
+        read(parser, rest, options)
     if options.platform is None and not options.all_platforms:
         host = os.uname()
         options.platform = overridden(options, host.sysname, host.machine)
@@ -115,6 +120,11 @@ def top_parser() -> Parser:
     platform_flag(parser)
     words_of_skopeo(parser)
     return parser
+
+
+def _wants_words(words: Sequence[str]) -> bool:
+    """Whether -v is among the words, where that is no bind (as in ``run -v SRC:DST``)."""
+    return "-v" in words and not {"run", "exec", "shell"} & set(words[: words.index("-v")])
 
 
 def _open_standard_streams() -> None:

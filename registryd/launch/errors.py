@@ -13,5 +13,4 @@ class LaunchRefused(UsageError):
 class LaunchFailed(Fault):
     """Raised when this machine does not let us build what a command is to run in."""
 
-    exit_code = 125
     code = "UNAVAILABLE"

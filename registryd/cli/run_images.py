@@ -1,0 +1,141 @@
+"""The image that a command is to run in: what it says of itself, and where its squashfs is.
+
+Invariants:
+- the squashfs is the cache's own file where this user may open it; a copy is made only where the
+  daemon alone may;
+- nothing is said on stderr as long as there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.content import Digest
+from registryd.cli.backend import Event, Report, backend
+from registryd.cli.command import Context
+from registryd.cli.platforms import own
+from registryd.launch.errors import LaunchFailed
+from registryd.launch.image_mount import PROGRAMS
+from registryd.oci.errors import UsageError
+from registryd.oci.image_config import ImageConfig
+from registryd.oci.reference import Reference
+
+#: How files are named that are images by themselves.
+_ENDINGS = (".sqsh", ".sqfs", ".squashfs", ".sfs", ".sif")
+#: States of a blob that need no telling, and no time.
+_IDLE = ("waiting", "held")
+_FORMS = ("squashfs:", "sif:", "rootfs:")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image by what it says of itself; with ``reference`` its files have yet to be found."""
+
+    name: str
+    digest: str
+    config: ImageConfig
+    reference: Reference | None = None
+    folder: str = ""
+    file: Path | None = None
+    offset: int = 0
+
+    def open(self) -> int:
+        """A descriptor of its file. Raises LaunchFailed."""
+        return _open(Path(str(self.file)))
+
+
+def found_file(text: str) -> Found | None:
+    """The image in a file or folder that was named instead of a reference. Raises UsageError."""
+    form = next((form for form in _FORMS if text.startswith(form)), "")
+    is_path = text.startswith(("/", "./", "../"))
+    if not form and not is_path and not (text.endswith(_ENDINGS) and Path(text).is_file()):
+        return None
+    path = Path(text.removeprefix(form)).absolute()
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file or folder")
+    nothing = ImageConfig(platform=own())
+    found = os.stat(path)
+    identity = f"{found.st_dev}:{found.st_ino}:{found.st_mtime_ns}"
+    if path.is_dir():
+        return Found(str(path), identity, nothing, folder=str(path))
+    return Found(str(path), identity, nothing, file=path, offset=_offset(path))
+
+
+def _offset(path: Path) -> int:
+    """Where the squashfs begins in a file. Raises UsageError where it has none."""
+    with open(path, "rb") as file:
+        if file.read(4) == b"hsqs":
+            return 0
+    raise UsageError(f"{path} is no squashfs")
+
+
+def program() -> Path:
+    """The program that serves a squashfs. Raises LaunchFailed."""
+    for name in PROGRAMS:
+        path = shutil.which(name)
+        if path is not None:
+            return Path(path)
+    raise LaunchFailed(f"neither {' nor '.join(PROGRAMS)} is here (install squashfuse)")
+
+
+def squashfs_of(context: Context, found: Found, reference: Reference) -> int:
+    """A descriptor of the image's squashfs, which is made the first time. Raises Fault."""
+    from registryd.cli.conversions import opened, take_out
+    from registryd.cli.logins import login_for
+
+    exact = reference.with_digest(Digest.parse(found.digest))
+    login = login_for(context, exact.registry, exact.repository)
+    with backend(context, exact.registry) as cache:
+        wanted = {"reference": str(exact), "form": "squashfs"}
+        with _when_needed(context) as show:
+            done = cache.stream("convert", wanted, show, login)
+        file = opened(cache, Digest.parse(str(done["blob"])))
+        if file is not None:
+            return file
+        path = _own_copy(context, str(done["blob"]))
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            take_out(context, cache, exact, done, "squashfs", path)
+    return _open(path)
+
+
+@contextmanager
+def _when_needed(context: Context) -> Iterator[Report]:
+    """Shows events from the first one on that tells of work."""
+    from registryd.cli import progress
+
+    waiting: list[Event] | None = []
+    with progress.shown(context) as show:
+        tell = progress.warned(context, show)
+
+        def report(event: Event) -> None:
+            nonlocal waiting
+            if waiting is not None:
+                waiting.append(event)
+                if event.get("event") in ("resolved", "done") or event.get("state") in _IDLE:
+                    return
+            for each in waiting or [event]:
+                tell(each)
+            waiting = None
+
+        yield report
+
+
+def _own_copy(context: Context, blob: str) -> Path:
+    """Where this user's copy of a squashfs is that only the daemon may open."""
+    base = context.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(base) if base.startswith("/") else context.home / ".cache"
+    return cache / "registryd" / "squashfs" / f"{blob.replace(':', '-')}.sqfs"
+
+
+def _open(path: Path) -> int:
+    """A descriptor of a file. Raises LaunchFailed."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LaunchFailed(f"{path}: {error.strerror}") from error

@@ -1,0 +1,152 @@
+"""From an image's name to a command that runs in it.
+
+Invariants:
+- the way that is taken when all is there already is short: one question to the cache, then the
+  command takes this process over;
+- an image is never unpacked into a folder: its squashfs is made once, and mounted.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from cache.content import Digest
+from registryd.cli.backend import Backend, backend
+from registryd.cli.command import Context
+from registryd.cli.platforms import single_preferred
+from registryd.cli.run_flags import flags
+from registryd.cli.run_images import Found, found_file, program, squashfs_of
+from registryd.launch.identity import Person
+from registryd.launch.plan import Caller, Site, Wish
+from registryd.launch.start import Rootfs, start
+from registryd.oci.image_config import parse_config
+from registryd.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from registryd.secrets import Login
+
+#: Variables by which a batch system names a job, and its step: whose are the same are of one
+#: company. It ends a step's processes together, so nobody else may depend on them.
+JOBS = (("SLURM_JOB_ID", "SLURM_STEP_ID"), ("PBS_JOBID",), ("FLUX_JOB_ID",), ("LSB_JOBID",))
+
+
+def run_image(context: Context, verb: str) -> NoReturn:
+    """Become the command in the image. Raises Fault."""
+    asked = flags(context, verb)
+    found = found_file(context.options.reference) or _found(context)
+    wish = Wish(found.name, found.digest, found.config, asked, _caller(context), _site(context))
+
+    def told(text: str) -> None:
+        if context.options.verbose:
+            context.console.words(text)
+
+    context.console.flush()
+    folder = state_folder(context)
+    start(wish, lambda: _rootfs(context, found), folder=folder, key=_key(context), told=told)
+
+
+def state_folder(context: Context) -> Path:
+    """Where this user's commands of this node are known; on the node itself, and theirs alone."""
+    runtime = context.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and os.access(runtime, os.W_OK):
+        return Path(runtime) / "registryd" / "run"
+    return Path(f"/tmp/registryd-run-{os.geteuid()}")  # noqa: S108 - checked to be ours
+
+
+def _found(context: Context) -> Found:
+    """The image of a name: digest and configuration, with no question to a registry if possible."""
+    from registryd.cli.logins import login_for
+
+    reference = Reference.parse(context.options.reference)
+    login = login_for(context, reference.registry, reference.repository)
+    with backend(context, reference.registry) as chosen:
+        if context.options.pull == "always":
+            _pull(context, chosen, reference, login)
+        elif context.options.pull == "never":
+            reference = _held(chosen, reference)
+        wanted = {"reference": str(reference), "platform": single_preferred(context)}
+        raw = chosen.raw("config", wanted, login)
+    config = parse_config(raw.content)
+    return Found(str(reference), raw.manifest_digest, config, reference)
+
+
+def _pull(context: Context, chosen: Backend, reference: Reference, login: Login | None) -> None:
+    from registryd.cli import progress
+    from registryd.cli.platforms import preferred
+
+    wanted = {
+        "reference": str(reference),
+        "platforms": [str(platform) for platform in preferred(context)],
+        "all_platforms": False,
+    }
+    with progress.shown(context) as show:
+        chosen.stream("pull", wanted, progress.warned(context, show), login)
+
+
+def _held(chosen: Backend, reference: Reference) -> Reference:
+    """The name with the digest that the cache holds for it. Raises NameNotFound."""
+    from cache.errors import NameNotFound
+
+    if reference.digest is not None:
+        return reference
+    for image in chosen.call("images", {}).get("images", []):
+        if image.get("reference") == str(reference):
+            return reference.with_digest(Digest.parse(str(image["digest"])))
+    raise NameNotFound(f"{reference} is not in the cache, and --pull never is given")
+
+
+def _rootfs(context: Context, found: Found) -> Rootfs:
+    """Where the image's files are, made if need be. Raises Fault."""
+    if found.folder:
+        return Rootfs(folder=found.folder)
+    if found.reference is None:
+        return Rootfs(image=found.open(), offset=found.offset, program=program())
+    return Rootfs(image=squashfs_of(context, found, found.reference), program=program())
+
+
+def _caller(context: Context) -> Caller:
+    import grp
+    import pwd
+
+    uid, gid, environ = os.geteuid(), os.getegid(), context.environ
+    name = environ.get("USER") or f"user{uid}"
+    with suppress(KeyError):
+        name = pwd.getpwuid(uid).pw_name
+    groups = {}
+    for number in {gid, *os.getgroups()}:
+        try:
+            groups[number] = grp.getgrgid(number).gr_name
+        except KeyError:
+            groups[number] = f"group{number}"
+    person = Person(uid, gid, name, str(context.home), groups)
+    return Caller(person, _folder(environ.get("PWD", "")), environ)
+
+
+def _folder(said: str) -> str:
+    """The current folder as the shell calls it, where that is true."""
+    try:
+        if said.startswith("/") and os.path.samefile(said, "."):
+            return os.path.normpath(said)
+        return os.getcwd()
+    except OSError:
+        return "/"
+
+
+def _site(context: Context) -> Site:
+    return Site()
+
+
+def _key(context: Context) -> str:
+    """What commands have in common that share namespaces; nothing for one that is alone."""
+    options, environ = context.options, context.environ
+    if options.no_join:
+        return ""
+    if options.join is not None:
+        return f"join {options.join}"
+    for names in JOBS:
+        if environ.get(names[0]):
+            return " ".join(f"{name}={environ.get(name, '')}" for name in names)
+    return ""

@@ -1,0 +1,82 @@
+"""From a wish to the command, in the usual way: alone, or in company of the same job.
+
+Invariant: whatever fails here ends the process, and the kernel takes everything else away.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from registryd.launch import native
+from registryd.launch.errors import LaunchFailed
+from registryd.launch.files import Files, Machine
+from registryd.launch.image_mount import Server
+from registryd.launch.plan import Launch, Wish, plan
+from registryd.launch.sharing import Company, own_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """Where the image's files are: a folder, or a squashfs that is served by a program.
+
+    ``image`` is an open descriptor; the squashfs begins at ``offset``.
+    """
+
+    folder: str = ""
+    image: int = -1
+    offset: int = 0
+    program: Path | None = None
+
+
+def start(
+    wish: Wish,
+    rootfs: Callable[[], Rootfs],
+    *,
+    folder: Path,
+    key: str,
+    told: Callable[[str], None],
+) -> NoReturn:
+    """Become the command. ``folder`` is ours alone, ``key`` what the company shares ("" for none).
+
+    ``rootfs`` is asked for where the image is not seen already. Raises LaunchFailed, LaunchRefused.
+    """
+    if threading.active_count() > 1:
+        raise LaunchFailed("threads are running: namespaces cannot be left")
+    own_folder(folder)
+    company = Company(folder, f"{key}\0{wish.shape}") if key else None
+    if company is not None and company.enter():
+        company.join()
+        launch = plan(wish, Files(), None)
+        if native.outermost():
+            native.become(launch.user)
+        told("runtime: native, with the others of the same job and image")
+        native.give_up()
+        native.begin(launch)
+    base = own_folder((folder if company is None else company.folder) / "base")
+    launch = _built(wish, rootfs(), str(base), company)
+    told("runtime: native")
+    native.give_up()
+    native.begin(launch)
+
+
+def _built(wish: Wish, rootfs: Rootfs, base: str, company: Company | None) -> Launch:
+    """Make the view and enter it; what is to begin there. Raises LaunchFailed, LaunchRefused."""
+    server = None
+    if not rootfs.folder and rootfs.program is not None:
+        server = Server(rootfs.program, rootfs.image, rootfs.offset)
+    native.leave()
+    image = native.furnish(base)
+    if server is not None:
+        server.serve(image)
+        os.close(rootfs.image)
+    launch = plan(wish, Files(rootfs.folder or image), Machine())
+    if company is not None:
+        company.join()
+    native.build(launch.steps, base)
+    native.become(launch.user)
+    return launch

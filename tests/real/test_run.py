@@ -1,0 +1,343 @@
+"""Story: commands in an image, as root and as an ordinary user, with one daemon for both.
+
+The ordinary user has no entry in the machine's user database, and a /dev/fuse that is open to all:
+both by a mount namespace of each command's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.real.conftest import Upstream
+from tests.real.run_image import make_run_image
+from tests.real.runtimes import Ran, Skopeo, attempt, plain_environ
+from tests.real.stories import UP, Ctl, Daemon, daemon
+from tests.real.test_users import readable_code
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be an ordinary user")
+
+NAME = f"{UP}/lib/run:1"
+USER = 61005
+#: A node for FUSE that everybody may open, and then the rest as the user that $0 says.
+AS_USER = """
+mount -t tmpfs none /mnt && mknod -m 666 /mnt/fuse c 10 229 && mount --bind /mnt/fuse /dev/fuse
+exec setpriv --reuid "$0" --regid "$0" --clear-groups "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Me:
+    """Who runs images: root (0) or a user, with a home and a folder to be in."""
+
+    uid: int
+    home: Path
+    socket: Path
+    code: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *words: str) -> list[str]:
+        """A command line as this user's process."""
+        own = [sys._base_executable, *Ctl.command(*words)[1:]]  # type: ignore[attr-defined]
+        if self.uid == 0:
+            return own
+        return ["unshare", "--mount", "sh", "-c", AS_USER, str(self.uid), *own]
+
+    def environment(self) -> dict[str, str]:
+        """The environment in which a command begins."""
+        return {
+            **plain_environ(self.home),
+            "REGISTRYD_SOCKET": str(self.socket),
+            "PYTHONPATH": str(self.code),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PWD": str(self.home),
+            **self.environ,
+        }
+
+    def __call__(self, *words: str, typed: str = "") -> Ran:
+        """Run registryctl in the user's home."""
+        script = 'cd "$0" && exec "$@"'
+        command = ["sh", "-c", script, str(self.home), *self.command(*words)]
+        return attempt(command, self.environment(), typed)
+
+    def ok(self, *words: str) -> str:
+        """Run one that must succeed; its stdout. It says nothing else."""
+        ran = self(*words)
+        assert (0, "") == (ran.code, ran.err), ran
+        return ran.out
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Begin one; the caller ends it."""
+        return subprocess.Popen(
+            self.command(*words),
+            env=self.environment(),
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def with_environ(self, **more: str) -> Me:
+        """The same with more in the environment."""
+        return Me(self.uid, self.home, self.socket, self.code, {**self.environ, **more})
+
+
+@pytest.fixture(scope="module")
+def node(
+    tmp_path_factory: pytest.TempPathFactory, everyones: Upstream, skopeo: Skopeo
+) -> Iterator[Daemon]:
+    """A daemon whose upstream has the image, and whose socket everybody reaches."""
+    layout = make_run_image(tmp_path_factory.mktemp("run"))
+    skopeo.copy(f"oci:{layout}:run", f"docker://{everyones.registry.name}/lib/run:1")
+    with tempfile.TemporaryDirectory(prefix="rd", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        with daemon(Path(folder) / "n", everyones.sections) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def code(node: Daemon) -> Path:
+    """What registryctl is made of, where everybody may read it."""
+    return readable_code(node.folder)
+
+
+@pytest.fixture(params=["root", "user"])
+def me(request: pytest.FixtureRequest, node: Daemon, code: Path) -> Me:
+    """Both kinds of people; the image is there for each."""
+    uid = USER if request.param == "user" else 0
+    home = node.folder / f"home-{uid}"
+    who = Me(uid, home, node.socket, code)
+    if not home.exists():
+        plain_environ(home)
+        for path in (home, *home.rglob("*")):
+            os.chown(path, uid, uid)
+        assert "" == who("pull", "-q", NAME).err
+        who("exec", NAME, "true")
+    return who
+
+
+def test_entrypoint_and_command(me: Me) -> None:
+    """run is entrypoint and arguments, else CMD; --entrypoint drops both; exec knows neither."""
+    said = {
+        words: me.ok(*words)
+        for words in (
+            ("run", NAME),
+            ("run", NAME, "--", "a", "--", "b"),
+            ("run", NAME, "a", "--env"),
+            ("run", "--entrypoint", "/bin/sh", NAME, "-c", "echo $0 $PWD"),
+            ("run", "--entrypoint", "", NAME, "linked"),
+            ("exec", NAME, "--", "linked"),
+        )
+    }
+
+    assert [
+        "entry cmd\n",
+        "entry a -- b\n",
+        "entry a --env\n",
+        f"/bin/sh {me.home}\n",
+        "linked\n",
+        "linked\n",
+    ] == list(said.values())
+    assert "sh /bin/sh\n" == me("shell", NAME, typed="echo sh $SHELL").out
+
+
+def test_how_it_ends(me: Me) -> None:
+    """The command's own status is ours: a code, a signal, and what shells say of no command."""
+    ended = {
+        shlex.join(words): me("exec", NAME, *words).code
+        for words in (
+            ("sh", "-c", "exit 7"),
+            ("sh", "-c", "(kill -TERM $$); sleep 9"),
+            ("nothing-there",),
+            ("/etc/motd",),
+        )
+    }
+
+    assert [7, -signal.SIGTERM, 127, 126] == list(ended.values()), ended
+    assert "SigIgn:\t0000000000000000\n" == me.ok(
+        "exec", NAME, "grep", "SigIgn", "/proc/self/status"
+    )
+
+
+def test_a_signal_and_a_descriptor_reach_the_command(me: Me) -> None:
+    """The command is the very process that was begun: its number, its signals, its open files."""
+    read, write = os.pipe()
+    script = f"trap 'echo ended; exit 3' TERM; echo $$ >&{write}; while :; do sleep 0.02; done"
+    os.set_inheritable(write, True)
+    environ = me.environment()
+    with subprocess.Popen(
+        me.command("exec", NAME, "sh", "-c", script),
+        env=environ,
+        cwd=me.home,
+        stdout=subprocess.PIPE,
+        pass_fds=(write,),
+    ) as process:
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            number = int(pipe.readline())
+            process.terminate()
+            out, _ = process.communicate(timeout=30)
+
+    assert (process.pid, b"ended\n", 3) == (number, out, process.returncode)
+
+
+def test_the_environment(me: Me) -> None:
+    """The image wins over the caller, --env over --env-file over the image; --clearenv forgets."""
+    file = me.home / "env"
+    file.write_text("# a comment\nOF_FILE=file\nBOTH=file\nHERE\n")
+    here = me.with_environ(HERE="here", BOTH="caller", LD_LIBRARY_PATH="/x", SLURM_PROCID="3")
+    names = (
+        "HERE",
+        "BOTH",
+        "LD_LIBRARY_PATH",
+        "SLURM_PROCID",
+        "OF_IMAGE",
+        "OF_FILE",
+        "PATH",
+        "HOME",
+    )
+
+    def seen(*flags: str) -> list[str]:
+        found = here.ok("exec", *flags, NAME, "env").splitlines()
+        pairs = dict(line.partition("=")[::2] for line in found)
+        return [pairs.get(name, "-") for name in names]
+
+    home, path = str(me.home), "/bin:/own"
+    assert ["here", "image", "-", "3", "image", "-", path, home] == seen()
+    given = ("--env-file", str(file), "--env", "OF_IMAGE=flag", "-e", "LD_LIBRARY_PATH=/y")
+    assert ["here", "file", "-", "3", "image", "file", path, home] == seen(*given[:2])
+    assert ["here", "file", "/y", "3", "flag", "file", path, home] == seen(*given)
+    assert ["-", "image", "-", "-", "image", "-", path, home] == seen("--clearenv")
+    prefixed = here.with_environ(REGISTRYD_ENV_BOTH="prefix")
+    assert "prefix\n" == prefixed.ok("exec", NAME, "sh", "-c", "echo $BOTH")
+
+
+def test_what_it_sees(me: Me) -> None:
+    """Home and folder are there to write in; the image is read only, all its files readable; the
+    user has a name; whatever is made is the caller's."""
+    script = "id -un; pwd; cat /data/secret /etc/motd; echo mine > made; stat -c %u made /data; "
+    script += "touch /data/x; ls /mnt/none"
+    ran = me("exec", NAME, "sh", "-c", script)
+    name = "root" if me.uid == 0 else f"user{me.uid}"
+
+    assert f"{name}\n{me.home}\nroot's\nhello\n{me.uid}\n{me.uid}\n" == ran.out
+    assert "Read-only file system" in ran.err
+    assert (b"mine\n", me.uid) == (
+        (me.home / "made").read_bytes(),
+        (me.home / "made").stat().st_uid,
+    )
+
+
+def test_writing_and_being_somebody_else(me: Me) -> None:
+    """--writable-tmpfs takes everything, and forgets it; --user is seen as that user."""
+    script = "echo 1 > /data/x; rm /etc/motd; mkdir /new /opt/tool/y; ls / /opt/tool"
+    written = me.ok("exec", "--writable-tmpfs", NAME, "sh", "-c", script).split()
+    again = me.ok("exec", NAME, "cat", "/etc/motd")
+    seen = {user: me.ok("exec", "--user", user, NAME, "id") for user in ("0", "web", "7:8")}
+
+    assert {"new", "y"} <= set(written)
+    assert "hello\n" == again
+    assert ["uid=0(root) gid=0", "uid=33(web) gid=34", "uid=7(user7) gid=8"] == [
+        " ".join(text.split()[:2]).removesuffix("(root)").split("(group")[0]
+        for text in seen.values()
+    ]
+    assert 64 == me("exec", "--user", "nobody-here", NAME, "id").code
+
+
+def test_binds(me: Me, tmp_path: Path) -> None:
+    """A bind has any place, through the image's links too; ro is read only; what would hide the
+    system is refused in a line."""
+    place = me.home / "place"
+    place.mkdir(exist_ok=True)
+    os.chown(place, me.uid, me.uid)
+    (place / "file").write_text("bound\n")
+    flags = ("-v", f"{place}:/new/deep/place", "-B", f"{place}:/run/linked:ro,{place}/file:/opt/f")
+    script = "cat /new/deep/place/file /data/linked/file /opt/f; ls /opt; touch /new/deep/place/w; "
+    ran = me("exec", *flags, NAME, "sh", "-c", script + "touch /run/linked/r")
+
+    assert "bound\nbound\nbound\nf\ntool\n" == ran.out, ran
+    assert ["file", "w"] == sorted(os.listdir(place))
+    for bind, said in (
+        (f"{place}:/etc", "nothing is bound to /etc"),
+        (f"{place}:/proc/x", "nothing is bound to /proc/x"),
+        ("name:/x", "volumes with a name do not exist"),
+        ("/not/there:/x", "/not/there is not there"),
+        (f"{place}:/tmp/none/x", "has no none/x"),
+        (f"{place}:/etc/motd", "/etc/motd is a file in the image"),
+        (f"{place}:/x:rw:y", "is no bind"),
+        (f"{place}:/x:shared", "is no option"),
+    ):
+        refused = me("exec", "--bind", bind, NAME, "true")
+        assert (64, 1, True) == (
+            refused.code,
+            len(refused.err.splitlines()),
+            said in refused.err,
+        ), refused
+
+
+def test_as_little_as_possible(me: Me) -> None:
+    """--no-mounts shows nothing of the caller's, begins where the image says, and /tmp is empty."""
+    script = f"pwd; ls /tmp {me.home}; echo x > /tmp/x && cat /tmp/x"
+    ran = me("exec", "--no-mounts", NAME, "sh", "-c", script)
+
+    assert "/data\n/tmp:\nx\n" == ran.out
+    assert "No such file" in ran.err
+
+
+def test_ranks_share_memory(me: Me) -> None:
+    """Commands of one job and image are in the same namespaces, and meet in a segment; the next
+    ones are too while one of them runs. Another job's, and who asks for none, are not."""
+    job = me.with_environ(SLURM_JOB_ID="42", SLURM_STEP_ID="0")
+    meeting = me.home / "meeting"
+    meeting.mkdir()
+    os.chown(meeting, me.uid, me.uid)
+    key = str(7000 + me.uid % 1000)
+    ranks = [
+        job.begin("exec", NAME, "rank", *words, str(meeting))
+        for words in (("put", key, "ping"), ("get", key, "pong"))
+    ]
+    said = [rank.communicate(timeout=60)[0] for rank in ranks]
+
+    assert ["pong\n", "ping\n"] == said
+    spaces = "readlink /proc/self/ns/user; readlink /proc/self/ns/mnt; "
+    wait = f"echo > {meeting}/up; until test -e {meeting}/end; do sleep 0.02; done"
+    first = job.begin("exec", NAME, "sh", "-c", spaces + wait)
+    while not (meeting / "up").exists():
+        assert first.poll() is None
+        os.sched_yield()
+    crowd = [job.begin("exec", NAME, "sh", "-c", spaces) for _ in range(3)]
+    together = {rank.communicate(timeout=60)[0] for rank in crowd}
+    others = {
+        me.ok("exec", NAME, "sh", "-c", spaces),
+        job.ok("exec", "--no-join", NAME, "sh", "-c", spaces),
+        me.with_environ(SLURM_JOB_ID="43").ok("exec", NAME, "sh", "-c", spaces),
+    }
+    (meeting / "end").touch()
+    alone = {first.communicate(timeout=60)[0]}
+
+    assert alone == together
+    assert together.isdisjoint(others)
+
+
+def test_a_killed_rank_leaves_nothing_that_hinders(me: Me) -> None:
+    """Ranks that are killed as they stand are no hindrance to the next one of the same job."""
+    job = me.with_environ(PBS_JOBID="9.host")
+    up = me.home / "up"
+    first = job.begin("exec", NAME, "sh", "-c", f"echo > {up}; sleep 60")
+    while not up.exists():
+        assert first.poll() is None
+        os.sched_yield()
+    first.kill()
+    first.communicate()
+
+    assert "again\n" == job.ok("exec", NAME, "echo", "again")
