@@ -60,6 +60,17 @@ class NameNotFound(CacheError):
     code = "MANIFEST_UNKNOWN"
 
 
+class PinNotFound(CacheError):
+    """Raised when a pin is to be ended that the store does not know."""
+
+    exit_code = 2
+    code = "NAME_UNKNOWN"
+
+
+class Pinned(CacheError):
+    """Raised when the last name of pinned content is to be taken away; says who has pinned it."""
+
+
 class IngestAborted(CacheError):
     """Raised to everyone who follows an ingest that was given up; its cause says why."""
 

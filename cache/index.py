@@ -22,6 +22,7 @@ from cache.files import Files
 from cache.grants import GrantRows
 from cache.layout import DATABASE
 from cache.made_rows import MadeRows
+from cache.pins import PINNED, PinRows
 from cache.repositories import RepositoryRows
 
 Rule = Literal["all", "any"]
@@ -35,8 +36,8 @@ _CLOSURE = """
 """
 #: Which links count: all of them, or those to what a manifest needs.
 _EVERY, _NEEDED = "true", "rule != 'made'"
-#: What keeps content: names (complete or not) and leases that have not run out.
-_ROOTS = "SELECT digest FROM names UNION SELECT digest FROM leases WHERE expires > ?"
+#: What keeps content: names (complete or not), and leases and pins that have not run out.
+_ROOTS = f"SELECT digest FROM names UNION SELECT digest FROM leases WHERE expires > ?1 {PINNED}"  # noqa: S608 (our own text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Index:
         self.repositories = RepositoryRows(self._db)
         self.grants = GrantRows(self._db)
         self.made = MadeRows(self._db)
+        self.pins = PinRows(self._db)
 
     @classmethod
     def take(cls, files: Files) -> Index:
@@ -161,13 +163,11 @@ class Index:
 
     def last_used(self, digests: Iterable[Digest]) -> float:
         """When the most recently used of these blobs was used (0.0 when none is known)."""
-        latest = 0.0
-        for digest in digests:
-            row = self._db.execute(
-                "SELECT used FROM blobs WHERE digest = ?", (str(digest),)
-            ).fetchone()
-            latest = max(latest, row[0] if row else 0.0)
-        return latest
+        rows = (
+            self._db.execute("SELECT used FROM blobs WHERE digest = ?", (str(digest),)).fetchone()
+            for digest in digests
+        )
+        return max((row[0] for row in rows if row), default=0.0)
 
     def add_member(self, repository: str, digests: Iterable[Digest]) -> None:
         """Record that these blobs were proven to belong to a repository."""
@@ -328,7 +328,7 @@ class Index:
             self._db.execute("DELETE FROM leases WHERE lease = ?", (lease,))
 
     def unreferenced(self, now: float) -> dict[Digest, int]:
-        """Blobs that no name and no lease keeps, with sizes in bytes."""
+        """Blobs that no name, no lease and no pin keeps, with sizes in bytes."""
         query = _CLOSURE.format(roots=_ROOTS, which=_EVERY)
         rows = self._db.execute(
             f"SELECT digest, size FROM blobs WHERE digest NOT IN ({query})",  # noqa: S608 (our own text)

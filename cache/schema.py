@@ -76,6 +76,14 @@ MIGRATIONS = (
     ALTER TABLE links_new RENAME TO links;
     CREATE INDEX links_by_child ON links (child);
     """,
+    """
+    -- what somebody wants kept, and until when (NULL: until they say otherwise)
+    CREATE TABLE pins (
+        owner TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, reference TEXT NOT NULL,
+        expires REAL,
+        PRIMARY KEY (owner, name, digest)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

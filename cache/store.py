@@ -40,6 +40,7 @@ from cache.listing import Listing
 from cache.made import Made
 from cache.memo import Memo
 from cache.passages import Passages
+from cache.pins import Pins
 from cache.repositories import Repositories
 from cache.spool import put_whole
 from cache.uses import Uses
@@ -67,13 +68,13 @@ class BlobStore:
             lambda: self._db(self._render_index),
             lambda content: self._io(self._files.replace, layout.INDEX_FILE, content),
         )
-        self._passages = Passages()
-        self._acts = Acts()
+        self._passages, self._acts = Passages(), Acts()
         self._names = Memo(index.name, self._db)
         self._members = Memo(index.is_member, self._db)
         self._media_types = Memo(index.media_type, self._db)
         self.repositories = Repositories(index.repositories, self._db)
         self.grants = Grants(index.grants, self._db, clock)
+        self.pins = Pins(index.pins, self._db, clock)
         self._uses = Uses(index, self._db, clock)
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
@@ -153,8 +154,7 @@ class BlobStore:
 
     async def read(self, digest: Digest, *, limit: int, use: bool = True) -> bytes:
         """A small blob, whole. Raises BlobNotFound, and SizeMismatch beyond ``limit`` bytes."""
-        blob = self.find(digest)
-        if blob is None:
+        if (blob := self.find(digest)) is None:
             raise BlobNotFound(f"{digest} is not in the cache")
         if blob.size > limit:
             raise SizeMismatch(f"{digest} has {blob.size} bytes, at most {limit} are read here")
@@ -349,7 +349,7 @@ class BlobStore:
         await self._db(self._index.hold, lease, list(digests), self._clock() + ttl)
 
     async def unreferenced(self) -> dict[Digest, int]:
-        """Blobs that no name and no lease keeps, with sizes in bytes."""
+        """Blobs that no name, no lease and no pin keeps, with sizes in bytes."""
         return await self._db(self._index.unreferenced, self._clock())
 
     async def remove(self, digests: Iterable[Digest]) -> dict[Digest, int]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Operations that speak to a registry in the caller's name.
 WITH_LOGIN = frozenset(
-    {"pull", "push", "convert", "digest", "manifest", "config", "ratelimit", "tags"}
+    {"pull", "push", "convert", "digest", "manifest", "config", "ratelimit", "tags", "pin"}
 )
 #: Arguments of the API that an operation takes by position, in this order.
 BY_POSITION = ("reference", "repository", "source", "target", "destination")

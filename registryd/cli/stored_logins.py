@@ -19,7 +19,7 @@ from registryd.secrets import Login
 
 #: Operations that only read; a login that may write is wanted for the others.
 READING = frozenset(
-    {"pull", "convert", "digest", "manifest", "config", "tags", "referrers", "open"}
+    {"pull", "convert", "digest", "manifest", "config", "tags", "referrers", "open", "pin"}
 )
 #: The exit code of "no access".
 NO_ACCESS = 3

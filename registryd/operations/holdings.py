@@ -87,8 +87,11 @@ class Holdings:
         visible = await self._visible(principal)
         closures = await self._closures(visible)
         shares = _shares(closures)
+        pinned = {pin.digest for pin in await self._store.pins.all()}
         shown = [
-            await self._image(name, shares[name.name], closures[name.name][1]) for name in visible
+            await self._image(name, shares[name.name], closures[name.name][1])
+            | {"pinned": name.descriptor.digest in pinned}
+            for name in visible
         ]
         return {"images": shown}
 
@@ -128,7 +131,6 @@ class Holdings:
             "size": share[0],
             "own_size": share[1],
             "last_used": _moment(used),
-            "pinned": False,
         }
 
     async def _platforms(self, document: Document) -> list[str]:

@@ -29,6 +29,7 @@ from registryd.operations.grants import Granted
 from registryd.operations.holdings import Holdings
 from registryd.operations.limits import Limited
 from registryd.operations.node import Raw, Result
+from registryd.operations.pins import Pinning
 from registryd.operations.prefetch import Prefetching
 from registryd.ports import Sink
 from registryd.secrets import Login
@@ -44,7 +45,9 @@ from registryd.transfer.report import Report
 MOUNTS_LOOKED_AT = 8
 
 
-class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered, Converting):
+class Operations(
+    Holdings, Granted, Limited, Allowances, Pinning, Prefetching, Clustered, Converting
+):
     """The verbs. Every method raises Faults only."""
 
     # moving images
@@ -156,7 +159,7 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered,
         return {"reference": str(new), "digest": str(document.digest)}
 
     async def rmi(self, reference: str, *, principal: str = "") -> Result:
-        """Take a name away, and what only it needed."""
+        """Take a name away, and what only it needed; the last one of what is pinned stays."""
         if principal:
             raise Denied("only root and the daemon's own user may remove images from this cache")
         name = Reference.parse(reference)
@@ -167,6 +170,7 @@ class Operations(Holdings, Granted, Limited, Allowances, Prefetching, Clustered,
             gone = [entry for entry in every if entry.descriptor.digest == name.digest]
         if not gone:
             raise NameNotFound(f"{name} is not in the cache")
+        await self._refuse_pinned(len(gone), gone[0].descriptor.digest)
         needed = await self._store.closure(gone[0].descriptor.digest, made=True)
         for entry in gone:
             await self._store.untag(entry.name)

@@ -49,6 +49,9 @@ def add_routes(app: web.Application) -> None:
     get("/api/v1/cache/active", _json(lambda o, a: o.active(principal=a["principal"])))
     get("/api/v1/cache/blobs", _json(lambda o, a: o.blobs(principal=a["principal"])))
     get("/api/v1/cache/df", _json(lambda o, a: o.df(principal=a["principal"])))
+    get("/api/v1/cache/pins", _json(lambda o, a: o.pins(principal=a["principal"])))
+    post("/api/v1/cache/pin", _json(lambda o, a: o.pin(**a), "reference"))
+    post("/api/v1/cache/unpin", _json(lambda o, a: o.unpin(**_own(a))))
     get("/api/v1/digest", _json(lambda o, a: o.digest(a.pop("reference"), **a), "reference"))
     get("/api/v1/ratelimit", _json(lambda o, a: o.ratelimit(a.pop("reference"), **a), "reference"))
     get("/api/v1/tags", _json(lambda o, a: o.tags(a.pop("repository"), **a), "repository"))
@@ -80,6 +83,8 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "manifest": {"platform": None},
     "config": {"platform": None},
     "tags": {"last": None, "limit": None},
+    "pin": {"name": None, "lasting": None},
+    "unpin": {"reference": None, "name": None},
     "revoke": {"repository": None, "whose": None, "everything": False},
     "prefetch": {
         "references": (),

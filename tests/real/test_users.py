@@ -102,12 +102,12 @@ PACKAGES = (
 )
 
 
-def readable_code(place: Path) -> Path:
+def readable_code(place: Path, packages: tuple[str, ...] = PACKAGES) -> Path:
     """A copy of registryctl and of what it imports, which every user can read."""
     code = place / "code"
     if not code.exists():
         code.mkdir()
-        for package in PACKAGES:
+        for package in packages:
             spec = importlib.util.find_spec(package)
             assert spec is not None and spec.origin is not None, package
             origin = Path(spec.origin)

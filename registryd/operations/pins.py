@@ -1,0 +1,144 @@
+"""Pins: images that are kept until somebody says otherwise, or for a time.
+
+Invariants:
+- the owner pins what they like; a user only what they may read, for a time, so many at once;
+- everybody ends their own pins and sees no others; the owner sees all;
+- what is pinned is a digest: what the name meant here when it was pinned.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from cache.content import Digest
+from cache.errors import Pinned, PinNotFound
+from cache.pins import Pin
+from cache.store import BlobStore
+from registryd.access import OWNER, Caller
+from registryd.oci.errors import Denied, UsageError
+from registryd.oci.reference import Reference
+from registryd.operations.node import Node, Result
+from registryd.secrets import Login
+from registryd.units import format_duration, parse_duration
+
+#: A user's pin ends by itself (seconds): who has left cannot fill the disk for ever.
+USERS_LONGEST = 30 * 86400.0
+#: Pins of one user at the same time: more than the jobs that one has on a node.
+USERS_MOST = 256
+
+#: A name that is chosen has no slash, a reference has: the two are never mistaken.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+
+
+class Pinning:
+    """Pins. Every method raises Faults only."""
+
+    _node: Node
+    _store: BlobStore
+
+    async def pin(
+        self,
+        reference: str,
+        *,
+        name: str | None = None,
+        lasting: str | None = None,
+        login: Login | None = None,
+        principal: str = "",
+    ) -> Result:
+        """Keep what a reference means, by ``name`` (the reference itself unless given).
+
+        Raises UsageError, Denied, and what finding out its meaning raises.
+        """
+        image = Reference.parse(reference)
+        called = str(image) if name is None else _checked(name)
+        ttl = None if lasting is None else parse_duration(lasting)
+        if principal:
+            ttl = _allowed(ttl)
+        digest = await self._meaning(image, login, principal)
+        if principal:
+            await self._count(called, digest, principal)
+        pins = self._store.pins
+        made = await pins.add(digest, name=called, owner=principal, reference=str(image), ttl=ttl)
+        return {**_shown(made), "held": self._store.find(digest) is not None}
+
+    async def _meaning(self, image: Reference, login: Login | None, principal: str) -> Digest:
+        """What it means here; its registry is asked only where nothing is held by that name."""
+        caller = Caller(principal, login) if principal or login else OWNER
+        tags = self._node.library.tags
+        remote = await self._node.access.admit(caller, image, lambda r: tags.prove(r, image))
+        if image.digest is not None:
+            return image.digest
+        held = await self._store.resolve(str(image))
+        if held is not None and held.complete:
+            return held.descriptor.digest
+        return (await self._node.library.resolve(remote, image)).digest
+
+    async def _count(self, name: str, digest: Digest, owner: str) -> None:
+        """Raises Denied where this user has too many pins."""
+        own = [pin for pin in await self._store.pins.all() if pin.owner == owner]
+        if len(own) >= USERS_MOST and (name, digest) not in {(p.name, p.digest) for p in own}:
+            raise Denied(f"you have {len(own)} pins, at most {USERS_MOST} are kept (cache unpin)")
+
+    async def unpin(
+        self, reference: str | None = None, *, name: str | None = None, principal: str = ""
+    ) -> Result:
+        """End the caller's pins of a reference, or of a chosen name. Raises PinNotFound."""
+        if (reference is None) == (name is None):
+            raise UsageError("say which pin ends: by its REF or by its name, one of the two")
+        called = _checked(name) if reference is None else str(Reference.parse(reference))
+        gone = await self._store.pins.drop(called, owner=principal)
+        if not gone:
+            raise PinNotFound(f"nothing is pinned by {called} (registryctl cache pins lists them)")
+        return {"unpinned": [_shown(pin) for pin in gone]}
+
+    async def pins(self, *, principal: str = "") -> Result:
+        """The caller's pins; to the owner, everybody's."""
+        every = await self._store.pins.all()
+        return {"pins": [_shown(pin) for pin in every if principal in ("", pin.owner)]}
+
+    async def _refuse_pinned(self, going: int, digest: Digest) -> None:
+        """Raises Pinned where so many of its names go, none is left, and somebody wants it kept."""
+        pins = await self._store.pins.of(digest)
+        names = [name for name in await self._store.names() if name.descriptor.digest == digest]
+        if pins and len(names) <= going:
+            first = pins[0]
+            more = f" and {len(pins) - 1} more" if len(pins) > 1 else ""
+            end = f" until {_moment(first.expires)}" if first.expires else ""
+            whose = f" of {first.owner}" if first.owner else ""
+            raise Pinned(
+                f"{first.reference} is pinned by {first.name}{whose}{more}{end}, so its last name"
+                " stays (registryctl cache unpin ends a pin)"
+            )
+
+
+def _checked(name: str | None) -> str:
+    if name is None or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{(name or '')[:40]!r} is no name for a pin (letters, digits and ._:@-, at most 128)"
+        )
+    return name
+
+
+def _allowed(ttl: float | None) -> float:
+    """How long a user's pin lasts. Raises Denied."""
+    if ttl is not None and ttl > USERS_LONGEST:
+        raise Denied(
+            f"a user's pin lasts at most {format_duration(USERS_LONGEST)}; root and the daemon's"
+            " own user pin for longer"
+        )
+    return USERS_LONGEST if ttl is None else ttl
+
+
+def _shown(pin: Pin) -> dict[str, object]:
+    return {
+        "name": pin.name,
+        "reference": pin.reference,
+        "digest": str(pin.digest),
+        "owner": pin.owner or "root",
+        "expires": None if pin.expires is None else _moment(pin.expires),
+    }
+
+
+def _moment(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds or 0.0, UTC).isoformat(timespec="seconds")

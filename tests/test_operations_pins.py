@@ -1,0 +1,113 @@
+"""Pins as the API has them: what a name meant is kept, by whom, and what rmi says of it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache.errors import Pinned, PinNotFound
+from registryd.oci.errors import Denied, UsageError
+from registryd.operations import Operations
+from registryd.operations.pins import USERS_MOST
+from tests.fakes.endpoints import image
+from tests.fakes.node import RunningNode, plain, running_node
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.upstream import Upstream
+from tests.test_operations import images, offer
+
+OLD, NEW = b"old " * 100, b"new " * 100
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeRegistry]:
+    async with Upstream().serve() as server:
+        yield server
+
+
+@pytest.fixture
+async def node(upstream: FakeRegistry, tmp_path: Path) -> AsyncIterator[RunningNode]:
+    async with running_node(tmp_path, registries=plain(upstream, tag_ttl=0.0)) as running:
+        yield running
+
+
+@pytest.fixture
+def verbs(node: RunningNode) -> Operations:
+    return Operations(node.node)
+
+
+async def test_a_moved_tag_frees_nothing_that_is_pinned(
+    verbs: Operations, upstream: FakeRegistry, node: RunningNode
+) -> None:
+    """A pin is of what the name meant; without it, what the tag has left can be collected."""
+    name = offer(upstream, image(OLD))
+    await verbs.pull(name)
+    old: Any = (await verbs.pin(name, name="job:1"))["digest"]
+    offer(upstream, image(NEW))
+    await verbs.pull(name)
+    spare = await node.node.store.unreferenced()
+    await verbs.unpin(name="job:1")
+
+    assert {} == spare
+    assert old != (await images(verbs))[name]["digest"]
+    assert old in {str(digest) for digest in await node.node.store.unreferenced()}
+
+
+async def test_the_last_name_of_what_is_pinned_stays(
+    verbs: Operations, upstream: FakeRegistry
+) -> None:
+    """rmi takes other names; for the last one it says who has pinned it, and how that is ended."""
+    name = offer(upstream, image(OLD))
+    await verbs.pull(name)
+    await verbs.tag(name, "localhost/mine:1")
+    await verbs.pin("localhost/mine:1", lasting="1h")
+    listed = await images(verbs)
+    await verbs.rmi(name)
+
+    assert [True, True] == [entry["pinned"] for entry in listed.values()]
+    with pytest.raises(Pinned, match=r"^localhost/mine:1 is pinned by localhost/mine:1 until 2.*"):
+        await verbs.rmi("localhost/mine:1")
+    await verbs.unpin("localhost/mine:1")
+    await verbs.rmi("localhost/mine:1")
+    assert {} == await images(verbs)
+
+
+async def test_what_is_not_here_can_be_pinned_ahead(
+    verbs: Operations, upstream: FakeRegistry
+) -> None:
+    """A name that nothing is held by is asked for at its registry; the answer says: not here."""
+    made = await verbs.pin(offer(upstream, image(OLD)))
+
+    assert (False, None, "root") == (made["held"], made["expires"], made["owner"])
+
+
+async def test_a_user_pins_what_they_may_for_a_time(
+    verbs: Operations, upstream: FakeRegistry
+) -> None:
+    """A user's pin ends; they see and end only their own; so many they have and no more."""
+    name = offer(upstream, image(OLD))
+    await verbs.pin(name, name="job:1")
+    mine = await verbs.pin(name, name="job:1", principal="uid:7")
+    listed: Any = (await verbs.pins(principal="uid:7"))["pins"]
+
+    assert ("uid:7", True) == (mine["owner"], mine["expires"] is not None)
+    assert ["uid:7"] == [pin["owner"] for pin in listed]
+    with pytest.raises(Denied, match="at most 30d"):
+        await verbs.pin(name, lasting="31d", principal="uid:7")
+    await verbs.unpin(name="job:1", principal="uid:7")
+    with pytest.raises(PinNotFound):
+        await verbs.unpin(name="job:1", principal="uid:7")
+    for number in range(USERS_MOST):
+        await verbs.pin(name, name=f"p{number}", principal="uid:7")
+    await verbs.pin(name, name="p0", principal="uid:7")
+    with pytest.raises(Denied, match=f"{USERS_MOST} pins"):
+        await verbs.pin(name, name="more", principal="uid:7")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-x", "x" * 129, "a b", "a\n"])
+async def test_a_name_is_never_taken_for_a_reference(verbs: Operations, name: str) -> None:
+    """A chosen name has no slash and no blank; a pin is ended by one of the two."""
+    with pytest.raises(UsageError):
+        await verbs.pin("localhost/a:1", name=name)
+    with pytest.raises(UsageError):
+        await verbs.unpin()
