@@ -53,6 +53,9 @@ missing() (
     done | sort -u
     [ -s /etc/ssl/certs/ca-certificates.crt ] || [ ! -x /usr/bin/apt-get ] || ! is_root ||
         echo ca-certificates
+    # Headers are no program; only root can be the nodes that load what is built with them.
+    [ -e /usr/include/slurm/spank.h ] || [ ! -x /usr/bin/apt-get ] || ! is_root ||
+        echo libslurm-dev
 )
 
 # Debian enables what it installs; a machine that only runs tests wants none of these at boot.
@@ -64,6 +67,7 @@ disable_services() {
             nginx-light) systemctl disable --quiet nginx || true ;;
             docker.io) systemctl disable --quiet docker.socket docker.service || true ;;
             slurm-client) systemctl disable --quiet munge || true ;; # which it depends on
+            munge | slurmctld | slurmd) systemctl disable --quiet "$package" || true ;;
             podman) systemctl disable --quiet podman.socket podman-auto-update.timer \
                 podman-restart.service podman.service || true ;;
         esac

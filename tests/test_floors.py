@@ -43,6 +43,7 @@ FLOORS = (
         "registryd.transfer",
         "registryd.runtimes",
         "registryd.launch",
+        "registryd.schedulers",
     ),
     ("registryd.jobs", "registryd.sync"),
     ("registryd.conversion",),

@@ -103,6 +103,9 @@ COMMANDS = {
     "jobs cancel": "end a job on all its nodes",
     "limits": "show and change how many bytes a second may pass",
     "ratelimit": "show how many more requests a registry allows",
+    "slurm prolog": "bring a job's image to this node; Slurm's Prolog runs it",
+    "slurm epilog": "end what slurm prolog keeps for a job; Slurm's Epilog runs it",
+    "slurm stage-in": "bring a pending job's image to the cluster; its burst buffer runs it",
     "status": "show the daemon and what it is fetching",
     "modules": "list the site's modules and devices for commands in images",
     "setup": "make a runtime pull through the daemon",
@@ -130,7 +133,7 @@ ALONE = {"blob": "blob get"}
 
 def load(name: str) -> Command:
     """The module of a command in COMMANDS."""
-    module = f"registryd.cli.commands.{name.replace(' ', '_')}"
+    module = f"registryd.cli.commands.{name.replace(' ', '_').replace('-', '_')}"
     return cast("Command", importlib.import_module(module))
 
 

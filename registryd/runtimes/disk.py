@@ -20,7 +20,7 @@ from registryd.runtimes.mark import mark_line, mark_of
 from registryd.runtimes.plan import BESIDE, File, Seen
 
 #: Everybody's programs read these files.
-FILE_MODE, FOLDER_MODE = 0o644, 0o755
+FILE_MODE, PROGRAM_MODE, FOLDER_MODE = 0o644, 0o755, 0o755
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Step:
     before: str | None
     after: str
     beside: str | None = None
+    mode: int = FILE_MODE
 
     @property
     def state(self) -> str:
@@ -82,9 +83,10 @@ def _step(prefix: Path, file: File, seen: Seen) -> Step:
     mark = None if before is None else mark_of(before, beside)
     folders = _missing(prefix / file.path) if mark is None else mark.folders
     line = mark_line(file.content, folders)
+    mode = PROGRAM_MODE if file.executable else FILE_MODE
     if file.comments:
-        return Step(file.path, before, line + file.content)
-    return Step(file.path, before, file.content, beside=line)
+        return Step(file.path, before, line + file.content, mode=mode)
+    return Step(file.path, before, file.content, beside=line, mode=mode)
 
 
 def _missing(path: Path) -> int:
@@ -104,8 +106,8 @@ def write(prefix: Path, step: Step) -> None:
         made = _make_folders(path.parent)
         try:
             if step.beside is not None:
-                _put(path.with_name(path.name + BESIDE), step.beside, fresh=False)
-            _put(path, step.after, fresh=step.before is None)
+                _put(path.with_name(path.name + BESIDE), step.beside, FILE_MODE, fresh=False)
+            _put(path, step.after, step.mode, fresh=step.before is None)
         except OSError:
             if step.beside is not None and step.before is None:
                 path.with_name(path.name + BESIDE).unlink(missing_ok=True)
@@ -113,13 +115,13 @@ def write(prefix: Path, step: Step) -> None:
             raise
 
 
-def _put(path: Path, text: str, *, fresh: bool) -> None:
+def _put(path: Path, text: str, mode: int, *, fresh: bool) -> None:
     """Let the file appear with this text; a fresh one never replaces another."""
     number, name = tempfile.mkstemp(prefix=".registryd-", dir=path.parent)
     try:
         with os.fdopen(number, "wb") as file:
             file.write(text.encode(errors="surrogateescape"))
-            os.fchmod(file.fileno(), FILE_MODE)
+            os.fchmod(file.fileno(), mode)
         if fresh:
             os.link(name, path)
         else:

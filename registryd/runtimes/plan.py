@@ -34,6 +34,8 @@ class Plan:
 
     address: str
     registries: tuple[str, ...] = ()
+    #: Where registryctl is, for files that call it.
+    program: str = "registryctl"
 
     def __post_init__(self) -> None:
         match = _ADDRESS.fullmatch(self.address)
@@ -64,13 +66,14 @@ def _is_local(host: str) -> bool:
 class File:
     """A file of ours to be; ``otherwise`` is what to do by hand where another's stands.
 
-    ``comments`` is false for JSON: then the mark is in a file beside it.
+    ``comments`` is false for JSON and scripts: then the mark is in a file beside it.
     """
 
     path: str
     content: str
     otherwise: str
     comments: bool = True
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from registryd.runtimes import apptainer, buildkit, containerd, docker, podman
+from registryd.runtimes import apptainer, buildkit, containerd, docker, podman, slurm
 from registryd.runtimes.plan import Runtime
 
 RUNTIMES: dict[str, Runtime] = {
@@ -13,6 +13,7 @@ RUNTIMES: dict[str, Runtime] = {
     "docker": cast("Runtime", docker),
     "buildkit": cast("Runtime", buildkit),
     "apptainer": cast("Runtime", apptainer),
+    "slurm": cast("Runtime", slurm),
 }
 ALIASES = {
     "cri-o": "podman",

@@ -161,6 +161,8 @@ def test_every_command_has_it(
     ctl.environ["XDG_RUNTIME_DIR"] = str(tmp_path / "run")
     # The stories of the first two have it; the others print what their command prints.
     seen = {"prefetch", "convert", "run", "exec", "shell"}
+    # What Slurm runs prints nothing on stdout.
+    seen |= {"slurm prolog", "slurm epilog", "slurm stage-in"}
     for command, words in lines(f"{registry.name}/json/app:1", tmp_path):
         outcome = ctl(*command.split(), *words, "--format", "json", "--progress", "json")
         # The sample has a config without diff IDs.

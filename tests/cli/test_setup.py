@@ -12,6 +12,8 @@ from tests.cli.conftest import Ctl
 from tests.fakes.daemon import Answer, FakeDaemon
 
 ADDRESS = ("--address", "127.0.0.1:6000")
+#: What setup writes for Slurm where slurm.conf has a Prolog.
+HOOKS = (("Epilog", "epilog"), ("TaskProlog", "task_prolog"))
 
 
 @pytest.fixture
@@ -146,3 +148,48 @@ def test_wrong_usage(ctl: Ctl, words: tuple[str, ...]) -> None:
     ran = ctl(*words)
 
     assert (64, 1) == (ran.code, len(ran.words))
+
+
+def test_slurm(ctl: Ctl, prefix: Path) -> None:
+    """Scripts that call this registryctl, lines that name them; what slurm.conf lacks is said, and
+    a Prolog of its own stays. Undo takes everything away."""
+    slurm = prefix / "etc/slurm"
+    slurm.mkdir(parents=True)
+    (slurm / "slurm.conf").write_text("ClusterName=x\nProlog=/etc/slurm/mine.sh\n")
+    words = ("setup", "slurm", "--prefix", str(prefix))
+    before = {path: path.read_text() for path in prefix.rglob("*") if path.is_file()}
+
+    first = ctl(*words, "--program", "/opt/r/bin/registryctl")
+    assert "has a Prolog of its own: let /etc/slurm/mine.sh call" in first.err
+    assert "put the line 'include /etc/slurm/registryd.conf' at the end" in first.err
+    assert "make -C slurm install" in first.err
+    scripts = ["epilog.sh", "prolog.sh", "task_prolog.sh"]
+    assert scripts == sorted(p.name for p in (slurm / "registryd").glob("*.sh"))
+    assert {0o755} == {p.stat().st_mode & 0o777 for p in (slurm / "registryd").glob("*.sh")}
+    for path in (slurm / "registryd/prolog.sh", slurm / "registryd/epilog.sh"):
+        assert "\nregistryctl=/opt/r/bin/registryctl\n" in path.read_text()
+    assert 'registryctl = "/opt/r/bin/registryctl"\n' in (slurm / "burst_buffer.lua").read_text()
+    lines = (slurm / "registryd.conf").read_text().splitlines()[1:]
+    own = [f"{hook}=/etc/slurm/registryd/{name}.sh" for hook, name in HOOKS]
+    assert [*own, "PrologFlags=Alloc"] == lines
+
+    plugin = prefix / "usr/local/lib/slurm/spank_registryd.so"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_bytes(b"\x7fELF")
+    (slurm / "slurm.conf").write_text("Include /etc/slurm/registryd.conf\n")
+    (slurm / "plugstack.conf").write_text("include /etc/slurm/plugstack.conf.d/*.conf\n")
+    assert 0 == ctl(*words).code
+    line = (slurm / "plugstack.conf.d/registryd.conf").read_text().splitlines()[1]
+    assert line.startswith("optional /usr/local/lib/slurm/spank_registryd.so registryctl=/")
+    assert "Prolog=/etc/slurm/registryd/prolog.sh" in (slurm / "registryd.conf").read_text()
+
+    assert 0 == ctl(*words, "--undo").code
+    left = {path for path in prefix.rglob("*") if path.is_file()}
+    assert {*before, plugin, slurm / "plugstack.conf"} == left
+
+
+def test_slurm_wants_a_plain_path(ctl: Ctl, prefix: Path) -> None:
+    """A path that a shell would read in another way is refused, and nothing is written."""
+    refused = ctl("setup", "slurm", "--prefix", str(prefix), "--program", "/a b/$(id)")
+
+    assert (1, []) == (refused.code, list(prefix.rglob("*")))

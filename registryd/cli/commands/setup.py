@@ -6,12 +6,13 @@ Only files of its own: another's is never changed, and a line says what to put i
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from registryd.cli.arguments import Parser
-from registryd.cli.command import Context
+from registryd.cli.command import PROGRAM, Context
 from registryd.oci.errors import UsageError
 from registryd.runtimes import disk
 from registryd.runtimes.errors import SetupBlocked, SetupLeft
@@ -37,6 +38,12 @@ def arguments(parser: Parser) -> None:
         action="append",
         default=None,
         help="for this registry; repeatable (default: the well-known ones; containerd: all)",
+    )
+    parser.add_argument(
+        "--program",
+        metavar="PATH",
+        default=None,
+        help="slurm: where registryctl is on the nodes (default: this one)",
     )
     parser.add_argument("--prefix", metavar="DIR", default="/", help="DIR/etc instead of /etc")
     parser.add_argument(
@@ -78,7 +85,8 @@ def run(context: Context) -> None:
 
 
 def _set_up(context: Context, job: Job) -> None:
-    plan = Plan(_address(context), tuple(context.options.registry or ()))
+    program = context.options.program or _program()
+    plan = Plan(_address(context), tuple(context.options.registry or ()), program)
     seen = disk.look(job.prefix, job.runtime.LOOKS)
     decision = job.runtime.decide(plan, seen)
     steps = disk.steps(job.prefix, decision.files, seen)
@@ -102,6 +110,12 @@ def _address(context: Context) -> str:
         return str(context.options.address)
     daemon = running(context)
     return daemon.addresses[0] if daemon and daemon.addresses else DEFAULT_ADDRESS
+
+
+def _program() -> str:
+    """This program, as others can call it."""
+    own = Path(sys.argv[0]).absolute()
+    return str(own if own.name == PROGRAM else Path(sys.prefix) / "bin" / PROGRAM)
 
 
 def _tell(context: Context, job: Job, decision: Decision, steps: Sequence[disk.Step]) -> None:

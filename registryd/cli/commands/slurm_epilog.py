@@ -1,0 +1,46 @@
+"""``slurm epilog``: what a job's prolog has kept on this node is kept no longer; Slurm's Epilog.
+
+Invariant: it ends with 0 whatever happens, as an epilog that fails drains its node.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cache.errors import Fault, PinNotFound
+from registryd.cli.arguments import Parser
+from registryd.cli.backend import backend
+from registryd.cli.command import Context
+from registryd.cli.errors import ending
+from registryd.schedulers.job import Job, job_id
+from registryd.schedulers.record import FOLDER, file_of
+
+
+def arguments(parser: Parser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("--state", metavar="DIR", default=FOLDER, help=f"default: {FOLDER}")
+
+
+def run(context: Context) -> None:
+    """End the pin and take the record away; what fails is said."""
+    folder = Path(context.options.state)
+    try:
+        id = job_id(context.environ.get("SLURM_JOB_ID", ""))
+        if (folder / file_of(id)).exists():
+            _end(context, folder, Job(id, 0))
+    except Fault as fault:
+        context.console.words(f"registryctl: {ending(fault)[1]}")
+
+
+def _end(context: Context, folder: Path, job: Job) -> None:
+    from registryd.schedulers.record_files import remove
+
+    try:
+        with backend(context) as chosen:
+            chosen.call("unpin", {"name": job.pin})
+    except Fault as fault:
+        # A prolog that failed early has pinned nothing.
+        if ending(fault)[0] != PinNotFound.exit_code:
+            raise
+    finally:
+        remove(folder, job.id)

@@ -1,0 +1,197 @@
+"""Story: jobs of Slurm ask for images, on four nodes of one machine; all tests share one cluster.
+
+What upstream has sent is counted by its own log; what nodes have pinned is asked of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.real.cluster import blob_bytes, more_bytes, push_image
+from tests.real.registry import RealRegistry, open_registry
+from tests.real.slurm_nodes import NODES, SlurmRig, lacking, slurm_rig
+from tests.real.stories import UP, upstream_at
+
+pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Site:
+    """The cluster and its upstream."""
+
+    rig: SlurmRig
+    registry: RealRegistry
+
+    def push(self, name: str, *sizes: int, seed: int = 1) -> dict[str, int]:
+        """A new image ``lib/NAME:1``; its blobs with their sizes."""
+        return push_image(self.registry, f"lib/{name}", sizes or (MIB,), seed)
+
+    def exact(self, name: str) -> str:
+        """The image by the digest that it has now."""
+        return self.rig.ok("root", *self._ctl("digest", "--full-ref", f"{UP}/lib/{name}:1")).strip()
+
+    def _ctl(self, *words: str) -> tuple[str, ...]:
+        return (str(self.rig.program), *words)
+
+    @property
+    def look(self) -> str:
+        """A shell's words: the node, the image that it was told, and that as the node has it."""
+        listed = f'{self.rig.program} images --format "{{{{.Repository}}}}@{{{{.Digest}}}}"'
+        held = f'$({listed} | grep -xF "$REGISTRYD_IMAGE")'
+        return f'echo "$SLURMD_NODENAME $REGISTRYD_IMAGE {held}"'
+
+    def submit(self, user: str, script: str, *words: str) -> str:
+        """sbatch of a script in the user's home; the job's id."""
+        path = self.rig.home(user) / "job.sh"
+        path.write_text(f"#!/bin/sh\n{script}")
+        path.chmod(0o755)
+        return self.rig.ok(user, "sbatch", "--parsable", *words, str(path)).strip()
+
+    def reason(self, job: str) -> str:
+        """Why a job waits."""
+        return self.rig.ok("root", "squeue", "-h", "-j", job, "-o", "%r")
+
+    def pins(self) -> dict[str, list[str]]:
+        """By node, the names of its pins."""
+        return {
+            name: [pin["name"] for pin in node.ask("pins")["pins"]]
+            for name, node in self.rig.nodes.items()
+        }
+
+    def holders(self, exact: str) -> list[str]:
+        """The nodes that have an image, by its digest."""
+        return [
+            name
+            for name, node in self.rig.nodes.items()
+            if exact in {f"{i['name']}@{i['digest']}" for i in node.ask("images")["images"]}
+        ]
+
+    def until_unpinned(self) -> None:
+        """Wait until no job keeps anything anywhere, and all nodes are idle."""
+        self.rig.until(lambda: not any(self.pins().values()))
+        self.rig.until(lambda: set(self.rig.states().values()) == {"idle"})
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("slurm")
+    with open_registry(folder) as registry, slurm_rig(upstream_at(registry.url)) as rig:
+        yield Site(rig, registry)
+
+
+def test_an_image_is_there_before_the_step(site: Site) -> None:
+    """srun --image: before their first task all nodes of the job hold the image by the digest of
+    submit, in REGISTRYD_IMAGE too; upstream has sent each byte once; afterwards nothing is pinned.
+    """
+    blobs = site.push("first", 3 * MIB, 12345, seed=11)
+    before = blob_bytes(site.registry)
+    name = f"{UP}/lib/first:1"
+
+    said = site.rig.ok("ann", "srun", "-N4", f"--image={name}", "sh", "-c", site.look)
+
+    exact = site.exact("first")
+    assert [f"{node} {exact} {exact}" for node in NODES] == sorted(said.splitlines())
+    assert blobs == more_bytes(before, blob_bytes(site.registry))
+    site.until_unpinned()
+
+
+def test_a_tag_that_moves_after_submit(site: Site) -> None:
+    """A job that waits starts the image that its tag meant at submit, on all nodes, though another
+    one is there by then. It is pinned on just its nodes until it ends, and rmi says so."""
+    rig, name = site.rig, f"{UP}/lib/moving:1"
+    site.push("moving", seed=21)
+    old = site.exact("moving")
+    script = (
+        f'{site.look} >"$HOME/ran.$SLURMD_NODENAME"; until [ -e "$HOME/go" ]; do sleep 0.1; done'
+    )
+    words = ("-H", "-N2", "-w", "n[2-3]", f"--image={name}")
+    job = site.submit("ann", f"#SBATCH -o out\nsrun sh -c '{script}'\n", *words)
+    site.push("moving", seed=22)
+    rig.ok("root", "scontrol", "release", job)
+    ran = [rig.home("ann") / f"ran.{node}" for node in ("n2", "n3")]
+    rig.until(lambda: all(path.exists() and path.read_text() for path in ran))
+    pins = site.pins()
+    refused = rig.ctl("root", "rmi", old, on="n2")
+    (rig.home("ann") / "go").touch()
+
+    assert old != site.exact("moving")
+    assert [f"n2 {old} {old}\n", f"n3 {old} {old}\n"] == [path.read_text() for path in ran]
+    assert {"n1": [], "n2": [f"job:{job}"], "n3": [f"job:{job}"], "n4": []} == pins
+    assert (1, True) == (refused.code, f"is pinned by job:{job} until" in refused.err), refused
+    site.until_unpinned()
+    assert 0 == rig.ctl("root", "rmi", old, on="n2").code
+
+
+def test_a_comment_is_enough(site: Site) -> None:
+    """With no plugin, --comment=image=NAME asks for an image; other words in it are left alone."""
+    site.push("said", seed=31)
+    comment = f"--comment=project=7,image=docker://{UP}/lib/said:1 and more"
+
+    said = site.rig.ok("eve", "srun", "-N1", "-w", "n4", comment, "sh", "-c", site.look)
+
+    exact = site.exact("said")
+    assert f"n4 {exact} {exact}\n" == said
+    site.until_unpinned()
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        (f"{UP}/lib/none:1", f"registryd: {UP}/lib/none:1 could not be brought to n1: "),
+        ("UPPER//x", "registryd: its image could not be brought to n1: "),
+    ],
+)
+def test_an_image_that_cannot_be_had(site: Site, asked: str, line: str) -> None:
+    """The step fails with one clear line a node and starts nothing; no node is drained for it, and
+    the next job runs."""
+    words = ("srun", "-N2", "-n4", "-w", "n[1-2]", f"--comment=image={asked}", "echo", "started")
+    ran = site.rig.run("ann", *words)
+
+    assert 1 == ran.code, ran
+    assert 2 == len(ran.out.splitlines())
+    assert any(each.startswith(line) for each in ran.out.splitlines()), ran
+    site.until_unpinned()
+    assert "started\n" == site.rig.ok("ann", "srun", "-w", "n1", "echo", "started")
+
+
+def test_submit_refuses_what_is_not_there(site: Site) -> None:
+    """--image of a name that its registry does not know is told at once, and nothing is queued."""
+    ran = site.rig.run("ann", "sbatch", f"--image={UP}/lib/none:1", "--wrap", "true")
+
+    assert ran.code != 0
+    assert "registryctl: " in ran.err
+    assert "nothing is submitted" in ran.err
+    assert "" == site.rig.ok("ann", "squeue", "-h")
+
+
+def test_stage_in_while_the_job_is_pending(site: Site) -> None:
+    """#BB_LUA image=NAME: before a job has nodes its image is on all of them, once from upstream;
+    the job is let start that very digest."""
+    blobs = site.push("staged", 2 * MIB, seed=41)
+    before = blob_bytes(site.registry)
+    script = f"#BB_LUA image={UP}/lib/staged:1\nsrun sh -c '{site.look}'\n"
+    job = site.submit("ann", script, "-N1", "-o", "staged")
+    out = site.rig.home("ann") / "staged"
+    site.rig.until(lambda: out.exists() and out.read_text())
+
+    exact = site.exact("staged")
+    assert blobs == more_bytes(before, blob_bytes(site.registry))
+    assert exact in out.read_text()
+    assert f"Comment=image={exact}" in site.rig.ok("root", "scontrol", "show", "job", job)
+    assert list(NODES) == site.holders(exact)
+    site.until_unpinned()
+
+
+def test_stage_in_of_what_cannot_be_had(site: Site) -> None:
+    """The job does not start, and squeue says why."""
+    job = site.submit("ann", f"#BB_LUA image={UP}/lib/none:2\ntrue\n", "-N1")
+    site.rig.until(lambda: "registryctl" in site.reason(job))
+    said = site.reason(job)
+    site.rig.ok("ann", "scancel", job)
+
+    assert f"{UP}/lib/none:2" in said

@@ -1,0 +1,68 @@
+"""The scripts of the folder ``slurm``: sound shell, and what a task is told by its job's record."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from registryd.schedulers.record import FOLDER, Record, file_of
+from registryd.schedulers.record_files import remove, write
+from tests.real.runtimes import need
+from tests.test_floors import ROOT
+
+SCRIPTS = sorted((ROOT / "slurm").rglob("*.sh"))
+EXACT = f"a.io/b@sha256:{'0' * 64}"
+EXPORT = f"export REGISTRYD_IMAGE={EXACT}\n"
+FAILED = "print registryd: a.io/b:1 could not be brought to n1: "
+
+
+def test_shell_is_sound() -> None:
+    """shellcheck has nothing to say of any."""
+    assert SCRIPTS
+    done = subprocess.run([need("shellcheck"), *map(str, SCRIPTS)], capture_output=True, text=True)
+
+    assert (0, "") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("record", "environ", "code", "said"),
+    [
+        (None, {}, 0, ""),
+        (Record("ready", "a.io/b:1", EXACT), {}, 0, EXPORT),
+        (Record("ready", "a.io/b:1", EXACT), {"REGISTRYD_IMAGE": EXACT}, 0, EXPORT),
+        (Record("ready", "a.io/b:1", EXACT), {"REGISTRYD_IMAGE": "a.io/b:1"}, 0, EXPORT),
+        (Record("ready", "a.io/b:1", EXACT), {"REGISTRYD_IMAGE": "a.io/c:1"}, 0, ""),
+        (Record("failed", "a.io/b:1", code=2, error="no  such"), {}, 1, f"{FAILED}no such\n"),
+        (Record("failed", "a.io/b:1", code=2, error="x"), {"SLURM_LOCALID": "1"}, 1, ""),
+        (Record("failed", "a.io/b:1", code=2, error="x"), {"REGISTRYD_IMAGE": "c"}, 0, ""),
+        (Record("failed", "a.io/b:1", code=3, error="no access"), {}, 0, ""),
+        (Record("failed", "a.io/b:1", code=2, error="`id` $(id) \\n*"), {}, 1,
+         f"{FAILED}`id` $(id) \\n*\n"),
+        (Record("fetching", "a.io/b:1", EXACT), {}, 1, f"{FAILED}it was not here in time\n"),
+    ],
+)  # fmt: skip
+def test_what_a_task_is_told(
+    tmp_path: Path, record: Record | None, environ: dict[str, str], code: int, said: str
+) -> None:
+    """A job's image is in REGISTRYD_IMAGE by its digest; what could not be had ends its tasks, and
+    the first on each node says so; a step's own image, and what only the user may fetch, passes."""
+    script = tmp_path / "task_prolog.sh"
+    script.write_text((ROOT / "slurm/task_prolog.sh").read_text().replace(FOLDER, str(tmp_path)))
+    if record is not None:
+        write(tmp_path, "7", record, uid=0)
+    task = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", "SLURM_LOCALID": "0", **environ}
+    done = subprocess.run(["/bin/sh", str(script)], env=task, capture_output=True, text=True)
+
+    assert (code, said, "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_a_record_goes(tmp_path: Path) -> None:
+    """Its folder is made, its end is quiet also where there is none, and it is its user's alone."""
+    write(tmp_path / "s", "7", Record("fetching", "a"), uid=61011)
+    mode = (tmp_path / "s" / file_of("7")).stat().st_mode
+    for _ in range(2):
+        remove(tmp_path / "s", "7")
+
+    assert (0o400, []) == (mode & 0o777, list((tmp_path / "s").iterdir()))
