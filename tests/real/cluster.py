@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import json
 import os
 import random
 import re
 import signal
 import socket
+import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -176,6 +178,17 @@ def push_image(
     """An image of random layers as ``NAME:1``; its blobs with their sizes."""
     noise = random.Random(seed)
     return push_layers(registry, name, [noise.randbytes(size) for size in sizes])
+
+
+def push_tree(registry: RealRegistry, name: str, files: Mapping[str, bytes]) -> dict[str, int]:
+    """An image of one layer with these files, all of which can be run; as ``push_image``."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), 0o755
+            tar.addfile(entry, io.BytesIO(content))
+    return push_layers(registry, name, [made.getvalue()])
 
 
 def push_layers(registry: RealRegistry, name: str, contents: Sequence[bytes]) -> dict[str, int]:

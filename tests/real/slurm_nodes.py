@@ -236,11 +236,15 @@ def _make_places(rig: SlurmRig) -> None:
         rig.home(name).mkdir(mode=0o700)
         os.chown(rig.home(name), uid, uid)
     python = f"{rig.folder}/python/bin/python3.{sys.version_info.minor}"
+    library = f'LD_LIBRARY_PATH={rig.folder}/python/lib"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"'
     rig.program.write_text(
-        f"#!/bin/sh\nPYTHONPATH={rig.folder}/code:{rig.folder}/packages PYTHONDONTWRITEBYTECODE=1"
+        f"#!/bin/sh\nPYTHONPATH={rig.folder}/code:{rig.folder}/packages PYTHONDONTWRITEBYTECODE=1 {library}"
         f' exec {python} -m registryd.cli.main "$@"\n'
     )
-    rig.program.chmod(0o755)
+    importer = rig.program.with_name("registryd-pyxis-importer")
+    importer.write_text(rig.program.read_text().replace("cli.main", "cli.pyxis"))
+    for program in (rig.program, importer):
+        program.chmod(0o755)
     build = f"BUILD={rig.folder / PLUGIN_FOLDER}"
     succeed(["make", "-C", str(ROOT / "slurm"), build], plain_environ(rig.folder / "home/root"))
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from tests.real.cluster import blob_bytes, more_bytes, push_image
+from tests.real.cluster import blob_bytes, more_bytes, push_image, push_tree
 from tests.real.registry import RealRegistry, open_registry
-from tests.real.slurm_nodes import NODES, SlurmRig, lacking, slurm_rig
+from tests.real.runtimes import Ran
+from tests.real.slurm_nodes import NODES, USERS, SlurmRig, lacking, slurm_rig
 from tests.real.stories import UP, upstream_at
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
@@ -55,6 +57,14 @@ class Site:
     def reason(self, job: str) -> str:
         """Why a job waits."""
         return self.rig.ok("root", "squeue", "-h", "-j", job, "-o", "%r")
+
+    def pyxis(self, step: str, *words: str) -> Ran:
+        """The importer as pyxis calls it for ann."""
+        job = {"SLURM_JOB_ID": "70", "SLURM_STEP_ID": step, "SLURM_JOB_UID": str(USERS["ann"])}
+        folder = {"REGISTRYD_PYXIS_FOLDER": str(self.rig.home("ann") / "squash")}
+        program = str(self.rig.program.with_name("registryd-pyxis-importer"))
+        pyxis = {"PYXIS_RUNTIME_PATH": "/run/pyxis", "PYXIS_VERSION": "0.24.0"}
+        return self.rig.run("ann", program, *words, environ=job | folder | pyxis)
 
     def pins(self) -> dict[str, list[str]]:
         """By node, the names of its pins."""
@@ -195,3 +205,46 @@ def test_stage_in_of_what_cannot_be_had(site: Site) -> None:
     site.rig.ok("ann", "scancel", job)
 
     assert f"{UP}/lib/none:2" in said
+
+
+def test_pyxis(site: Site) -> None:
+    """The importer gives a user a squashfs in a folder of their own for each step, one file for all
+    steps of an image; it and its pin stay until release, which can be said twice."""
+    push_tree(site.registry, "lib/tree", {"app/hello": b"hello from the image"})
+    uri = f"docker://ann@{UP}#lib/tree:1"
+
+    first, second = site.pyxis("0", "get", uri), site.pyxis("1", "get", uri)
+    assert (0, 0) == (first.code, second.code), (first.err, second.err)
+    paths = [Path(ran.out.rstrip("\n")) for ran in (first, second)]
+    inodes = {(path.stat().st_ino, path.stat().st_uid) for path in paths}
+    hello = site.rig.ok("ann", "unsquashfs", "-cat", str(paths[1]), "app/hello")
+    assert ([f"{path}\n" for path in paths], "hello from the image") == (
+        [ran.out for ran in (first, second)],
+        hello,
+    )
+    assert {USERS["ann"]} == {uid for _, uid in inodes}
+    assert ("made in", "was here") == (
+        *(word for word in ("made in",) if word in first.err),
+        *(word for word in ("was here",) if word in second.err),
+    )
+    assert 1 == len(inodes)
+    assert 0o700 == paths[0].parent.stat().st_mode & 0o777
+    assert ["pyxis:70.0", "pyxis:70.1"] == site.pins()["n1"]
+    assert site.rig.run("eve", "head", "-c1", str(paths[0])).code != 0
+
+    assert [0, 0] == [site.pyxis("0", "release").code for _ in range(2)]
+    assert [False, True] == [path.exists() for path in paths]
+    assert 0 == site.pyxis("1", "release").code
+    assert ([], []) == (list(paths[0].parent.iterdir()), site.pins()["n1"])
+
+
+@pytest.mark.parametrize(
+    ("uri", "code"), [(f"docker://{UP}#lib/none:1", 2), ("dockerd://x", 64), ("docker://#x", 64)]
+)
+def test_pyxis_of_what_cannot_be_had(site: Site, uri: str, code: int) -> None:
+    """One line on stderr, nothing on stdout, and nothing left."""
+    ran = site.pyxis("2", "get", uri)
+
+    assert (code, "", 1) == (ran.code, ran.out, len(ran.err.splitlines()))
+    assert ran.err.startswith("registryd-pyxis-importer: ")
+    assert [] == site.pins()["n1"]
