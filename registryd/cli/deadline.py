@@ -23,7 +23,7 @@ class CommandTimedOut(Fault):
 
 
 @contextmanager
-def deadline(seconds: float | None) -> Iterator[None]:
+def deadline(seconds: float | None, flag: str = "--command-timeout") -> Iterator[None]:
     """Interrupt what runs in here when it takes longer. Raises CommandTimedOut."""
     if seconds is None:
         yield
@@ -41,9 +41,7 @@ def deadline(seconds: float | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if late:
-            raise CommandTimedOut(
-                f"not done after {seconds:g} seconds (--command-timeout)"
-            ) from None
+            raise CommandTimedOut(f"not done after {seconds:g} seconds ({flag})") from None
         raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -55,6 +55,7 @@ set -e
 hostname "$1"
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -m 0755 /run/registryd /run/user
+for place in /var/tmp /dev/shm; do mount -t tmpfs -o mode=1777 tmpfs "$place"; done
 for uid in $3; do mkdir -m 0700 "/run/user/$uid"; chown "$uid:$uid" "/run/user/$uid"; done
 mkdir -p "$2/dev"
 mount -t tmpfs -o mode=0755,dev tmpfs "$2/dev"
@@ -237,9 +238,9 @@ def _make_places(rig: SlurmRig) -> None:
         os.chown(rig.home(name), uid, uid)
     python = f"{rig.folder}/python/bin/python3.{sys.version_info.minor}"
     library = f'LD_LIBRARY_PATH={rig.folder}/python/lib"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"'
+    modules = f"PYTHONPATH={rig.folder}/code:{rig.folder}/packages PYTHONDONTWRITEBYTECODE=1"
     rig.program.write_text(
-        f"#!/bin/sh\nPYTHONPATH={rig.folder}/code:{rig.folder}/packages PYTHONDONTWRITEBYTECODE=1 {library}"
-        f' exec {python} -m registryd.cli.main "$@"\n'
+        f'#!/bin/sh\n{modules} {library} exec {python} -m registryd.cli.main "$@"\n'
     )
     importer = rig.program.with_name("registryd-pyxis-importer")
     importer.write_text(rig.program.read_text().replace("cli.main", "cli.pyxis"))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.real.cluster import blob_bytes, more_bytes, push_image, push_tree
 from tests.real.registry import RealRegistry, open_registry
-from tests.real.runtimes import Ran
+from tests.real.runtimes import Ran, need
 from tests.real.slurm_nodes import NODES, USERS, SlurmRig, lacking, slurm_rig
 from tests.real.stories import UP, upstream_at
 
@@ -248,3 +248,16 @@ def test_pyxis_of_what_cannot_be_had(site: Site, uri: str, code: int) -> None:
     assert (code, "", 1) == (ran.code, ran.out, len(ran.err.splitlines()))
     assert ran.err.startswith("registryd-pyxis-importer: ")
     assert [] == site.pins()["n1"]
+
+
+def test_a_step_in_a_bundle(site: Site) -> None:
+    """srun --container starts what export has written as a bundle, as an ordinary user, by the
+    oci.conf of setup."""
+    busybox = Path(need("busybox")).read_bytes()
+    push_tree(site.registry, "lib/box", {"bin/busybox": busybox, "app/word": b"inside"})
+    bundle = site.rig.home("eve") / "bundle"
+    exported = site.rig.ctl("eve", "export", f"{UP}/lib/box:1", "-o", f"bundle:{bundle}")
+    assert 0 == exported.code, exported.err
+
+    words = ("srun", "-N2", f"--container={bundle}", "/bin/busybox", "cat", "/app/word")
+    assert "insideinside" == site.rig.ok("eve", *words)

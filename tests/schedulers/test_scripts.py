@@ -26,6 +26,14 @@ def test_shell_is_sound() -> None:
     assert (0, "") == (done.returncode, done.stdout)
 
 
+def test_hooks_are_python() -> None:
+    """Hooks of other schedulers compile (their schedulers are not here to run them)."""
+    hooks = sorted((ROOT / "slurm").rglob("*.py"))
+    assert hooks
+    for path in hooks:
+        compile(path.read_text(), str(path), "exec")
+
+
 @pytest.mark.parametrize(
     ("record", "environ", "code", "said"),
     [

@@ -41,6 +41,13 @@ def arguments(parser: Parser) -> None:
         default=USUAL_KEEP,
         help=f"the pin ends after this time at the latest (default: {USUAL_KEEP})",
     )
+    parser.add_argument(
+        "--to",
+        metavar="FORM",
+        choices=("squashfs", "none"),
+        default="squashfs",
+        help="also make it this, which run and mount start from (default: squashfs; or none)",
+    )
     parser.add_argument("--state", metavar="DIR", default=FOLDER, help=f"default: {FOLDER}")
 
 
@@ -84,16 +91,17 @@ def _prefetch(context: Context, folder: Path, job: Job, image: Reference) -> Non
 
     say(Record("fetching", str(image)))
     try:
-        with deadline(parse_duration(context.options.timeout)), backend(context) as chosen:
+        limit = parse_duration(context.options.timeout)
+        with deadline(limit, "--timeout"), backend(context) as chosen:
             exact = _exact(chosen, image)
             say(Record("fetching", str(image), str(exact)))
-            _bring(context, chosen, job, exact)
+            note = _bring(context, chosen, job, exact)
     except Fault as fault:
         code, line = ending(fault)
         say(Record("failed", str(image), code=code, error=line))
         context.console.words(f"registryctl: {line}")
     else:
-        say(Record("ready", str(image), str(exact)))
+        say(Record("ready", str(image), str(exact), error=note))
 
 
 def _exact(chosen: Backend, image: Reference) -> Reference:
@@ -104,7 +112,20 @@ def _exact(chosen: Backend, image: Reference) -> Reference:
     return Reference.parse(f"{image.name}@{result['digest']}")
 
 
-def _bring(context: Context, chosen: Backend, job: Job, exact: Reference) -> None:
+def _bring(context: Context, chosen: Backend, job: Job, exact: Reference) -> str:
+    """Pin and fetch it, and make it what is started; why it could not be made that, if so.
+
+    An image that is here and cannot be converted is no reason to end a job: not all need that.
+    """
     asked = {"reference": str(exact), "name": job.pin, "lasting": context.options.keep}
     chosen.call("pin", asked)
     chosen.stream("pull", {"reference": str(exact)}, lambda event: None)
+    if context.options.to == "none":
+        return ""
+    try:
+        asked = {"reference": str(exact), "form": context.options.to}
+        chosen.stream("convert", asked, lambda event: None)
+    except Fault as fault:
+        context.console.words(f"registryctl: {ending(fault)[1]}")
+        return ending(fault)[1]
+    return ""
