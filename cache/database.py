@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -53,22 +53,27 @@ def _reason(error: sqlite3.Error) -> int:
     return code & 0xFF
 
 
-def open_database(path: Path) -> tuple[sqlite3.Connection, bool]:
+def open_database(
+    path: Path, upgrade: Callable[[sqlite3.Connection], bool] = migrate
+) -> tuple[sqlite3.Connection, bool]:
     """The open file, and whether it is fresh: it was missing or damaged, and knows nothing.
 
+    ``upgrade`` brings its tables up to date, and says whether there were none.
     Raises StoreUnusable or DiskFull.
     """
     with sql_errors(path):
         try:
-            return _connect(path)
+            return _connect(path, upgrade)
         except sqlite3.DatabaseError as error:
             if _reason(error) not in _DAMAGED:
                 raise
         _put_aside(path)
-        return _connect(path)
+        return _connect(path, upgrade)
 
 
-def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
+def _connect(
+    path: Path, upgrade: Callable[[sqlite3.Connection], bool]
+) -> tuple[sqlite3.Connection, bool]:
     # The store calls from one thread at a time, which need not be the one that opened.
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -76,7 +81,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA cache_size = -8192")
         _prove_whole(db)
-        return db, migrate(db)
+        return db, upgrade(db)
     except BaseException:
         db.close()
         raise

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from registryd.cluster_config import FASTEST, ClusterConfig
 from registryd.convert_config import ConvertConfig
+from registryd.gateway_config import GatewayConfig
 from registryd.oci.errors import ConfigInvalid
 from registryd.registry_config import (
     DAY,
@@ -59,6 +60,7 @@ __all__ = [
     "Config",
     "ConvertConfig",
     "DaemonConfig",
+    "GatewayConfig",
     "HostsConfig",
     "Listen",
     "MirrorConfig",
@@ -210,6 +212,7 @@ class Config:
     run: Annotated[RunConfig, table(RunConfig)] = RunConfig()  # noqa: RUF009 - frozen
     cluster: Annotated[ClusterConfig, table(ClusterConfig)] = ClusterConfig()  # noqa: RUF009 - frozen
     convert: Annotated[ConvertConfig, table(ConvertConfig)] = ConvertConfig()  # noqa: RUF009 - frozen
+    gateway: Annotated[GatewayConfig, table(GatewayConfig)] = GatewayConfig()  # noqa: RUF009 - frozen
     signatures: Annotated[
         Mapping[str, SignatureConfig], table_of(name_prefix, table(SignatureConfig))
     ] = field(default_factory=dict)

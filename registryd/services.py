@@ -293,6 +293,7 @@ async def open_daemon(
     must not use what happens to lie in the home of whoever started it.
     """
     # Here, for a command without a daemon has no use for a server and would wait for its import.
+    from registryd.gateway_services import with_gateway
     from registryd.server.app import make_app
     from registryd.server.budget import Budgets
     from registryd.server.context import Context
@@ -313,7 +314,8 @@ async def open_daemon(
                 reloads=reloads,
                 neighbours=neighbours,
                 found=found,
-            ) as node,
+            ) as bare,
+            with_gateway(bare, config) as node,
         ):
             metrics = Metrics(node)
             sessions, budgets = Uploads(), Budgets()
@@ -333,10 +335,24 @@ async def open_daemon(
                 elif neighbours is not None:
                     tls = neighbours.tls.listener
                     apps.append((replace(door, tls=tls), neighbours.app(context)))
-            prefetches = node.prefetches
-            assert prefetches is not None  # noqa: S101 (a node with listeners has them)
-            async with beside(lambda: prefetches.run(operations.pull, operations.converted)):
+            async with _jobs(operations, config, environ):
                 yield apps
+
+
+@asynccontextmanager
+async def _jobs(
+    operations: Operations, config: Config, environ: Mapping[str, str]
+) -> AsyncIterator[None]:
+    """What a daemon works on beside its listeners."""
+    from registryd.gateway_services import working
+
+    prefetches = operations.node.prefetches
+    assert prefetches is not None  # noqa: S101 (a node with listeners has them)
+    async with (
+        beside(lambda: prefetches.run(operations.pull, operations.converted)),
+        working(operations, config, environ),
+    ):
+        yield
 
 
 @asynccontextmanager

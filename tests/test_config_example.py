@@ -11,6 +11,7 @@ from registryd.config import (
     ClusterConfig,
     Config,
     DaemonConfig,
+    GatewayConfig,
     HostsConfig,
     Listen,
     RegistryConfig,
@@ -53,6 +54,7 @@ def test_example_names_every_key() -> None:
     assert keys_of(TransferConfig) == set(raw["transfer"])
     assert keys_of(AccessConfig) == set(raw["access"])
     assert keys_of(ClusterConfig) == set(raw["cluster"])
+    assert keys_of(GatewayConfig) == set(raw["gateway"])
     (signed,) = raw["signatures"].values()
     assert keys_of(SignatureConfig) == set(signed)
     assert keys_of(HostsConfig) == set(raw["hosts"])

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode
 
 from registryd.cli.backend import Event, Raw, Report
@@ -27,10 +27,14 @@ CONNECT_TIMEOUT = 5.0
 #: An answer may wait for a registry and its retries.
 ANSWER_TIMEOUT = 600.0
 #: These have no limit: events may be rare, and a daemon that dies closes the socket.
-STREAMS = frozenset({"pull", "push", "convert", "prefetch"})
+STREAMS = frozenset(
+    {"pull", "push", "convert", "prefetch", "gateway_pull", "gateway_import"}
+)
 #: An error body and an event are small; what is longer is not ours.
 ERROR_LIMIT = 64 * 1024
 LINE_LIMIT = 1024 * 1024
+#: Bytes of a file that are sent at once.
+PIECE = 1024 * 1024
 
 #: Operation -> method and path (server/control.py has the other half).
 ROUTES = {
@@ -63,6 +67,15 @@ ROUTES = {
     "limits": ("GET", "/api/v1/limits"),
     "limit": ("POST", "/api/v1/limits"),
     "open": ("POST", "/api/v1/open"),
+    "gateway_pull": ("POST", "/api/v1/gateway/pull"),
+    "gateway_import": ("POST", "/api/v1/gateway/import"),
+    "gateway_lookup": ("GET", "/api/v1/gateway/lookup"),
+    "gateway_show": ("GET", "/api/v1/gateway/show"),
+    "gateway_images": ("GET", "/api/v1/gateway/images"),
+    "gateway_queue": ("GET", "/api/v1/gateway/queue"),
+    "gateway_expire": ("POST", "/api/v1/gateway/expire"),
+    "gateway_autoexpire": ("POST", "/api/v1/gateway/autoexpire"),
+    "gateway_metrics": ("GET", "/api/v1/gateway/metrics"),
 }
 
 
@@ -117,7 +130,23 @@ class SocketBackend:
         login: Login | None = None,
     ) -> Event:
         """Report each event; the last one. Raises DaemonUnreachable, DaemonRefused."""
-        with self._answer(operation, arguments, login) as answer:
+        return self._told(operation, arguments, report, login, None)
+
+    def upload(
+        self, operation: str, arguments: Mapping[str, Any], report: Report, body: IO[bytes]
+    ) -> Event:
+        """The same for an operation that takes a file, with its arguments in the query."""
+        return self._told(operation, arguments, report, None, body)
+
+    def _told(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        report: Report,
+        login: Login | None,
+        body: IO[bytes] | None,
+    ) -> Event:
+        with self._answer(operation, arguments, login, body) as answer:
             for event in self._events(answer, operation):
                 if event.get("event") == "failed":
                     raise _refusal(event, f"{operation} failed")
@@ -150,7 +179,11 @@ class SocketBackend:
 
     @contextmanager
     def _answer(
-        self, operation: str, arguments: Mapping[str, Any], login: Login | None
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        login: Login | None,
+        body: IO[bytes] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """Ask, and give the head of an answer that is no refusal; the connection ends with it."""
         limit = None if operation in STREAMS else ANSWER_TIMEOUT
@@ -158,7 +191,7 @@ class SocketBackend:
         self._connection.sock.settimeout(limit)
         try:
             with self._unbroken(operation):
-                self._send(operation, arguments, login)
+                self._send(operation, arguments, login, body)
                 answer = self._connection.getresponse()
                 if answer.status >= http.client.BAD_REQUEST:
                     raise self._refused(answer, operation)
@@ -180,16 +213,30 @@ class SocketBackend:
             f"the daemon on {self.socket} broke off in the middle of {operation}: {reason}"
         )
 
-    def _send(self, operation: str, arguments: Mapping[str, Any], login: Login | None) -> None:
+    def _send(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        login: Login | None,
+        file: IO[bytes] | None,
+    ) -> None:
         method, path = ROUTES[operation]
         headers = {"Accept": "*/*"} | _authorization(login)
-        if method == "GET":
+        if method == "GET" or file is not None:
             query = urlencode({k: v for k, v in arguments.items() if v})
-            self._connection.request(method, f"{path}?{query}" if query else path, headers=headers)
-            return
-        body = json.dumps(dict(arguments)).encode()
-        headers["Content-Type"] = "application/json"
-        self._connection.request(method, path, body=body, headers=headers)
+            path = f"{path}?{query}" if query else path
+        if method == "GET":
+            self._connection.request(method, path, headers=headers)
+        elif file is not None:
+            headers["Content-Type"] = "application/octet-stream"
+            # In chunks: the file may still grow or shrink, and what was said could not be kept.
+            self._connection.request(
+                method, path, body=_pieces(file), headers=headers, encode_chunked=True
+            )
+        else:
+            body = json.dumps(dict(arguments)).encode()
+            headers["Content-Type"] = "application/json"
+            self._connection.request(method, path, body=body, headers=headers)
 
     def _events(self, answer: http.client.HTTPResponse, operation: str) -> Iterator[Event]:
         """The events of a stream; one cut off in its middle is none."""
@@ -218,6 +265,11 @@ class SocketBackend:
             return _refusal({**first, "exit_code": body.get("exit_code")}, nothing)
         except (ValueError, LookupError, TypeError):
             return DaemonRefused(nothing)
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(PIECE):
+        yield piece
 
 
 def _leave_politely(answer: http.client.HTTPResponse) -> None:

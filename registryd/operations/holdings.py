@@ -38,6 +38,11 @@ class Holdings:
         self._node = node
         self._store = node.store
 
+    @property
+    def node(self) -> Node:
+        """The node that is worked on."""
+        return self._node
+
     async def status(self, *, principal: str = "") -> Result:
         """How the node is, and what is on its way to it as far as the caller may see it."""
         node = self._node

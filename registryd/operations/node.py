@@ -22,6 +22,7 @@ from registryd.transfer.library import Library
 
 if TYPE_CHECKING:
     from registryd.cluster.exchange import Exchange
+    from registryd.gateway.gateway import Gateway
 
 #: A result that is bytes: content, media type, its digest, the digest of its manifest.
 Raw = tuple[bytes, str, str, str]
@@ -49,3 +50,4 @@ class Node:
     exchange: Exchange | None = None
     prefetches: Prefetches | None = None
     conversions: Conversions | None = None
+    gateway: Gateway | None = None

@@ -25,6 +25,7 @@ from registryd.oci.reference import Reference
 from registryd.operations.allowances import Allowances
 from registryd.operations.cluster import Clustered
 from registryd.operations.converting import Converting
+from registryd.operations.gateway import Gatewayed
 from registryd.operations.grants import Granted
 from registryd.operations.holdings import Holdings
 from registryd.operations.limits import Limited
@@ -46,7 +47,7 @@ MOUNTS_LOOKED_AT = 8
 
 
 class Operations(
-    Holdings, Granted, Limited, Allowances, Pinning, Prefetching, Clustered, Converting
+    Holdings, Granted, Limited, Allowances, Pinning, Prefetching, Clustered, Converting, Gatewayed
 ):
     """The verbs. Every method raises Faults only."""
 

@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -43,6 +43,9 @@ Stream = Callable[[Operations, Arguments, Report], Awaitable[None]]
 
 def add_routes(app: web.Application) -> None:
     """Put the control API's routes into an application."""
+    from registryd.server.gateway_control import add_gateway_routes  # it builds on what is here
+
+    add_gateway_routes(app)
     get, post = app.router.add_get, app.router.add_post
     get("/api/v1/status", _json(lambda o, a: o.status(principal=a["principal"])))
     get("/api/v1/images", _json(lambda o, a: o.images(principal=a["principal"])))
@@ -109,13 +112,22 @@ def _own(arguments: Arguments) -> Arguments:
     return {key: value for key, value in arguments.items() if key != "login"}
 
 
-async def _arguments(request: web.Request, *required: str) -> Arguments:
-    """The arguments of a call. Raises UsageError, naming what is missing or too much."""
+async def arguments_of(
+    request: web.Request,
+    *required: str,
+    optional: Mapping[str, Any] | None = None,
+    queried: bool = False,
+) -> Arguments:
+    """The arguments of a call, in its query (``queried``) or body.
+
+    Raises UsageError, naming what is missing or too much.
+    """
     given: Arguments = dict(request.query)
-    if request.method == "POST":
+    if request.method == "POST" and not queried:
         given = await _object(request)
-    name = request.path.rpartition("/")[2]
-    optional = OPTIONAL.get(f"{request.method} {name}") or OPTIONAL.get(name, {})
+    if optional is None:
+        name = request.path.rpartition("/")[2]
+        optional = OPTIONAL.get(f"{request.method} {name}") or OPTIONAL.get(name, {})
     for key in required:
         if not isinstance(given.get(key), str):
             raise UsageError(f"{request.path} needs {key!r}, a text")
@@ -160,7 +172,7 @@ def _json(
     act: Callable[[Operations, Arguments], Awaitable[dict[str, object]]], *required: str
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(request: web.Request) -> web.StreamResponse:
-        arguments = await _arguments(request, *required)
+        arguments = await arguments_of(request, *required)
         result = await act(context_of(request).operations, arguments)
         account_of(request).stale = str(result.get("stale", ""))
         return web.Response(body=json.dumps(result).encode(), content_type="application/json")
@@ -172,7 +184,7 @@ def _raw(
     act: Callable[[Operations, Arguments, Report], Awaitable[tuple[bytes, str, str, str]]],
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(request: web.Request) -> web.StreamResponse:
-        arguments = await _arguments(request, "reference")
+        arguments = await arguments_of(request, "reference")
         operations, told = context_of(request).operations, list[Event]()
         content, media_type, digest, manifest = await act(operations, arguments, told.append)
         headers = {
@@ -192,7 +204,7 @@ async def _opened(request: web.Request) -> web.StreamResponse:
     """A blob as an open file, which comes with the first byte of the body."""
     if local(request) is None or request.transport is None:
         raise UsageError("an open file is passed over the unix socket alone (use --socket)")
-    arguments = await _arguments(request, "reference", "digest")
+    arguments = await arguments_of(request, "reference", "digest")
     account = account_of(request)
     account.digest = arguments["digest"]
     async with context_of(request).operations.opened(**arguments) as file:
@@ -210,22 +222,29 @@ async def _opened(request: web.Request) -> web.StreamResponse:
 
 def _stream(act: Stream, *required: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(request: web.Request) -> web.StreamResponse:
-        arguments = await _arguments(request, *required)
+        arguments = await arguments_of(request, *required)
         operations = context_of(request).operations
-        lines: asyncio.Queue[Event | None] = asyncio.Queue()
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
-        async with task_group() as group:  # a client that hangs up ends it by ConnectionError
-            group.create_task(_tell(lambda r: act(operations, arguments, r), lines))
-            while (event := await _next(request, lines)) is not None:
-                if event["event"] == "warning":
-                    account_of(request).stale = str(event["cause"])
-                await response.write(json.dumps(event).encode() + b"\n")
-        with suppress(ConnectionError):  # who has read the last event may have gone by now
-            await response.write_eof()
-        return response
+        return await streamed(request, lambda r: act(operations, arguments, r))
 
     return answer
+
+
+async def streamed(
+    request: web.Request, act: Callable[[Report], Awaitable[None]]
+) -> web.StreamResponse:
+    """The answer that tells an operation's events as they come."""
+    lines: asyncio.Queue[Event | None] = asyncio.Queue()
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    async with task_group() as group:  # a client that hangs up ends it by ConnectionError
+        group.create_task(_tell(act, lines))
+        while (event := await _next(request, lines)) is not None:
+            if event["event"] == "warning":
+                account_of(request).stale = str(event["cause"])
+            await response.write(json.dumps(event).encode() + b"\n")
+    with suppress(ConnectionError):  # who has read the last event may have gone by now
+        await response.write_eof()
+    return response
 
 
 async def _next(request: web.Request, lines: asyncio.Queue[Event | None]) -> Event | None:

@@ -144,6 +144,13 @@ DAEMON = {
     "jobs": (("jobs",), "GET", "jobs", {"jobs": []}),
     "jobs cancel": (("jobs", "cancel", "j1"), "POST", "jobs/cancel", {}),
     "limits": (("limits",), "GET", "limits", {}),
+    "gateway lookup": (("gateway", "lookup", "a:1"), "GET", "gateway/lookup", {"id": "0"}),
+    "gateway show": (("gateway", "show", "a:1"), "GET", "gateway/show", {"state": "READY"}),
+    "gateway images": (("gateway", "images"), "GET", "gateway/images", {"images": []}),
+    "gateway queue": (("gateway", "queue"), "GET", "gateway/queue", {"imports": []}),
+    "gateway expire": (("gateway", "expire", "a:1"), "POST", "gateway/expire", {"expired": []}),
+    "gateway autoexpire": (("gateway", "autoexpire"), "POST", "gateway/autoexpire", {}),
+    "gateway metrics": (("gateway", "metrics"), "GET", "gateway/metrics", {"lookups": []}),
     "access revoke": (("access", "revoke", "a/b"), "POST", "access/revoke", {}),
 }
 
@@ -163,6 +170,8 @@ def test_every_command_has_it(
     seen = {"prefetch", "convert", "run", "exec", "shell"}
     # What Slurm runs prints nothing on stdout.
     seen |= {"slurm prolog", "slurm epilog", "slurm stage-in"}
+    # Their stories have it.
+    seen |= {"gateway pull", "gateway import"}
     for command, words in lines(f"{registry.name}/json/app:1", tmp_path):
         outcome = ctl(*command.split(), *words, "--format", "json", "--progress", "json")
         # The sample has a config without diff IDs.

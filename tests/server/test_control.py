@@ -328,20 +328,29 @@ async def test_the_description_s_arguments_are_true(owner: aiohttp.ClientSession
             required, known = _arguments(act)
             for left_out in required:
                 given = {key: "x" for key in required if key != left_out}
-                asked = {"params": given} if method == "get" else {"json": given}
-                async with owner.request(method, path, **asked) as answer:  # type: ignore[arg-type]
+                asked = _asked(act, given)
+                async with owner.request(method, path, **asked) as answer:
                     said = (await answer.json(content_type=None))["errors"][0]["message"]
                 assert f"needs {left_out!r}" in said
             given = dict.fromkeys({*known, "colour"}, "x")
-            asked = {"params": given} if method == "get" else {"json": given}
-            async with owner.request(method, path, **asked) as answer:  # type: ignore[arg-type]
+            asked = _asked(act, given)
+            async with owner.request(method, path, **asked) as answer:
                 said = (await answer.json(content_type=None))["errors"][0]["message"]
             assert f"{path} does not know colour" == said
 
 
+def _asked(act: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:
+    """How an operation is given its arguments."""
+    return {"json": given} if _takes_json(act) else {"params": given}
+
+
+def _takes_json(act: dict[str, Any]) -> bool:
+    return "application/json" in act.get("requestBody", {}).get("content", {})
+
+
 def _arguments(act: dict[str, Any]) -> tuple[list[str], list[str]]:
     """The required and all arguments of an operation."""
-    if "requestBody" in act:
+    if _takes_json(act):
         schema = act["requestBody"]["content"]["application/json"]["schema"]
         return schema.get("required", []), list(schema["properties"])
     parameters = act.get("parameters", [])

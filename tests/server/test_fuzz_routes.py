@@ -34,6 +34,8 @@ ODD_METHODS = ("OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "G ET", "\x00",
 #: A wrong request must not keep the test waiting.
 HASTY = Limits(idle=0.2, body=0.2)
 EMPTY = str(Digest.of(b""))
+#: How the names of what else lies there begin.
+ROOT_OTHERS = ("cache.db", "gateway", "lock", ".lock")
 #: What may lie in a cache's root.
 ROOT_FILES = {"blobs", "ingest", "index.json", "oci-layout"}
 #: Replaced by the address where nobody may call.
@@ -198,7 +200,7 @@ def check_files(folder: Path, root: Path) -> None:
     assert [root.parent] == list(root.parent.parent.iterdir())
     assert {"cache", "node.sock"} == {path.name for path in root.parent.iterdir()}
     strange = {path.name for path in root.iterdir()} - ROOT_FILES
-    assert set() == {name for name in strange if not name.startswith(("cache.db", "lock", ".lock"))}
+    assert set() == {name for name in strange if not name.startswith(ROOT_OTHERS)}
     for path in (root / "blobs").glob("*/*"):
         digest = Digest.parse(f"{path.parent.name}:{path.name}")
         assert digest == Digest.of(path.read_bytes(), digest.algorithm)

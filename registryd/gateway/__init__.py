@@ -1,0 +1,1 @@
+"""Images imported for many users: a durable queue, access lists, expiry, and Shifter's contract."""

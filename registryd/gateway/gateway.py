@@ -1,0 +1,388 @@
+"""The gateway of one node: imports asked for, carried out and followed; images looked up.
+
+Invariants:
+- what a caller is told was written down before; what was under way when the daemon ended is begun
+  anew, and never lost;
+- a login is in memory only, from the asking until the import has ended; it is in no file or line;
+- what somebody may not read is for them as if it were not here;
+- decisions are made in the database's own thread, in one transaction each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar
+
+from cache.errors import Fault
+from registryd.gateway.accounts import uids_of
+from registryd.gateway.asking import Standing, lists_differ, newest, with_list_of
+from registryd.gateway.book import FILE, Book
+from registryd.gateway.errors import ImageUnknown, LoginLost
+from registryd.gateway.logins import Key, Logins
+from registryd.gateway.making import Maker
+from registryd.gateway.names import ImageName
+from registryd.gateway.record import NO_LIST, Account, Acl, Image, Kind, Lookup, Request, own_list
+from registryd.gateway.shelf import Shelf
+from registryd.gateway.states import UNDER_WAY, State, pull_verdict
+from registryd.gateway.work import Locks, Work
+from registryd.gateway_config import EVERYBODY, GatewayConfig
+from registryd.images.files import in_thread
+from registryd.oci.errors import Denied
+from registryd.secrets import Login
+
+#: Seconds after which a worker tries again what the database did not let it write down.
+REST: Final = 5.0
+#: Of a failure's line as much is kept.
+LINE: Final = 500
+#: How it ends where a registry does not let somebody in: some say that there is no such image.
+NO_ACCESS: Final = frozenset({2, 3})
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """See the module. Every method raises Faults only; made by ``open``."""
+
+    def __init__(
+        self, book: Book, shelf: Shelf, config: GatewayConfig, clock: Callable[[], float]
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self._admins = uids_of(config.admins, "gateway.admins")
+        named = [name for name in config.import_users if name != EVERYBODY]
+        self._importers = uids_of(named, "gateway.import_users")
+        self.shelf = shelf
+        self._book = book
+        self._thread = ThreadPoolExecutor(1, "gateway")
+        self._locks = Locks()
+        self._work = Work(config, shelf, self, self._locks, clock)
+        self._logins = Logins()
+        self._said: dict[Key, str] = {}
+        self._busy: set[Key] = set()
+        self._choosing = asyncio.Lock()
+        self._asked = asyncio.Event()
+        self._moved = asyncio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, root: Path, config: GatewayConfig, clock: Callable[[], float]
+    ) -> AsyncIterator[Gateway]:
+        """The gateway that keeps its things in a cache's root. Raises StoreUnusable, DiskFull."""
+        book = await in_thread(Book, root / FILE)
+        try:
+            shelf = Shelf(root, config.image_dir)
+            gateway = await in_thread(cls, book, shelf, config, clock)
+        except BaseException:
+            await in_thread(book.close)
+            raise
+        try:
+            await gateway._recall()
+            yield gateway
+        finally:
+            await in_thread(gateway._thread.shutdown)
+            await in_thread(book.close)
+
+    async def _recall(self) -> None:
+        await self._hop(self._book.recall, self.clock())
+        await in_thread(self.shelf.prepare, await self._hop(self._book.files))
+        await self._drop(await self._hop(self._book.ids, "EXPIRING"))
+
+    # asking
+
+    async def pull(
+        self,
+        account: Account,
+        name: ImageName,
+        *,
+        lists: Acl = NO_LIST,
+        login: Login | None = None,
+        again: bool = False,
+    ) -> Standing:
+        """Have an image pulled, unless that is under way or was done a moment ago.
+
+        ``lists`` are others who may read it, should it be private. Raises QueueFull.
+        """
+        request = self._request(account, name, lists, "pull", login=login)
+        wanted = lists if lists != NO_LIST else None
+
+        def decide(image: Image | None, before: Request | None) -> Request | None:
+            now = self.clock()
+            new_login = self._logins.is_new(request.key, login)
+            state, since = newest(image, before)
+            verdict = pull_verdict(
+                state,
+                now - since,
+                update_timeout=self.config.update_timeout,
+                again=again,
+                new_login=new_login,
+            )
+            if verdict == "tell" and not (
+                state == "READY" and lists_differ(image, request, wanted)
+            ):
+                return None
+            return with_list_of(image, request, wanted)
+
+        image, stands = await self._hop(self._book.settle, name, account, decide)
+        if stands is not None and stands.state in UNDER_WAY:
+            # Also of one that was recalled after a restart, and whose login was lost with it.
+            self._logins.keep(request.key, login)
+        self._tell()
+        return self._standing(name, image, stands)
+
+    async def import_file(
+        self, account: Account, name: ImageName, file: Path, form: str, lists: Acl = NO_LIST
+    ) -> Standing:
+        """Have a file of the work imported; it goes when that has ended. Raises QueueFull."""
+        request = self._request(account, name, lists, "import", file=file.name, form=form)
+
+        def decide(image: Image | None, before: Request | None) -> Request | None:
+            if before is not None and before.state in UNDER_WAY:
+                return None
+            return with_list_of(image, request, lists if lists != NO_LIST else None)
+
+        image, stands = await self._hop(self._book.settle, name, account, decide)
+        if stands is None or stands.file != file.name:
+            await in_thread(self.shelf.clear, file)
+        self._tell()
+        return self._standing(name, image, stands)
+
+    async def standing(self, account: Account, name: ImageName) -> Standing:
+        """What a caller has under a name."""
+        key = (name.itype, name.tag, account.uid)
+        request = await self._hop(self._book.request, key)
+        image = await self._hop(self._book.newest, name, account)
+        return self._standing(name, image, request)
+
+    def moved(self) -> asyncio.Event:
+        """What is set when some import moves next."""
+        return self._moved
+
+    # who asks
+
+    def account(self, uid: int, gid: int, groups: frozenset[int], *, owner: bool) -> Account:
+        """Somebody, by what the kernel or munge says; ``owner``: the daemon's own user, or root."""
+        admin = owner or uid == 0 or uid in self._admins
+        return Account(uid, gid, groups, "" if owner else f"uid:{uid}", admin)
+
+    def may_import(self, account: Account) -> bool:
+        """Whether somebody may import files."""
+        everybody = EVERYBODY in self.config.import_users
+        return everybody or account.admin or account.uid in self._importers
+
+    # looking
+
+    async def lookup(self, account: Account | None, name: ImageName, *, user: str = "") -> Image:
+        """The image that a caller means; its expiry is put off. Raises ImageUnknown."""
+        image = await self.found(account, name)
+        uid = -1 if account is None else account.uid
+        lookup = Lookup(self.clock(), user, uid, name, image.id)
+        await self._hop(self._book.looked_up, lookup)
+        return image
+
+    async def found(self, account: Account | None, name: ImageName) -> Image:
+        """The image that a caller means. Raises ImageUnknown."""
+        image = await self._hop(self._book.newest, name, account)
+        if image is None:
+            raise ImageUnknown(f"{name} is not here (registryctl gateway pull {name} brings it)")
+        return image
+
+    async def images(self, account: Account | None) -> list[Image]:
+        """The images that a caller may read."""
+        return await self._hop(self._book.images, account)
+
+    async def queue(self, account: Account) -> list[Request]:
+        """A caller's own imports that are not READY; an admin sees all."""
+        requests = await self._hop(self._book.requests, account)
+        return [self._current(each) for each in requests]
+
+    async def lookups(self, account: Account, limit: int) -> list[Lookup]:
+        """The last lookups, for admins."""
+        return await self._hop(self._book.lookups, limit) if account.admin else []
+
+    # ending
+
+    async def expire(self, account: Account, name: ImageName) -> list[str]:
+        """Take an image away, whoever uses it; the ids that are gone. Raises Denied."""
+        _only_admins(account)
+        image = await self._hop(self._book.newest, name, account)
+        return await self._expire([] if image is None else [image.id])
+
+    async def autoexpire(self, account: Account) -> list[str]:
+        """Take away what nobody has looked up for long. Raises Denied."""
+        _only_admins(account)
+        unused = self.clock() - self.config.expiration
+        return await self._expire(await self._hop(self._old, unused))
+
+    def _old(self, unused_since: float) -> list[str]:
+        return self._book.ids("READY", unused_since=unused_since)
+
+    async def _expire(self, ids: list[str]) -> list[str]:
+        await self._hop(self._book.expiring, ids)
+        await self._drop(ids)
+        return ids
+
+    async def _drop(self, ids: list[str]) -> None:
+        for id in ids:
+            async with self._locks.of(id):
+                image = await self.known(id)
+                if image is not None and image.state == "EXPIRING":  # else it was pulled anew
+                    await in_thread(self.shelf.drop, id)
+                    await self._hop(self._book.expired, id)
+                    _log.info("image expired: id=%s", id)
+
+    # working
+
+    async def run(self, maker: Maker) -> None:
+        """Carry imports out until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.config.workers):
+                group.create_task(self._worker(maker))
+
+    async def _worker(self, maker: Maker) -> None:
+        while True:
+            try:
+                request = await self._next()
+                if request is None:
+                    await self._asked.wait()
+                    continue
+                try:
+                    await self._carry_out(request, maker)
+                finally:
+                    self._busy.discard(request.key)
+            except Fault as fault:  # the database: what it does not take now is begun anew
+                _log.error("gateway: %s", fault)
+                await asyncio.sleep(REST)
+
+    async def _next(self) -> Request | None:
+        async with self._choosing:
+            self._asked.clear()
+            request = await self._hop(self._book.next, frozenset(self._busy))
+            if request is not None:
+                self._busy.add(request.key)
+            return request
+
+    async def _carry_out(self, request: Request, maker: Maker) -> None:
+        key, login = request.key, self._logins.of(request.key)
+        stands = request
+
+        async def step(following: State, message: str = "") -> None:
+            nonlocal stands
+            if stands.state != following:
+                stands = stands.moved(following, self.clock(), message)
+                self._said.pop(key, None)
+                await self._hop(self._book.put, stands)
+                self._tell()
+
+        def told(words: str) -> None:
+            self._said[key] = words
+            self._wake()
+
+        try:
+            await self._work.carry_out(request, login, maker, step, told)
+            _log.info("import done: image=%s uid=%d", request.name, request.account.uid)
+            self._let_go(key, login)
+        except Fault as fault:
+            self._let_go(key, login)
+            lost = request.with_login and login is None and fault.exit_code in NO_ACCESS
+            await self._fail(stands, _login_lost(fault) if lost else fault)
+        except Exception:
+            self._let_go(key, login)
+            _log.exception("import failed: image=%s", request.name)
+            await self._fail(stands, Fault("internal error, see the daemon's log"))
+        if request.file:
+            with suppress(Fault):  # the next start sweeps it
+                await in_thread(self.shelf.clear, self.shelf.file(request.file))
+        self._tell()
+
+    def _let_go(self, key: Key, login: Login | None) -> None:
+        self._said.pop(key, None)
+        self._logins.let_go(key, login)
+
+    async def _fail(self, request: Request, fault: Fault) -> None:
+        line = " ".join(str(fault).split())[:LINE]
+        _log.warning(
+            "import failed: image=%s uid=%d error=%s", request.name, request.account.uid, line
+        )
+        failed = request.moved("FAILURE", self.clock(), line, fault.exit_code or 1)
+        await self._hop(self._book.put, replace(failed, file=""))
+
+    # what the work asks (``work.Published``)
+
+    async def known(self, id: str) -> Image | None:
+        """The image with an id, with all its names."""
+        return await self._hop(self._book.image, id)
+
+    async def publish(self, request: Request, image: Image) -> None:
+        """The import is done, and the image READY."""
+        await self._hop(self._book.publish, request, image)
+        self._tell()
+
+    # inside
+
+    def _request(
+        self,
+        account: Account,
+        name: ImageName,
+        lists: Acl,
+        kind: Kind,
+        *,
+        login: Login | None = None,
+        file: str = "",
+        form: str = "",
+    ) -> Request:
+        now = self.clock()
+        return Request(
+            name=name,
+            account=account,
+            acl=own_list(account, lists.uids, lists.gids),
+            created=now,
+            changed=now,
+            with_login=login is not None,
+            kind=kind,
+            file=file,
+            form=form,
+        ).moved("PENDING", now)
+
+    def _standing(self, name: ImageName, image: Image | None, request: Request | None) -> Standing:
+        if request is not None:
+            request = self._current(request)
+        return Standing(name, image, request)
+
+    def _current(self, request: Request) -> Request:
+        said = self._said.get(request.key)
+        return replace(request, message=said) if said else request
+
+    def _tell(self) -> None:
+        self._asked.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def _hop(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: act(*args, **kwargs)
+        )
+
+
+def _login_lost(fault: Fault) -> LoginLost:
+    return LoginLost(
+        "the daemon was restarted, and the login of this import was in its memory only: pull again"
+        f" ({fault})"
+    )
+
+
+def _only_admins(account: Account) -> None:
+    if not account.admin:
+        raise Denied("only the gateway's admins expire images")

@@ -1,0 +1,158 @@
+"""What the gateway asks of this node (``gateway.making``): pulls, roots and squashfs files.
+
+Invariants:
+- an image is brought in the name of who asks, with their login or none: what their registry does
+  not give them, this does not either;
+- whether an image is public is for its registry to say, asked by nobody in particular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from cache.content import Descriptor, Digest
+from cache.errors import Fault
+from registryd.access import ANYBODY
+from registryd.gateway.making import Told
+from registryd.gateway.record import Account, Setup
+from registryd.images.errors import NotAnImage
+from registryd.images.transports import ImageLocation, Transport
+from registryd.oci.image_config import CONFIG_LIMIT, ImageConfig, parse_config
+from registryd.oci.manifest import Index, Manifest
+from registryd.oci.platform import Platform
+from registryd.oci.reference import Reference
+from registryd.operations.node import Node
+from registryd.ports import Source, Warned
+from registryd.secrets import Login
+from registryd.transfer.cached import CachedSource
+from registryd.transfer.copy import copy_image, plan
+from registryd.transfer.report import Event, Report
+
+if TYPE_CHECKING:
+    from registryd.images.layers.squashfs import Compressor
+    from registryd.images.words import FlatForm
+
+
+class Pull(Protocol):
+    """How an image is brought: ``Operations.pull``."""
+
+    def __call__(
+        self,
+        reference: str,
+        *,
+        login: Login | None,
+        principal: str,
+        report: Report,
+    ) -> Awaitable[None]:
+        """Make an image present. Raises Fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMaker:
+    """Makes images on this node (a ``gateway.making.Maker``)."""
+
+    node: Node
+    pulls: Pull
+    compressor: str
+    environ: Mapping[str, str]
+    spool: Path
+    warned: Warned
+
+    async def pull(
+        self, reference: Reference, account: Account, login: Login | None, told: Told
+    ) -> _Found:
+        """Bring an image of a registry, in this user's name. Raises Fault."""
+        done: Event = {}
+
+        def report(event: Event) -> None:
+            if event["event"] == "blob" and event.get("state") == "fetching":
+                told(f"Pulling layer {event['digest']}")
+            elif event["event"] == "waiting":
+                told(str(event["message"]))
+            elif event["event"] == "done":
+                done.update(event)
+
+        await self.pulls(str(reference), login=login, principal=account.principal, report=report)
+        exact = reference.with_digest(Digest.parse(str(done["digest"])))
+        source = CachedSource(self.node.library, self.node.store, exact)
+        return await self._found(source, public=await self._is_public(reference))
+
+    @asynccontextmanager
+    async def opened(self, file: Path, form: str) -> AsyncIterator[_Found]:
+        """The one image of an archive. Raises Fault."""
+        place = ImageLocation(cast(Transport, form), file)
+        async with place.opened_source(spool=self.spool) as source:
+            yield await self._found(source, public=False)
+
+    async def _is_public(self, reference: Reference) -> bool:
+        with suppress(Fault):
+            await self.node.access.admit(ANYBODY, reference)
+            return True
+        return False
+
+    async def _found(self, source: Source, *, public: bool) -> _Found:
+        root = await source.root()
+        platforms = (self.node.host,) if isinstance(root, Index) else ()
+        manifest = (await plan(source, platforms)).root
+        if not isinstance(manifest, Manifest):
+            raise NotAnImage(f"{manifest.digest} is several images, and none of them is ours")
+        config = parse_config(await _read(source, manifest.config))
+        return _Found(self, source, platforms, manifest.digest.hex, public, _setup(config))
+
+    async def make(
+        self, source: Source, platforms: Sequence[Platform], form: FlatForm, target: Path
+    ) -> None:
+        """Make an image one, as a folder or a file. Raises Fault."""
+        from registryd.images.layers.target import FlatTerms, open_flat
+
+        terms = FlatTerms(self.environ, self.warned, cast("Compressor", self.compressor))
+        async with open_flat(form, target, spool=self.spool, terms=terms) as sink:
+            await copy_image(source, sink, platforms=platforms, jobs=self.node.jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An image whose layers are here (a ``gateway.making.Found``)."""
+
+    maker: NodeMaker
+    source: Source
+    platforms: Sequence[Platform]
+    id: str
+    public: bool
+    setup: Setup
+
+    async def unpack(self, folder: Path) -> None:
+        """Make its root in a new folder. Raises Fault."""
+        await self.maker.make(self.source, self.platforms, "rootfs", folder)
+
+    async def convert(self, target: Path) -> None:
+        """Make it a squashfs in a new file. Raises Fault."""
+        await self.maker.make(self.source, self.platforms, "squashfs", target)
+
+
+async def _read(source: Source, descriptor: Descriptor) -> bytes:
+    """A configuration. Raises NotAnImage, and what the source raises."""
+    if descriptor.size > CONFIG_LIMIT:
+        raise NotAnImage(f"its configuration has {descriptor.size} bytes")
+    pieces = bytearray()
+    async with source.blob(descriptor) as body:
+        async for piece in body:
+            pieces += piece
+            if len(pieces) > CONFIG_LIMIT:
+                raise NotAnImage("its configuration has no end")
+    return bytes(pieces)
+
+
+def _setup(config: ImageConfig) -> Setup:
+    return Setup(
+        env=config.env,
+        entry=config.entrypoint,
+        cmd=config.cmd,
+        workdir=config.working_dir,
+        user=config.user,
+        labels=dict(config.labels),
+    )
