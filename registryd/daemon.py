@@ -30,6 +30,7 @@ from registryd.server.listeners import (
     Listeners,
     inherited,
     make_doors,
+    make_gateway_door,
     make_peers_door,
     serving,
     withdraw,
@@ -104,19 +105,22 @@ def _limits() -> Limits:
 
 
 def _doors(config: Config) -> list[Door]:
-    """Every socket to listen on, handed over or made; the one for peers comes last.
+    """Every socket to listen on, handed over or made; those with a use of their own come last.
 
     Raises ConfigInvalid.
     """
     count = systemd.inherited_count(os.environ, os.getpid())
     peers = config.cluster.listen if config.cluster.on else ""
-    doors = inherited(count, config.daemon.listen, peers) if count else make_doors(config.daemon)
-    if peers and not any(door.peers for door in doors):
-        try:
+    gateway, listen = config.gateway.listen, config.daemon.listen
+    doors = inherited(count, listen, peers, gateway) if count else make_doors(config.daemon)
+    try:
+        if peers and not any(door.peers for door in doors):
             doors.append(make_peers_door(peers))
-        except BaseException:
-            withdraw(doors)
-            raise
+        if gateway and not any(door.gateway for door in doors):
+            doors.append(make_gateway_door(gateway))
+    except BaseException:
+        withdraw(doors)
+        raise
     return doors
 
 
@@ -125,12 +129,15 @@ async def _run(config: Config, path: Path | None) -> None:
     doors = _doors(config)
     try:
         found = await _found(config, [door.name for door in doors])
+        for door in doors:
+            if door.gateway:
+                _log.info("shifter's routes: address=%s", door.name)
         async with open_daemon(config, os.environ, doors, reloads, found) as apps:
             # Before the first client is let in: until then a signal may end the process as it is.
             orders = _Orders()
             _settle()
             async with serving(apps, drain=config.daemon.drain_timeout, limits=limits) as listeners:
-                names = [door.name for door in doors if not door.peers]
+                names = [door.name for door in doors if door.usual]
                 daemon = _Daemon(config, path, listeners, reloads, names)
                 await daemon.serve(orders)
     except BaseException:

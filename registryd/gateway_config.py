@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from registryd.hostlist import split_port
-from registryd.oci.errors import ConfigInvalid, UsageError
-from registryd.registry_config import DAY, registry_name
+from registryd.oci.errors import ConfigInvalid
+from registryd.registry_config import DAY, LARGEST_PORT, registry_name
 from registryd.tables import (
     absolute,
     absolute_or_none,
@@ -33,6 +32,7 @@ PORT = 5000
 #: The word that stands for every user.
 EVERYBODY = "all"
 
+_ADDRESS = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _SYSTEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
 
@@ -41,14 +41,16 @@ def _address(address: str) -> str:
     """HOST:PORT to listen on, HOST an IP address; or nothing."""
     if not address:
         return address
+    match = _ADDRESS.fullmatch(address)
     form = f'write "0.0.0.0:{PORT}"'
+    if match is None or int(match["port"]) > LARGEST_PORT:
+        raise ConfigInvalid(f"{shown(address)} is not an address with a port ({form})")
     try:
-        host, port = split_port(address)
-        ipaddress.ip_address(host.strip("[]"))
-    except (UsageError, ValueError):
-        raise ConfigInvalid(f"{shown(address)} is not an address ({form})") from None
-    if port is None:
-        raise ConfigInvalid(f"{shown(address)} has no port ({form})")
+        ipaddress.ip_address(match["six"] or match["host"])
+    except ValueError:
+        raise ConfigInvalid(
+            f"{shown(address)} is not an address of this machine ({form})"
+        ) from None
     return address
 
 

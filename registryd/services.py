@@ -293,7 +293,7 @@ async def open_daemon(
     must not use what happens to lie in the home of whoever started it.
     """
     # Here, for a command without a daemon has no use for a server and would wait for its import.
-    from registryd.gateway_services import with_gateway
+    from registryd.gateway_services import shifter_app, with_gateway
     from registryd.server.app import make_app
     from registryd.server.budget import Budgets
     from registryd.server.context import Context
@@ -302,7 +302,7 @@ async def open_daemon(
     from registryd.server.tokens import Tokens
     from registryd.server.uploads import Uploads
 
-    names = [door.name for door in doors if not door.peers]
+    names = [door.name for door in doors if door.usual]
     with ThreadPoolExecutor(SEND_THREADS, "send") as senders:
         async with (
             _neighbourhood(config) as neighbours,
@@ -330,7 +330,9 @@ async def open_daemon(
                 context = Context(
                     node, operations, metrics, senders, registry, tokens, budgets, door.name
                 )
-                if not door.peers:
+                if door.gateway:
+                    apps.append((door, shifter_app(context, config, environ)))
+                elif door.usual:
                     apps.append((door, make_app(context, sessions)))
                 elif neighbours is not None:
                     tls = neighbours.tls.listener

@@ -39,6 +39,7 @@ _SCHEMA: Final = (
         message TEXT NOT NULL, exit_code INTEGER NOT NULL, account TEXT NOT NULL,
         acl TEXT NOT NULL, created REAL NOT NULL, changed REAL NOT NULL,
         with_login INTEGER NOT NULL, kind TEXT NOT NULL, file TEXT NOT NULL, form TEXT NOT NULL,
+        path TEXT NOT NULL,
         PRIMARY KEY (itype, tag, uid)
     ) WITHOUT ROWID;
     CREATE TABLE images (
@@ -266,7 +267,7 @@ class Book:
 
     def _put(self, request: Request) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             request_row(request),
         )
 

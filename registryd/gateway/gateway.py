@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from cache.errors import Fault
-from registryd.gateway.accounts import uids_of
 from registryd.gateway.asking import Standing, lists_differ, newest, with_list_of
 from registryd.gateway.book import FILE, Book
 from registryd.gateway.errors import ImageUnknown, LoginLost
@@ -28,12 +27,12 @@ from registryd.gateway.logins import Key, Logins
 from registryd.gateway.making import Maker
 from registryd.gateway.names import ImageName
 from registryd.gateway.record import NO_LIST, Account, Acl, Image, Kind, Lookup, Request, own_list
+from registryd.gateway.rights import Rights, check_admin
 from registryd.gateway.shelf import Shelf
 from registryd.gateway.states import UNDER_WAY, State, pull_verdict
 from registryd.gateway.work import Locks, Work
-from registryd.gateway_config import EVERYBODY, GatewayConfig
+from registryd.gateway_config import GatewayConfig
 from registryd.images.files import in_thread
-from registryd.oci.errors import Denied
 from registryd.secrets import Login
 
 #: Seconds after which a worker tries again what the database did not let it write down.
@@ -57,9 +56,7 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock
-        self._admins = uids_of(config.admins, "gateway.admins")
-        named = [name for name in config.import_users if name != EVERYBODY]
-        self._importers = uids_of(named, "gateway.import_users")
+        self.rights = Rights(config)
         self.shelf = shelf
         self._book = book
         self._thread = ThreadPoolExecutor(1, "gateway")
@@ -140,18 +137,35 @@ class Gateway:
         return self._standing(name, image, stands)
 
     async def import_file(
-        self, account: Account, name: ImageName, file: Path, form: str, lists: Acl = NO_LIST
+        self,
+        account: Account,
+        name: ImageName,
+        file: Path | None,
+        form: str,
+        lists: Acl = NO_LIST,
+        *,
+        path: str = "",
     ) -> Standing:
-        """Have a file of the work imported; it goes when that has ended. Raises QueueFull."""
-        request = self._request(account, name, lists, "import", file=file.name, form=form)
+        """Have a file of the work imported, which goes when that has ended; or one at a path.
+
+        One at a path is left alone where that was done a moment ago. Raises QueueFull.
+        """
+        named = "" if file is None else file.name
+        request = self._request(account, name, lists, "import", file=named, form=form, path=path)
 
         def decide(image: Image | None, before: Request | None) -> Request | None:
-            if before is not None and before.state in UNDER_WAY:
+            state, since = newest(image, before)
+            verdict = pull_verdict(
+                state if file is None or state in UNDER_WAY else None,
+                self.clock() - since,
+                update_timeout=self.config.update_timeout,
+            )
+            if verdict == "tell":
                 return None
             return with_list_of(image, request, lists if lists != NO_LIST else None)
 
         image, stands = await self._hop(self._book.settle, name, account, decide)
-        if stands is None or stands.file != file.name:
+        if file is not None and (stands is None or stands.file != named):
             await in_thread(self.shelf.clear, file)
         self._tell()
         return self._standing(name, image, stands)
@@ -166,18 +180,6 @@ class Gateway:
     def moved(self) -> asyncio.Event:
         """What is set when some import moves next."""
         return self._moved
-
-    # who asks
-
-    def account(self, uid: int, gid: int, groups: frozenset[int], *, owner: bool) -> Account:
-        """Somebody, by what the kernel or munge says; ``owner``: the daemon's own user, or root."""
-        admin = owner or uid == 0 or uid in self._admins
-        return Account(uid, gid, groups, "" if owner else f"uid:{uid}", admin)
-
-    def may_import(self, account: Account) -> bool:
-        """Whether somebody may import files."""
-        everybody = EVERYBODY in self.config.import_users
-        return everybody or account.admin or account.uid in self._importers
 
     # looking
 
@@ -213,13 +215,13 @@ class Gateway:
 
     async def expire(self, account: Account, name: ImageName) -> list[str]:
         """Take an image away, whoever uses it; the ids that are gone. Raises Denied."""
-        _only_admins(account)
+        check_admin(account)
         image = await self._hop(self._book.newest, name, account)
         return await self._expire([] if image is None else [image.id])
 
     async def autoexpire(self, account: Account) -> list[str]:
         """Take away what nobody has looked up for long. Raises Denied."""
-        _only_admins(account)
+        check_admin(account)
         unused = self.clock() - self.config.expiration
         return await self._expire(await self._hop(self._old, unused))
 
@@ -339,6 +341,7 @@ class Gateway:
         login: Login | None = None,
         file: str = "",
         form: str = "",
+        path: str = "",
     ) -> Request:
         now = self.clock()
         return Request(
@@ -351,6 +354,7 @@ class Gateway:
             kind=kind,
             file=file,
             form=form,
+            path=path,
         ).moved("PENDING", now)
 
     def _standing(self, name: ImageName, image: Image | None, request: Request | None) -> Standing:
@@ -381,8 +385,3 @@ def _login_lost(fault: Fault) -> LoginLost:
         "the daemon was restarted, and the login of this import was in its memory only: pull again"
         f" ({fault})"
     )
-
-
-def _only_admins(account: Account) -> None:
-    if not account.admin:
-        raise Denied("only the gateway's admins expire images")

@@ -108,7 +108,8 @@ class Request:
     """An import that somebody has asked for; ``changed`` is when it came into its state.
 
     ``exit_code`` is the kind of a failure; ``with_login`` says that a login came along, which is
-    nowhere but in memory; ``file`` is what was handed in, in the folder of the work.
+    nowhere but in memory; ``file`` is what was handed in, in the folder of the work; ``path`` is
+    what is to be read with the user's own rights.
     """
 
     name: ImageName
@@ -123,6 +124,7 @@ class Request:
     kind: Kind = "pull"
     file: str = ""
     form: str = ""
+    path: str = ""
 
     @property
     def key(self) -> tuple[str, str, int]:

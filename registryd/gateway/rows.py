@@ -58,6 +58,7 @@ def request_of(row: Sequence[Any]) -> Request:
         kind=row[11],
         file=row[12],
         form=row[13],
+        path=row[14],
     )
 
 
@@ -76,6 +77,7 @@ def request_row(request: Request) -> tuple[object, ...]:
         request.kind,
         request.file,
         request.form,
+        request.path,
     )
 
 

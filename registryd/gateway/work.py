@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 from registryd.gateway.errors import Refused
 from registryd.gateway.examine import examine
+from registryd.gateway.handing import copy_as
 from registryd.gateway.making import Found, Maker, Told
 from registryd.gateway.names import reference_of
 from registryd.gateway.record import Image, Request, Setup
@@ -90,7 +91,17 @@ class Work:
             await self._take_in(request, found, step)
             return
         await step("HASHING")
-        file = self._shelf.file(request.file)
+        if not request.path:
+            await self._import(request, self._shelf.file(request.file), maker, step)
+            return
+        copied = self._shelf.new_file()
+        try:
+            await in_thread(copy_as, request.account, request.path, copied)
+            await self._import(request, copied, maker, step)
+        finally:
+            await in_thread(self._shelf.clear, copied)
+
+    async def _import(self, request: Request, file: Path, maker: Maker, step: Step) -> None:
         if request.form == SQUASHFS:
             await self._take_in(request, await in_thread(_Handed, file, self._shelf), step)
             return

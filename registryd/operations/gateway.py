@@ -18,9 +18,10 @@ from registryd.gateway.asking import Standing
 from registryd.gateway.gateway import Gateway
 from registryd.gateway.names import ImageName, parse, reference_of
 from registryd.gateway.record import LONGEST_LIST, Account, Acl, Image, Request
+from registryd.gateway.rights import check_admin
 from registryd.gateway.states import UNDER_WAY
 from registryd.images.files import in_thread
-from registryd.oci.errors import Denied, UsageError
+from registryd.oci.errors import UsageError
 from registryd.operations.node import Node, Result
 from registryd.secrets import Login
 from registryd.transfer.report import Report
@@ -100,8 +101,7 @@ class Gatewayed:
 
     def importable(self, image: str, account: Account) -> ImageName:
         """The name under which a caller may import. Raises Denied, UsageError."""
-        if not self.gateway.may_import(account):
-            raise Denied("only the users that gateway.import_users names may import files")
+        self.gateway.rights.check_import(account)
         name = self._named(image if ":" in image else f"custom:{image}")
         if name.itype != "custom":
             name = self._named(f"custom:{image}")
@@ -149,8 +149,7 @@ class Gatewayed:
 
     async def gateway_metrics(self, *, account: Account, limit: str | None = None) -> Result:
         """The last lookups. Raises Denied, UsageError."""
-        if not account.admin:
-            raise Denied("only the gateway's admins see what others look up")
+        check_admin(account)
         if limit is not None and not (limit.isascii() and limit.isdecimal() and len(limit) < 7):
             raise UsageError(f"limit={limit[:20]!r} is not a number")
         found = await self.gateway.lookups(account, LOOKUPS if limit is None else int(limit))

@@ -180,7 +180,7 @@ def account_at(request: web.Request) -> Account:
     _, uid, gid = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     account_of(request).user = f"uid:{uid}"
     gateway = context_of(request).operations.gateway
-    return gateway.account(uid, gid, _groups(peer), owner=not caller.principal)
+    return gateway.rights.account(uid, gid, _groups(peer), owner=not caller.principal)
 
 
 def _groups(peer: socket.socket) -> frozenset[int]:

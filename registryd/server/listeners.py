@@ -49,7 +49,8 @@ class Door:
     """A listening socket, what it is called for people, and which registry it stands for.
 
     ``entry`` is the place of its table in ``daemon.listen``, ``tls`` what that says of TLS.
-    ``peers``: it is for the other nodes of the cluster, who show certificates (``cluster.listen``).
+    ``peers``: it is for the other nodes of the cluster, who show certificates (``cluster.listen``);
+    ``gateway``: for Shifter's clients, whom munge knows (``gateway.listen``).
     """
 
     sock: socket.socket
@@ -59,12 +60,21 @@ class Door:
     entry: int | None = None
     tls: ssl.SSLContext | None = None
     peers: bool = False
+    gateway: bool = False
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is for people and runtimes."""
+        return not self.peers and not self.gateway
 
 
-def inherited(count: int, listen: Sequence[Listen], peers: str = "") -> list[Door]:
+def inherited(
+    count: int, listen: Sequence[Listen], peers: str = "", gateway: str = ""
+) -> list[Door]:
     """The sockets that systemd handed over; a TCP one is served as the configuration says.
 
-    ``peers`` is the address for other nodes. Raises ConfigInvalid.
+    ``peers`` is the address for other nodes, ``gateway`` that for Shifter's clients.
+    Raises ConfigInvalid.
     """
     doors: list[Door] = []
     contexts = make_contexts(listen)
@@ -80,6 +90,8 @@ def inherited(count: int, listen: Sequence[Listen], peers: str = "") -> list[Doo
         entry = entries.get(name)
         if peers and name == _plain_name(peers):
             doors.append(Door(sock, name, peers=True))
+        elif gateway and name == _plain_name(gateway):
+            doors.append(Door(sock, name, gateway=True))
         elif entry is not None:
             default = listen[entry].default_registry
             doors.append(Door(sock, name, default, entry=entry, tls=contexts[entry]))
@@ -100,6 +112,12 @@ def make_peers_door(address: str) -> Door:
     """Open the socket for other nodes. Raises ConfigInvalid."""
     sock = _tcp_socket(address, "cluster.listen")
     return Door(sock, _address(sock), peers=True)
+
+
+def make_gateway_door(address: str) -> Door:
+    """Open the socket for Shifter's clients. Raises ConfigInvalid."""
+    sock = _tcp_socket(address, "gateway.listen")
+    return Door(sock, _address(sock), gateway=True)
 
 
 def _plain_name(address: str) -> str:

@@ -40,14 +40,28 @@ class Person:
 
     def ctl(self, *words: str) -> Ran:
         """registryctl as this user."""
-        environ = plain_environ(self.home) | {
+        return attempt(self._command(words), self._environ())
+
+    def ctl_begun(self, *words: str) -> subprocess.Popen[bytes]:
+        """The same, begun; who calls ends it."""
+        return subprocess.Popen(
+            self._command(words),
+            env=self._environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def _command(self, words: tuple[str, ...]) -> list[str]:
+        # Not the environment of this run: it may lie where only its owner can read.
+        command = [sys._base_executable, *Ctl.command(*words)[1:]]  # type: ignore[attr-defined]
+        return [*self._as(), *command]
+
+    def _environ(self) -> dict[str, str]:
+        return plain_environ(self.home) | {
             "REGISTRYD_SOCKET": str(self.socket),
             "PYTHONPATH": str(self.code),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        # Not the environment of this run: it may lie where only its owner can read.
-        command = [sys._base_executable, *Ctl.command(*words)[1:]]  # type: ignore[attr-defined]
-        return attempt([*self._as(), *command], environ)
 
     def ask(self, method: str, path: str, *flags: str) -> tuple[int, str]:
         """Status and body of a plain request on the socket."""
