@@ -27,9 +27,7 @@ CONNECT_TIMEOUT = 5.0
 #: An answer may wait for a registry and its retries.
 ANSWER_TIMEOUT = 600.0
 #: These have no limit: events may be rare, and a daemon that dies closes the socket.
-STREAMS = frozenset(
-    {"pull", "push", "convert", "prefetch", "gateway_pull", "gateway_import"}
-)
+STREAMS = frozenset({"pull", "push", "convert", "prefetch", "gateway_pull", "gateway_import"})
 #: An error body and an event are small; what is longer is not ours.
 ERROR_LIMIT = 64 * 1024
 LINE_LIMIT = 1024 * 1024

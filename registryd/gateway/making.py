@@ -32,8 +32,8 @@ class Found(Protocol):
     async def unpack(self, folder: Path) -> None:
         """Make its root in an empty folder."""
 
-    async def convert(self, target: Path) -> None:
-        """Make it a squashfs in a new file."""
+    async def convert(self, target: Path) -> str:
+        """Make it a squashfs in a new file; the file's sha256 (hex), "" where nobody knows it."""
 
 
 class Maker(Protocol):

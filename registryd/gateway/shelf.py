@@ -4,7 +4,8 @@
     <image_dir>/<id>.squashfs, <id>.meta     where the configuration names a folder for udiRoot
 
 Invariants:
-- everything is its owner's alone: whoever may read an image is given it, and finds no path;
+- the folders are their owner's alone: whoever may read an image is given it, and finds no path;
+- an image that the cache has as a blob is the same file under another name, and costs no room;
 - an image has its name when it is whole and on disk; in the site's folder its ``.meta`` comes last
   and goes first;
 - after a start nothing is left of work that was cut off, but files that were handed in.
@@ -29,6 +30,8 @@ from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import HOP, PARTIAL, sync_folder
 
 FOLDER: Final = "gateway"
+#: Bytes that the kernel is asked to copy at once.
+_STRETCH: Final = 1 << 30
 #: The beginning of a squashfs 4.0: magic, version at 28, bytes used at 40.
 _SUPERBLOCK: Final = struct.Struct("<4s24xHH8xQ")
 _MAGIC: Final = b"hsqs"
@@ -95,18 +98,18 @@ class Shelf:
         """Whether an image is here."""
         return self.path(id).exists()
 
-    def take(self, made: Path, id: str) -> tuple[str, int]:
+    def take(self, made: Path, id: str, proven: str = "") -> tuple[str, int]:
         """Take in an image that was made in the work; its whole digest (hex), and its size.
 
-        Raises NotAnImage where the file is no whole squashfs.
+        ``proven`` is its digest where that is known. Raises NotAnImage where the file is no whole
+        squashfs.
         """
         with path_faults(made):
             with made.open("rb") as file:
                 check_squashfs(file.fileno(), "what was made")
-                content = hash_file(file.fileno())
+                content = proven or hash_file(file.fileno())
                 size = os.fstat(file.fileno()).st_size
                 os.fsync(file.fileno())
-            made.chmod(0o600)
             made.replace(self.path(id))
             sync_folder(self._images)
         return content, size
@@ -118,7 +121,7 @@ class Shelf:
         target, meta = self._site_files(image.id)
         with path_faults(self._site):
             if not target.exists() or target.stat().st_size != image.size:
-                _written(target, lambda partial: _linked(self.path(image.id), partial))
+                _written(target, lambda partial: _copied(self.path(image.id), partial))
             _written(meta, lambda partial: _text(partial, meta_of(image)))
 
     def drop(self, id: str) -> None:
@@ -168,13 +171,15 @@ def _written(target: Path, write: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _linked(source: Path, partial: Path) -> None:
-    """The same file under another name where the disk is the same, else a copy."""
-    with suppress(OSError):
-        os.link(source, partial)
-        return
+def _copied(source: Path, partial: Path) -> None:
+    """A copy with a mode of its own, which shares its blocks where the disk can do that."""
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with source.open("rb") as read, os.fdopen(fd, "wb") as write:
+        with suppress(OSError):  # another disk, or an old kernel
+            while os.copy_file_range(read.fileno(), write.fileno(), _STRETCH):
+                pass
+        offset = os.lseek(write.fileno(), 0, os.SEEK_CUR)
+        read.seek(offset)
         shutil.copyfileobj(read, write, HOP)
         write.flush()
         os.fsync(write.fileno())

@@ -155,8 +155,8 @@ class Work:
     async def _converted(self, found: Found) -> tuple[str, int]:
         made = self._shelf.new_file()
         try:
-            await found.convert(made)
-            return await in_thread(self._shelf.take, made, found.id)
+            proven = await found.convert(made)
+            return await in_thread(self._shelf.take, made, found.id, proven)
         finally:
             await in_thread(self._shelf.clear, made)
 
@@ -207,6 +207,7 @@ class _Handed:
             lines = said.decode(errors="replace").strip().splitlines() or ["it says nothing"]
             raise Refused(f"unsquashfs cannot unpack it for the examiner: {lines[-1][:300]}")
 
-    async def convert(self, target: Path) -> None:
+    async def convert(self, target: Path) -> str:
         """It is one already."""
         await in_thread(self._shelf.link, self._file, target)
+        return self.id

@@ -8,18 +8,23 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from cache.content import Descriptor, Digest
-from cache.errors import Fault
+from cache.errors import BlobNotFound, Fault
 from registryd.access import ANYBODY
+from registryd.conversion.recipe import Recipe
 from registryd.gateway.making import Told
 from registryd.gateway.record import Account, Setup
-from registryd.images.errors import NotAnImage
+from registryd.images.errors import NotAnImage, path_faults
+from registryd.images.files import in_thread
 from registryd.images.transports import ImageLocation, Transport
 from registryd.oci.image_config import CONFIG_LIMIT, ImageConfig, parse_config
 from registryd.oci.manifest import Index, Manifest
@@ -79,7 +84,8 @@ class NodeMaker:
         await self.pulls(str(reference), login=login, principal=account.principal, report=report)
         exact = reference.with_digest(Digest.parse(str(done["digest"])))
         source = CachedSource(self.node.library, self.node.store, exact)
-        return await self._found(source, public=await self._is_public(reference))
+        found = await self._found(source, public=await self._is_public(reference))
+        return replace(found, reference=exact)
 
     @asynccontextmanager
     async def opened(self, file: Path, form: str) -> AsyncIterator[_Found]:
@@ -101,7 +107,27 @@ class NodeMaker:
         if not isinstance(manifest, Manifest):
             raise NotAnImage(f"{manifest.digest} is several images, and none of them is ours")
         config = parse_config(await _read(source, manifest.config))
-        return _Found(self, source, platforms, manifest.digest.hex, public, _setup(config))
+        return _Found(self, source, platforms, manifest, public, _setup(config))
+
+    async def convert(self, reference: Reference, manifest: Manifest, target: Path) -> str:
+        """An image of the cache, made once for all who ask, under one more name.
+
+        Its sha256 in hex. Raises Fault.
+        """
+        conversions, store = self.node.conversions, self.node.store
+        assert conversions is not None  # noqa: S101 (a node that has operations has them)
+        compat = None if self.compressor == "zstd" else self.compressor
+        recipe = Recipe.of("squashfs", compat, dressed=True)
+        async with store.lease() as lease:
+            await lease.hold(manifest.digest)
+            done = await conversions.converted(None, reference, manifest, recipe, _nobody)
+            await lease.hold(done.blob.digest)
+            blob = store.find(done.blob.digest)
+            if blob is None:
+                raise BlobNotFound(f"{done.blob.digest} has just left the cache")
+            with path_faults(target):
+                await in_thread(_named_too, blob.path, target)
+        return done.blob.digest.hex
 
     async def make(
         self, source: Source, platforms: Sequence[Platform], form: FlatForm, target: Path
@@ -121,17 +147,26 @@ class _Found:
     maker: NodeMaker
     source: Source
     platforms: Sequence[Platform]
-    id: str
+    manifest: Manifest
     public: bool
     setup: Setup
+    reference: Reference | None = None
+
+    @property
+    def id(self) -> str:
+        """The digest of its manifest, in hex."""
+        return self.manifest.digest.hex
 
     async def unpack(self, folder: Path) -> None:
         """Make its root in a new folder. Raises Fault."""
         await self.maker.make(self.source, self.platforms, "rootfs", folder)
 
-    async def convert(self, target: Path) -> None:
-        """Make it a squashfs in a new file. Raises Fault."""
-        await self.maker.make(self.source, self.platforms, "squashfs", target)
+    async def convert(self, target: Path) -> str:
+        """Make it a squashfs in a new file, or have it made by the cache. Raises Fault."""
+        if self.reference is None:
+            await self.maker.make(self.source, self.platforms, "squashfs", target)
+            return ""
+        return await self.maker.convert(self.reference, self.manifest, target)
 
 
 async def _read(source: Source, descriptor: Descriptor) -> bytes:
@@ -145,6 +180,20 @@ async def _read(source: Source, descriptor: Descriptor) -> bytes:
             if len(pieces) > CONFIG_LIMIT:
                 raise NotAnImage("its configuration has no end")
     return bytes(pieces)
+
+
+def _named_too(blob: Path, target: Path) -> None:
+    """The same file under one more name; a copy where it is on another disk."""
+    try:
+        os.link(blob, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        shutil.copyfile(blob, target)
+
+
+def _nobody(at: int, total: int) -> None:
+    """Nobody is told how far a conversion is."""
 
 
 def _setup(config: ImageConfig) -> Setup:
