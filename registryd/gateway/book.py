@@ -51,8 +51,9 @@ _SCHEMA: Final = (
     CREATE TABLE lists (
         id TEXT NOT NULL, uid INTEGER NOT NULL, acl TEXT NOT NULL, PRIMARY KEY (id, uid)
     ) WITHOUT ROWID;
+    -- named counts up: what was named last, whatever the clock said
     CREATE TABLE names (
-        itype TEXT NOT NULL, tag TEXT NOT NULL, id TEXT NOT NULL, named REAL NOT NULL,
+        itype TEXT NOT NULL, tag TEXT NOT NULL, id TEXT NOT NULL, named INTEGER NOT NULL,
         PRIMARY KEY (itype, tag, id)
     ) WITHOUT ROWID;
     CREATE INDEX names_by_id ON names (id);
@@ -157,7 +158,7 @@ class Book:
 
     def publish(self, request: Request, image: Image) -> None:
         """The import is done: the image is READY, with its name and the puller's list."""
-        acl, now = acl_text(request.acl), image.last_pull
+        acl = acl_text(request.acl)
         with sql_errors(self._path), transaction(self._db):
             self._db.execute(
                 f"INSERT INTO images VALUES ({', '.join('?' * 10)})"  # noqa: S608 (question marks)
@@ -170,8 +171,9 @@ class Book:
             uid = request.account.uid
             self._db.execute("INSERT OR REPLACE INTO lists VALUES (?, ?, ?)", (image.id, uid, acl))
             self._db.execute(
-                "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)",
-                (request.name.itype, request.name.tag, image.id, now),
+                "INSERT OR REPLACE INTO names"
+                " SELECT ?, ?, ?, coalesce(max(named), 0) + 1 FROM names",
+                (request.name.itype, request.name.tag, image.id),
             )
             self._forget(request.key)
 

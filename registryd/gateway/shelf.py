@@ -35,6 +35,8 @@ _STRETCH: Final = 1 << 30
 #: The beginning of a squashfs 4.0: magic, version at 28, bytes used at 40.
 _SUPERBLOCK: Final = struct.Struct("<4s24xHH8xQ")
 _MAGIC: Final = b"hsqs"
+#: Bytes of a whole superblock.
+_LEAST: Final = 96
 
 
 class Shelf:
@@ -143,7 +145,7 @@ def check_squashfs(file: int, where: str) -> None:
     """Raise NotAnImage unless this is a whole squashfs 4.0."""
     head = os.pread(file, _SUPERBLOCK.size, 0).ljust(_SUPERBLOCK.size, b"\0")
     magic, major, _, used = _SUPERBLOCK.unpack(head)
-    if magic != _MAGIC or major != 4:
+    if magic != _MAGIC or major != 4 or used < _LEAST:
         raise NotAnImage(f"{where} is no squashfs")
     size = os.fstat(file).st_size
     if used > size:
