@@ -116,6 +116,11 @@ async def test_a_private_image(house: House) -> None:
         house.clock.now += 1000
         assert "READY" == await pulled(gateway, ANN)
         assert [ONE, ONE, ""] == [await finds(gateway, who) for who in (ANN, BOB, EVE)]
+        (image,) = await gateway.images(ANN)
+        assert {
+            1001: Acl(frozenset({1001, 1002})),
+            1002: Acl(frozenset({1002}), frozenset({77, 1002})),
+        } == image.lists
         assert 1 == house.maker.images["docker.io/a/b:1"].conversions
 
 
@@ -237,6 +242,22 @@ async def test_expiry(house: House) -> None:
         assert [] == await gateway.lookups(ANN, 5)
 
 
+async def test_what_is_ready_again_is_not_dropped(house: House, tmp_path: Path) -> None:
+    """An image that was pulled anew while it was about to go stays; udiRoot's lines on it have the
+    lists of all its pullers, and go with it."""
+    (site := tmp_path / "site").mkdir()
+    house.config = replace(house.config, image_dir=site)
+    async with house.open() as gateway:
+        await pulled(gateway, ANN)
+        house.clock.now += 1000
+        await pulled(gateway, BOB)
+        await gateway._drop([ONE])
+        meta = (site / f"{ONE}.meta").read_text()
+        assert (ONE, True) == (await finds(gateway, ANN), "USERACL: 1001,1002\n" in meta)
+        assert [ONE] == await gateway.expire(ROOT, NAME)
+        assert [] == os.listdir(site)
+
+
 async def test_a_file_of_the_work(house: House, tmp_path: Path) -> None:
     """The id of a squashfs is the digest of all of it; a failure leaves no file; what is left of
     work that was cut off is swept at the next start, but not what waits."""
@@ -252,7 +273,7 @@ async def test_a_file_of_the_work(house: House, tmp_path: Path) -> None:
             ids.append(await finds(gateway, ANN, name))
             assert wanted == ids[-1]
         assert ("", 2) == (await finds(gateway, BOB, name), len(set(ids)))
-        for content in (b"", b"#!/bin/sh", SQUASHFS[:40]):
+        for content in (b"", b"#!/bin/sh", SQUASHFS[:40], SQUASHFS[:-1]):
             file = gateway.shelf.new_file()
             file.write_bytes(content)
             await gateway.import_file(BOB, name, file, "squashfs", NO_LIST)
