@@ -98,9 +98,7 @@ class _Hashed:
         self._out.write(content)
 
 
-def _layer(
-    out: _Hashed, number: int, files: int, scale: float, pools: tuple[bytes, bytes]
-) -> None:
+def _layer(out: _Hashed, number: int, files: int, scale: float, pools: tuple[bytes, bytes]) -> None:
     """A layer's tar."""
     source = random.Random(100 + number)
     for at in range(files):
