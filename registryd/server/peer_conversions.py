@@ -35,7 +35,7 @@ from registryd.server.peer_sending import EXCHANGE
 from registryd.transfer.groups import task_group
 
 #: Seconds between two lines: news, and a sign of life.
-BEAT: Final = 0.5
+BEAT: Final = 2.0
 #: A request is a name, a digest and a few words.
 BODY_LIMIT: Final = 16 << 10
 
