@@ -1,7 +1,8 @@
-"""An image of many files for the benches: from a seed, as compressible as programs and texts are.
+"""An image of many files for the benches: what they hold is cut from programs and texts that are
+here, for how fast a compressor is depends on it.
 
 Invariants:
-- the same arguments give the same layers, byte for byte, on every machine;
+- the same arguments give the same layers, byte for byte, on the same machine;
 - names, sizes and whiteouts are as in images of scientific software: folders of a few dozen files,
   most of them small, a few large, some replaced, linked or removed by later layers.
 """
@@ -11,10 +12,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +26,10 @@ from registryd.images.layers.stream import header
 
 GZIP_LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 LAYERS: Final = 6
-#: What contents are cut from: text and machine code by turns.
-_POOL: Final = 24 * MIB
+#: What contents are cut from: of texts, and of programs.
+_POOL: Final = 96 * MIB
+#: In pieces that are longer than any program looks back.
+_PIECE: Final = 256 << 10
 #: Of a folder's files; a few per cent are links.
 _IN_FOLDER: Final = 24
 _BLOCK: Final = 512
@@ -44,7 +48,8 @@ def write_image(folder: Path, files: int, size: int, tag: str = "bench") -> Made
     """An OCI layout whose image has about so many files and bytes, in gzip layers."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    pools = _pool(random.Random(1)), _code(random.Random(2))
+    library = sysconfig.get_path("stdlib")
+    pools = _pool(library, "/usr/share/perl", "/usr/share"), _pool("/usr/bin", "/usr/lib")
     scale = _scale(files, size)
 
     def make(number: int) -> tuple[dict[str, object], str, int]:
@@ -140,28 +145,21 @@ def _content(out: _Hashed, source: random.Random, size: int, pool: bytes) -> Non
     """Pieces of a pool, so that no two files are alike and none is as its neighbour."""
     padding = bytes(-size % _BLOCK)
     while size:
-        step = min(size, 32 << 10)
+        step = min(size, _PIECE)
         at = source.randrange(len(pool) - step)
         out.write(pool[at : at + step])
         size -= step
     out.write(padding)
 
 
-def _pool(source: random.Random) -> bytes:
-    """Words as texts have them: few of them often."""
-    letters = "etaoinshrdlucmfwypvbgk_(),.=\n    "
-    words = ["".join(source.choices(letters, k=source.randrange(3, 15))) for _ in range(12_000)]
-    return _drawn(source, [f"{word} ".encode() for word in words])
-
-
-def _code(source: random.Random) -> bytes:
-    """Instructions as programs have them: few of them often, with operands of chance."""
-    return _drawn(source, [source.randbytes(source.randrange(3, 14)) for _ in range(16_000)])
-
-
-def _drawn(source: random.Random, words: list[bytes]) -> bytes:
-    weights = list(accumulate(1 / (rank + 8) for rank in range(len(words))))
+def _pool(*folders: str) -> bytes:
+    """What the files of these folders hold, in the order of their names, up to a limit."""
     found = bytearray()
-    while len(found) < _POOL:
-        found += b"".join(source.choices(words, cum_weights=weights, k=100_000))
-    return bytes(found)
+    for folder in folders:
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file() and not path.is_symlink() and b"\n" not in os.fsencode(path):
+                with path.open("rb") as file:
+                    found += file.read(MIB)
+            if len(found) >= _POOL:
+                return bytes(found)
+    raise RuntimeError(f"{folders} hold less than {_POOL} bytes")
