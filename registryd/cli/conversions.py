@@ -8,7 +8,6 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack, suppress
@@ -104,7 +103,7 @@ def take_out(
     digest = Digest.parse(str(done["blob"]))
     file = opened(cache, digest)
     if file is None and image is None:
-        return asyncio.run(_fetched(context, cache, reference, done, path))
+        return _fetched_now(context, cache, reference, done, path)
     with ExitStack() as files:
         if file is None:
             file = _aside(context, cache, reference, done, path, files)
@@ -140,7 +139,7 @@ def _aside(
 
     inner = path.with_name(f"{PARTIAL}{done['blob'][-16:]}{os.getpid()}")
     files.callback(inner.unlink, missing_ok=True)
-    asyncio.run(_fetched(context, cache, reference, done, inner))
+    _fetched_now(context, cache, reference, done, inner)
     file = os.open(inner, os.O_RDONLY | os.O_CLOEXEC)
     files.callback(os.close, file)
     return file
@@ -154,6 +153,14 @@ def opened(cache: Backend, digest: Digest) -> int | None:
     with suppress(OSError):
         return os.open(blob_path(Path(str(root)), digest), os.O_RDONLY | os.O_CLOEXEC)
     return None
+
+
+def _fetched_now(
+    context: Context, cache: Backend, reference: Reference, done: Event, path: Path
+) -> int:
+    import asyncio
+
+    return asyncio.run(_fetched(context, cache, reference, done, path))
 
 
 async def _fetched(

@@ -19,6 +19,7 @@ from registryd.cli.arguments import (
     words_of_skopeo,
 )
 from registryd.cli.command import Context
+from registryd.cli.module_flags import module_flags
 from registryd.launch.plan import Flags
 from registryd.oci.errors import UsageError
 
@@ -54,6 +55,7 @@ def run_flags(parser: Parser) -> None:
     parser.add_argument(
         "--no-join", action="store_true", default=False, help="share namespaces with nobody"
     )
+    module_flags(parser)
     platform_flag(parser)
     credential_flags(parser)
     tls_flags(parser)
@@ -136,7 +138,10 @@ def _read_more(parser: Parser, words: Sequence[str], options: argparse.Namespace
     run_flags(more)
     general_flags(more, short_verbose=False)
     words_of_skopeo(more)
-    before = {name: list(getattr(options, name)) for name in ("env", "env_file", "binds")}
+    before = {
+        name: list(getattr(options, name))
+        for name in ("env", "env_file", "binds", "modules", "devices")
+    }
     given = argparse.Namespace()
     more.parse_args(words, given)
     for name, value in vars(given).items():

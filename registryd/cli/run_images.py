@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.content import Digest
@@ -34,7 +34,10 @@ _FORMS = ("squashfs:", "sif:", "rootfs:")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image by what it says of itself; with ``reference`` its files have yet to be found."""
+    """An image by what it says of itself, and where its files are: a folder, a file, or not known.
+
+    ``opened`` is a descriptor of the file, if that is open already; ``raw`` is the configuration.
+    """
 
     name: str
     digest: str
@@ -43,10 +46,12 @@ class Found:
     folder: str = ""
     file: Path | None = None
     offset: int = 0
+    opened: int = -1
+    raw: bytes = b""
 
     def open(self) -> int:
         """A descriptor of its file. Raises LaunchFailed."""
-        return _open(Path(str(self.file)))
+        return self.opened if self.opened >= 0 else _open(Path(str(self.file)))
 
 
 def found_file(text: str) -> Found | None:
@@ -83,12 +88,14 @@ def program() -> Path:
     raise LaunchFailed(f"neither {' nor '.join(PROGRAMS)} is here (install squashfuse)")
 
 
-def squashfs_of(context: Context, found: Found, reference: Reference) -> int:
-    """A descriptor of the image's squashfs, which is made the first time. Raises Fault."""
+def with_squashfs(context: Context, found: Found) -> Found:
+    """The image with its squashfs, which is made the first time. Raises Fault."""
+    if found.reference is None or found.file is not None:
+        return found
     from registryd.cli.conversions import opened, take_out
     from registryd.cli.logins import login_for
 
-    exact = reference.with_digest(Digest.parse(found.digest))
+    exact = found.reference.with_digest(Digest.parse(found.digest))
     login = login_for(context, exact.registry, exact.repository)
     with backend(context, exact.registry) as cache:
         wanted = {"reference": str(exact), "form": "squashfs"}
@@ -96,12 +103,12 @@ def squashfs_of(context: Context, found: Found, reference: Reference) -> int:
             done = cache.stream("convert", wanted, show, login)
         file = opened(cache, Digest.parse(str(done["blob"])))
         if file is not None:
-            return file
+            return replace(found, file=Path(os.readlink(f"/proc/self/fd/{file}")), opened=file)
         path = _own_copy(context, str(done["blob"]))
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             take_out(context, cache, exact, done, "squashfs", path)
-    return _open(path)
+    return replace(found, file=path)
 
 
 @contextmanager

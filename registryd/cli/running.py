@@ -17,10 +17,11 @@ from cache.content import Digest
 from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
 from registryd.cli.platforms import single_preferred
+from registryd.cli.run_extras import extras
 from registryd.cli.run_flags import flags
-from registryd.cli.run_images import Found, found_file, program, squashfs_of
+from registryd.cli.run_images import Found, found_file, program, with_squashfs
 from registryd.launch.identity import Person
-from registryd.launch.plan import Caller, Site, Wish
+from registryd.launch.plan import Caller, Wish
 from registryd.launch.start import Rootfs, start
 from registryd.oci.image_config import parse_config
 from registryd.oci.reference import Reference
@@ -36,16 +37,26 @@ JOBS = (("SLURM_JOB_ID", "SLURM_STEP_ID"), ("PBS_JOBID",), ("FLUX_JOB_ID",), ("L
 def run_image(context: Context, verb: str) -> NoReturn:
     """Become the command in the image. Raises Fault."""
     asked = flags(context, verb)
-    found = found_file(context.options.reference) or _found(context)
-    wish = Wish(found.name, found.digest, found.config, asked, _caller(context), _site(context))
+    folder, key = state_folder(context), _key(context)
+    found = found_file(context.options.reference) or _named(context, folder, key)
+    paths = (entry for entry in found.config.env if entry.startswith("LD_LIBRARY_PATH="))
+    more = extras(context, next(paths, "=").partition("=")[2])
+    caller = _caller(context)
+    wish = Wish(found.name, found.digest, found.config, asked, caller, more.site, more.edits)
 
     def told(text: str) -> None:
         if context.options.verbose:
             context.console.words(text)
 
     context.console.flush()
-    folder = state_folder(context)
-    start(wish, lambda: _rootfs(context, found), folder=folder, key=_key(context), told=told)
+    start(
+        wish,
+        lambda: _rootfs(context, found),
+        folder=folder,
+        key=f"{key}\0{more.shape}" if key else "",
+        rest=more.rest,
+        told=told,
+    )
 
 
 def state_folder(context: Context) -> Path:
@@ -56,7 +67,31 @@ def state_folder(context: Context) -> Path:
     return Path(f"/tmp/registryd-run-{os.geteuid()}")  # noqa: S108 - checked to be ours
 
 
-def _found(context: Context) -> Found:
+def _named(context: Context, folder: Path, key: str) -> Found:
+    """The image of a name; those of one job find it once. Raises Fault."""
+    options = context.options
+    platform = single_preferred(context)
+    if not key or options.pull != "missing":
+        return _found(context, platform)
+    from registryd.cli.run_records import Record, forget, recorded
+
+    def find() -> Record:
+        found = with_squashfs(context, _found(context, platform))
+        return Record(found.name, found.digest, found.raw.decode(), str(found.file or ""))
+
+    about = f"{key}\0{options.reference}\0{platform}"
+    record = recorded(folder, about, find)
+    path = Path(record.path) if record.path else None
+    if path is not None and not os.access(path, os.R_OK):
+        forget(folder, about)
+        path = None
+    exact = Reference.parse(record.name).with_digest(Digest.parse(record.digest))
+    raw = record.config.encode()
+    config = parse_config(raw)
+    return Found(record.name, record.digest, config, exact, file=path, raw=raw)
+
+
+def _found(context: Context, platform: str | None) -> Found:
     """The image of a name: digest and configuration, with no question to a registry if possible."""
     from registryd.cli.logins import login_for
 
@@ -67,10 +102,11 @@ def _found(context: Context) -> Found:
             _pull(context, chosen, reference, login)
         elif context.options.pull == "never":
             reference = _held(chosen, reference)
-        wanted = {"reference": str(reference), "platform": single_preferred(context)}
-        raw = chosen.raw("config", wanted, login)
-    config = parse_config(raw.content)
-    return Found(str(reference), raw.manifest_digest, config, reference)
+        wanted = {"reference": str(reference), "platform": platform}
+        answer = chosen.raw("config", wanted, login)
+    config = parse_config(answer.content)
+    digest = answer.manifest_digest
+    return Found(str(reference), digest, config, reference, raw=answer.content)
 
 
 def _pull(context: Context, chosen: Backend, reference: Reference, login: Login | None) -> None:
@@ -102,9 +138,9 @@ def _rootfs(context: Context, found: Found) -> Rootfs:
     """Where the image's files are, made if need be. Raises Fault."""
     if found.folder:
         return Rootfs(folder=found.folder)
-    if found.reference is None:
-        return Rootfs(image=found.open(), offset=found.offset, program=program())
-    return Rootfs(image=squashfs_of(context, found, found.reference), program=program())
+    server = program()
+    found = with_squashfs(context, found)
+    return Rootfs(image=found.open(), offset=found.offset, program=server)
 
 
 def _caller(context: Context) -> Caller:
@@ -133,10 +169,6 @@ def _folder(said: str) -> str:
         return os.getcwd()
     except OSError:
         return "/"
-
-
-def _site(context: Context) -> Site:
-    return Site()
 
 
 def _key(context: Context) -> str:

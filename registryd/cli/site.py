@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registryd.cli.arguments import Parser
 from registryd.cli.command import Context
 from registryd.config import RunConfig, load, system_places, user_places
 
@@ -19,28 +18,6 @@ if TYPE_CHECKING:
 
 #: Variables that name modules where no flag does, as the flag would.
 _VARIABLE = "REGISTRYD_MODULE"
-
-
-def module_flags(parser: Parser) -> None:
-    """Declare ``--module`` and ``--device``."""
-    group = parser.add_argument_group("this machine")
-    group.add_argument(
-        "-m",
-        "--module",
-        metavar="NAME[,NAME]",
-        dest="modules",
-        action="append",
-        default=[],
-        help="these modules of the site instead of its default ones; none for none",
-    )
-    group.add_argument(
-        "--device",
-        metavar="DEVICE",
-        dest="devices",
-        action="append",
-        default=[],
-        help="vendor.com/class=name of the Container Device Interface, or /dev/NAME[:TARGET]",
-    )
 
 
 def run_settings(context: Context, machine: Path | None = None) -> RunConfig:

@@ -21,13 +21,16 @@ import stat
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from registryd.launch import kernel
 from registryd.launch.errors import LaunchFailed
 
+#: Seconds after which a company that nobody is in is forgotten: the steps of a job come and go.
+FORGOTTEN: Final = 3600.0
 #: Kinds of namespaces that are entered, in this order.
-_MOUNTS = "mnt"
-_USERS = "user"
+_MOUNTS: Final = "mnt"
+_USERS: Final = "user"
 
 
 def own_folder(path: Path) -> Path:
@@ -49,13 +52,12 @@ class Company:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self.folder = own_folder(folder / sha256(key.encode()).hexdigest()[:32])
-        members = own_folder(self.folder / "members")
+        self.folder = folder / sha256(key.encode()).hexdigest()[:32]
         try:
+            self._lock = _locked(self.folder)
             # By a descriptor, as the path may mean nothing in the view of files that is entered.
+            members = own_folder(self.folder / "members")
             self._members = os.open(members, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
         except OSError as error:
             raise LaunchFailed(f"{self.folder}: {error.strerror}") from error
 
@@ -75,6 +77,48 @@ class Company:
             os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=self._members))
         except OSError as error:
             raise LaunchFailed(f"{self.folder}: {error.strerror}") from error
+
+
+def _locked(folder: Path) -> int:
+    """The lock of a company's folder, which is made if need be. Raises OSError, LaunchFailed."""
+    while True:
+        own_folder(folder)
+        try:
+            lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.stat(folder / "lock").st_ino == os.fstat(lock).st_ino:
+                os.utime(lock)
+                return lock
+        except FileNotFoundError:  # it was tidied away in between
+            continue
+        os.close(lock)
+
+
+def tidy(folder: Path, now: float) -> None:
+    """Take away the folders of companies that ended a while ago."""
+    for company in folder.glob(32 * "[0-9a-f]"):
+        with suppress(OSError):
+            if company.joinpath("lock").stat().st_mtime < now - FORGOTTEN:
+                _take_away(company)
+
+
+def _take_away(company: Path) -> None:
+    """Remove a company's folder, unless somebody is there. Raises OSError."""
+    lock = os.open(company / "lock", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        members = list((company / "members").iterdir())
+        if any(started(int(each.name.partition("-")[0])) for each in members):
+            return
+        for each in members:
+            each.unlink()
+        for name in ("members", "base"):
+            with suppress(FileNotFoundError):
+                (company / name).rmdir()
+        (company / "lock").unlink()
+        company.rmdir()
+    finally:
+        os.close(lock)
 
 
 def _entered(member: str) -> bool:

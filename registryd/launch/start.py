@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import time
 from typing import NoReturn
 
 from registryd.launch import native
+from registryd.launch.edits import Edits
 from registryd.launch.errors import LaunchFailed
 from registryd.launch.files import Files, Machine
 from registryd.launch.image_mount import Server
 from registryd.launch.plan import Launch, Wish, plan
-from registryd.launch.sharing import Company, own_folder
+from registryd.launch.sharing import Company, own_folder, tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,13 @@ def start(
     *,
     folder: Path,
     key: str,
+    rest: Callable[[str | None], Edits],
     told: Callable[[str], None],
 ) -> NoReturn:
     """Become the command. ``folder`` is ours alone, ``key`` what the company shares ("" for none).
 
-    ``rootfs`` is asked for where the image is not seen already. Raises LaunchFailed, LaunchRefused.
+    ``rootfs`` is asked for where the image is not seen already; ``rest`` says what its files need
+    besides, None where they are seen already. Raises LaunchFailed, LaunchRefused.
     """
     if threading.active_count() > 1:
         raise LaunchFailed("threads are running: namespaces cannot be left")
@@ -51,20 +55,31 @@ def start(
     company = Company(folder, f"{key}\0{wish.shape}") if key else None
     if company is not None and company.enter():
         company.join()
-        launch = plan(wish, Files(), None)
+        launch = plan(_with(wish, rest(None)), Files(), None)
         if native.outermost():
             native.become(launch.user)
         told("runtime: native, with the others of the same job and image")
         native.give_up()
         native.begin(launch)
+    tidy(folder, time())
     base = own_folder((folder if company is None else company.folder) / "base")
-    launch = _built(wish, rootfs(), str(base), company)
+    launch = _built(wish, rootfs(), str(base), company, rest)
     told("runtime: native")
     native.give_up()
     native.begin(launch)
 
 
-def _built(wish: Wish, rootfs: Rootfs, base: str, company: Company | None) -> Launch:
+def _with(wish: Wish, edits: Edits) -> Wish:
+    return replace(wish, edits=wish.edits + edits)
+
+
+def _built(
+    wish: Wish,
+    rootfs: Rootfs,
+    base: str,
+    company: Company | None,
+    rest: Callable[[str | None], Edits],
+) -> Launch:
     """Make the view and enter it; what is to begin there. Raises LaunchFailed, LaunchRefused."""
     server = None
     if not rootfs.folder and rootfs.program is not None:
@@ -74,7 +89,8 @@ def _built(wish: Wish, rootfs: Rootfs, base: str, company: Company | None) -> La
     if server is not None:
         server.serve(image)
         os.close(rootfs.image)
-    launch = plan(wish, Files(rootfs.folder or image), Machine())
+    root = rootfs.folder or image
+    launch = plan(_with(wish, rest(root)), Files(root), Machine())
     if company is not None:
         company.join()
     native.build(launch.steps, base)
