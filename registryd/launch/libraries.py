@@ -143,7 +143,8 @@ def _check(each: Replacing, old: LibraryFile) -> None:
     if not allowed:
         raise LaunchRefused(
             f"{each.file.path} of this machine cannot replace {old.path} of the image"
-            f" (abi: {each.abi} compares {_shown(new)} with {_shown(there)})"
+            f" (abi: {each.abi} compares {_shown(new)} with {_shown(there)}): leave the module"
+            " out with --module none"
         )
 
 

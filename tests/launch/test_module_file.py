@@ -153,5 +153,11 @@ def test_shipped_modules() -> None:
     folder = Path(__file__).parents[2] / "docs/modules.d"
     found = {path.name: read_module(path.read_text(), stem=path.stem) for path in folder.iterdir()}
 
-    assert {"cray-mpich.yaml", "mpich.yaml", "nvidia.yaml", "openmpi.yaml"} <= found.keys()
+    assert {
+        "cray-mpich.yaml",
+        "mpich.yaml",
+        "nvidia.yaml",
+        "openmpi.yaml",
+        "rocm.yaml",
+    } <= found.keys()
     assert all(module.help for module in found.values())
