@@ -116,6 +116,11 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "ratelimit", (host, "--plain-http")
     yield "rmi", (own,)
     yield "logout", (host,)
+    yield from of_the_machine(folder)
+
+
+def of_the_machine(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Command lines that are about no image."""
     yield "setup", ("podman", "--dry-run")
     yield "doctor", ()
     yield "modules", ()
