@@ -14,14 +14,14 @@ from registryd.launch.image_tree import ImageTree
 from registryd.launch.libraries import placed
 from registryd.launch.module_edits import added, this_machine
 from registryd.launch.module_file import read_module
-from tests.launch.mpi_image import MPICH, make_mpi_image, own_mpi
+from tests.launch.mpi_image import MPICH, THERE, make_mpi_image, own_mpi
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """An image with an MPI that is not this machine's."""
-    if shutil.which("bwrap") is None or not MPICH.exists():
-        pytest.skip("needs bwrap and libmpich12")
+    if shutil.which("bwrap") is None or not THERE:
+        pytest.skip("needs bwrap and libmpich-dev")
     return make_mpi_image(tmp_path / "image")
 
 
