@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from registryd.launch.binds import SYSTEM, read_binds, shadows
+from registryd.launch.dev_folder import dev_mounts
 from registryd.launch.edits import Bind, Edits, EnvChange
 from registryd.launch.environment import environment
 from registryd.launch.errors import LaunchRefused
@@ -20,7 +21,7 @@ from registryd.launch.view import Mount, Step, steps
 from registryd.oci.image_config import ImageConfig
 
 #: Mounts of the kernel's own; devices, terminals and /dev/shm are the machine's, as MPI needs them.
-_KERNEL = (Mount("/proc", "/proc"), Mount("/sys", "/sys"), Mount("/dev", "/dev", devices=True))
+_KERNEL = (Mount("/proc", "/proc"), Mount("/sys", "/sys"))
 #: What every program expects to be the machine's.
 _NETWORK = ("/etc/hosts", "/etc/resolv.conf", "/etc/localtime")
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - places of the image, as every container has them
@@ -130,7 +131,7 @@ def plan(wish: Wish, files: Files, machine: Machine | None) -> Launch:
         Mount("/etc/passwd", text=passwd_of(passwd, who, person, home.target, shell)),
         Mount("/etc/group", text=group_of(group, who, person)),
     )
-    mounts = _mounts(wish, home, names)
+    mounts = _mounts(wish, home, (*dev_mounts(wish.edits.devices, machine), *names))
     folders = _folders(wish, mounts)
     site = Edits(env=tuple(_change(entry) for entry in wish.site.env))
     env = environment(

@@ -44,12 +44,14 @@ class Step:
 class Mount:
     """A mount that is wanted: of a source, of a text, or else an empty tmpfs.
 
-    What is ``optional`` is left out where it does not fit.
+    What is ``optional`` is left out where it does not fit. With a ``link``, which has a place in a
+    tmpfs only, it is no mount but that.
     """
 
     target: str
     source: str = ""
     text: str | None = None
+    link: str = ""
     read_only: bool = False
     devices: bool = False
     optional: bool = False
@@ -80,6 +82,9 @@ class _View:
 
     def add(self, mount: Mount) -> None:
         """Put one more mount on top. Raises LaunchRefused."""
+        if mount.link:
+            self._steps.append(Step("link", mount.target, text=mount.link))
+            return
         folder = self._is_folder(mount)
         if folder is None:
             if mount.optional:
