@@ -21,6 +21,8 @@ UNMOUNTERS: Final = ("fusermount3", "fusermount")
 DEVICE: Final = Path("/dev/fuse")
 #: It reads a superblock and some tables; one that needs longer (seconds) hangs.
 PATIENCE: Final = 30.0
+#: Where libfuse looks for fusermount3 too, whatever the PATH is.
+_USUAL: Final = ("/usr/bin", "/bin")
 #: What of the environment it needs.
 _VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH")
 
@@ -92,8 +94,8 @@ def unmounter(environ: Mapping[str, str]) -> str:
 
 
 def program_of(environ: Mapping[str, str], *names: str) -> str | None:
-    """The first of these programs that is on the PATH."""
-    folders = environ.get("PATH", os.defpath).split(os.pathsep)
+    """The first of these programs that is on the PATH, or where systems have it."""
+    folders = [*environ.get("PATH", os.defpath).split(os.pathsep), *_USUAL]
     for name in names:
         for folder in folders:
             candidate = os.path.join(folder or ".", name)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,10 +132,17 @@ class Stage:
         system = Path("/usr/bin/python3")
         return [system if system.exists() else sys.executable, *words]
 
-    def hold(self, file: Path, key: str = "", scope: str = "", *then: str) -> Holder:
+    def hold(
+        self,
+        file: Path,
+        key: str = "",
+        scope: str = "",
+        *then: str,
+        within: Sequence[str] = (),
+    ) -> Holder:
         """Begin to hold a mount; ``then`` is the program that the holder becomes."""
         process = subprocess.Popen(
-            self.words(*self.python("-c", _HOLDER, file, key, scope, *then)),
+            self.words(*within, *self.python("-c", _HOLDER, file, key, scope, *then)),
             env=self.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from registryd.mounts.folder import outer
 from tests.mounts.stage import NOBODY, Stage, open_stage, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces with a fuse")
@@ -173,31 +174,53 @@ def test_a_shell_that_stands_in_it_is_not_thrown_out(users: Stage) -> None:
     assert "here" == said.strip()
 
 
+HIDDEN = "for p in {}; do mount --bind /dev/null $(command -v $p); done"
 REFUSED = [
-    ({"PATH": "/nowhere"}, "", "squashfuse_ll is not on the PATH (Debian: squashfuse)"),
-    ({}, "umount /dev/fuse", "/dev/fuse cannot be opened by this user: permission denied (the ad"),
-    ({"XDG_RUNTIME_DIR": "{home}/link"}, "ln -s run {home}/link", ""),
-    ({}, "mkdir {run}/registryd; chmod 777 {run}/registryd", "is not a folder that is of user"),
-    ({}, "ln -s / {run}/registryd", "is not a folder that is of user"),
+    (HIDDEN.format("squashfuse_ll squashfuse"), "squashfuse_ll is not on the PATH (Debian: squash"),
+    (HIDDEN.format("fusermount3"), "fusermount3 is not on the PATH (Debian: fuse3)"),
+    ("umount /dev/fuse", "/dev/fuse cannot be opened by this user: permission denied (the ad"),
+    ("mkdir run/registryd; chmod 777 run/registryd", "is not a folder that is of user 65534 alone"),
+    ("ln -s / run/registryd", "is not a folder that is of user 65534 alone"),
 ]
 
 
-@pytest.mark.parametrize(("environ", "before", "said"), REFUSED)
-def test_what_a_machine_lacks_is_one_line(
-    users: Stage, environ: dict[str, str], before: str, said: str
-) -> None:
+@pytest.mark.parametrize(("before", "said"), REFUSED)
+def test_what_a_machine_lacks_is_one_line(users: Stage, before: str, said: str) -> None:
     """A missing program, a closed /dev/fuse, a folder that is not ours: what to do is said."""
     file = users.squashfs("a", hello="here\n")
-    places = {"home": users.home, "run": users.home / "run"}
-    if before:
-        enter = ["nsenter", "--mount", f"--target={users.namespace}"]
-        command = before.format(**places)
-        subprocess.run([*enter, "sh", "-c", command], check=True)
-    users.environ |= {name: value.format(**places) for name, value in environ.items()}
+    enter = ["nsenter", "--mount", f"--target={users.namespace}", f"--wd={users.home}"]
+    subprocess.run([*enter, "sh", "-c", before], check=True)
     holder = users.hold(file, "a")
 
-    if said:
-        assert said in holder.failed()
-        assert not users.table()
-    else:  # a link is not taken for the folder: the one in /tmp is used
-        assert holder.read().path.is_relative_to("/tmp")
+    assert said in holder.failed()
+    assert not users.table()
+
+
+def test_root_of_a_user_namespace_mounts_for_it(users: Stage) -> None:
+    """Without fusermount3 a user mounts in a namespace of their own, and it is seen there alone."""
+    file = users.squashfs("a", hello="here\n")
+    enter = ["nsenter", "--mount", f"--target={users.namespace}"]
+    command = HIDDEN.format("fusermount3")
+    subprocess.run([*enter, "sh", "-c", command], check=True)
+    script = 'printf "%s " "$0"; cat "$0"/*/root/hello'
+    then = ("sh", "-c", script, str(users.mounts))
+    holder = users.hold(file, "a", "", *then, within=["unshare", "--map-root-user", "--mount"])
+    said, _ = holder.process.communicate()
+    until(lambda: not users.entries(), "unmounting")
+
+    assert said.split()[-2:] == [str(users.mounts), "here"]
+    assert not users.table()
+
+
+@pytest.mark.parametrize(
+    ("table", "user", "expected"),
+    [
+        ("         0          0 4294967295\n", 1000, 1000),
+        ("0 1000 1\n", 0, 1000),
+        ("0 1000 1\n1 100000 65536\n", 7, 100006),
+        ("0 1000 1\n", 5, 5),
+    ],
+)
+def test_whose_folder_it_is_in_a_user_namespace(table: str, user: int, expected: int) -> None:
+    """Root of a namespace takes the place of the user who made it, and not root's."""
+    assert expected == outer(table, user)
