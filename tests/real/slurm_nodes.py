@@ -61,6 +61,9 @@ mkdir -p "$2/dev"
 mount -t tmpfs -o mode=0755,dev tmpfs "$2/dev"
 mknod -m 0666 "$2/dev/fuse" c 10 229
 [ ! -e /dev/fuse ] || mount --bind "$2/dev/fuse" /dev/fuse
+# By this MPI tells machines apart; nodes do not see each other's memory.
+cat /proc/sys/kernel/random/uuid >"$2/boot_id"
+mount --bind "$2/boot_id" /proc/sys/kernel/random/boot_id
 mount --bind "$4/passwd" /etc/passwd
 mount --bind "$4/group" /etc/group
 mount --bind "$4/etc/slurm" /etc/slurm

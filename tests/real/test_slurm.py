@@ -5,7 +5,9 @@ What upstream has sent is counted by its own log; what nodes have pinned is aske
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +15,14 @@ import pytest
 
 from tests.real.cluster import blob_bytes, more_bytes, push_image, push_tree
 from tests.real.registry import RealRegistry, open_registry
-from tests.real.runtimes import Ran, need
+from tests.real.runtimes import Ran, need, plain_environ, succeed
 from tests.real.slurm_nodes import NODES, USERS, SlurmRig, lacking, slurm_rig
 from tests.real.stories import UP, upstream_at
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
 
 MIB = 1 << 20
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 @dataclass(frozen=True)
@@ -261,3 +264,37 @@ def test_a_step_in_a_bundle(site: Site) -> None:
 
     words = ("srun", "-N2", f"--container={bundle}", "/bin/busybox", "cat", "/app/word")
     assert "insideinside" == site.rig.ok("eve", *words)
+
+
+def test_mpi_in_an_image(site: Site, tmp_path: Path) -> None:
+    """Four ranks of an ordinary user on two nodes, each in the image by registryctl: their sum is
+    right, ranks of a node share its namespaces (and so its memory), and nothing runs on."""
+    program = tmp_path / "allreduce"
+    environ = plain_environ(tmp_path / "home")
+    succeed(["mpicc", "-o", str(program), str(PROGRAMS / "allreduce.c")], environ)
+    needed = re.findall(r"(/\S+) \(", succeed(["ldd", str(program)], environ))
+    files = {path.lstrip("/"): Path(path).read_bytes() for path in needed}
+    push_tree(site.registry, "lib/mpi", files | {"app/allreduce": program.read_bytes()})
+    command = f"exec {site.rig.program} exec $REGISTRYD_IMAGE -- /app/allreduce"
+    words = ("srun", "--mpi=pmi2", "-N2", "-n4", "-w", "n[1-2]", f"--image={UP}/lib/mpi:1")
+
+    said = site.rig.ok("ann", *words, "sh", "-c", command)
+
+    lines = sorted(line.split() for line in said.splitlines())
+    assert ["n1", "n1", "n2", "n2"] == [line[0] for line in lines]
+    assert {(str(USERS["ann"]), "6")} == {(line[1], line[-1]) for line in lines}
+    assert {"0/4", "1/4", "2/4", "3/4"} == {line[3] for line in lines}
+    assert 2 == len({line[2] for line in lines})
+    assert lines[0][2] == lines[1][2] != lines[2][2] == lines[3][2]
+    site.until_unpinned()
+    site.rig.until(lambda: not running_as(USERS["ann"]))
+
+
+def running_as(uid: int) -> list[str]:
+    """The processes of a user, on any node."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if path.stat().st_uid == uid:
+                found.append((path / "comm").read_text())
+    return found

@@ -1,0 +1,20 @@
+/* Each rank says where it is, as whom, in which namespace, and the sum of all ranks' numbers. */
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+    int rank, size, sum;
+    char space[64] = "";
+    MPI_Init(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    if (readlink("/proc/self/ns/user", space, sizeof space - 1) < 0)
+        return 1;
+    printf("%s %d %s %d/%d %d\n", getenv("SLURMD_NODENAME"), (int)getuid(), space, rank, size, sum);
+    MPI_Finalize();
+    return 0;
+}
