@@ -283,6 +283,7 @@ def _listed(top: _Place, layers: int, where: str) -> Plan:
             folders.append(Named(path, entry))
             above = path + b"/" if path else b""
             children = sorted(place.children.items(), reverse=True)
+            place.children = {}  # what was listed is let go: never the whole image twice
             left += [(above + name, child) for name, child in children]
         elif (known := first.setdefault(id(entry), path)) != path:
             links.append((path, known))
