@@ -192,16 +192,20 @@ class Book:
         with sql_errors(self._path):
             return self._newest(name, account)
 
-    def looked_up(self, lookup: Lookup) -> None:
-        """Put an image's expiry off, and remember who has looked it up."""
+    def looked_up(self, lookups: Sequence[Lookup]) -> None:
+        """Put the expiry of images off, and remember who has looked them up."""
+        last = {each.id: each.time for each in lookups}
         with sql_errors(self._path), transaction(self._db):
-            self._db.execute(
-                "UPDATE images SET last_lookup = ? WHERE id = ?", (lookup.time, lookup.id)
+            self._db.executemany(
+                "UPDATE images SET last_lookup = max(last_lookup, ?) WHERE id = ?",
+                [(time, id) for id, time in last.items()],
             )
-            name = lookup.name
-            self._db.execute(
+            self._db.executemany(
                 "INSERT INTO lookups VALUES (?, ?, ?, ?, ?, ?)",
-                (lookup.time, lookup.user, lookup.uid, name.itype, name.tag, lookup.id),
+                [
+                    (each.time, each.user, each.uid, each.name.itype, each.name.tag, each.id)
+                    for each in lookups[-KEPT_LOOKUPS:]
+                ],
             )
             self._db.execute(
                 "DELETE FROM lookups WHERE rowid <= (SELECT max(rowid) FROM lookups) - ?",

@@ -26,6 +26,7 @@ from registryd.gateway.errors import ImageUnknown, LoginLost
 from registryd.gateway.logins import Key, Logins
 from registryd.gateway.making import Maker
 from registryd.gateway.names import ImageName
+from registryd.gateway.notes import Notes
 from registryd.gateway.record import NO_LIST, Account, Acl, Image, Kind, Lookup, Request, own_list
 from registryd.gateway.rights import Rights, check_admin
 from registryd.gateway.shelf import Shelf
@@ -65,6 +66,7 @@ class Gateway:
         self._logins = Logins()
         self._said: dict[Key, str] = {}
         self._busy: set[Key] = set()
+        self._notes = Notes(lambda noted: self._hop(book.looked_up, noted))
         self._choosing = asyncio.Lock()
         self._asked = asyncio.Event()
         self._moved = asyncio.Event()
@@ -86,6 +88,8 @@ class Gateway:
             await gateway._recall()
             yield gateway
         finally:
+            with suppress(Fault):
+                await asyncio.shield(gateway._notes.flush())
             await in_thread(gateway._thread.shutdown)
             await in_thread(book.close)
 
@@ -187,8 +191,7 @@ class Gateway:
         """The image that a caller means; its expiry is put off. Raises ImageUnknown."""
         image = await self.found(account, name)
         uid = -1 if account is None else account.uid
-        lookup = Lookup(self.clock(), user, uid, name, image.id)
-        await self._hop(self._book.looked_up, lookup)
+        self._notes.add(Lookup(self.clock(), user, uid, name, image.id))
         return image
 
     async def found(self, account: Account | None, name: ImageName) -> Image:
@@ -209,7 +212,10 @@ class Gateway:
 
     async def lookups(self, account: Account, limit: int) -> list[Lookup]:
         """The last lookups, for admins."""
-        return await self._hop(self._book.lookups, limit) if account.admin else []
+        if not account.admin:
+            return []
+        await self._notes.flush()
+        return await self._hop(self._book.lookups, limit)
 
     # ending
 
@@ -222,6 +228,7 @@ class Gateway:
     async def autoexpire(self, account: Account) -> list[str]:
         """Take away what nobody has looked up for long. Raises Denied."""
         check_admin(account)
+        await self._notes.flush()
         unused = self.clock() - self.config.expiration
         return await self._expire(await self._hop(self._old, unused))
 
@@ -247,6 +254,7 @@ class Gateway:
     async def run(self, maker: Maker) -> None:
         """Carry imports out until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._notes.run())
             for _ in range(self.config.workers):
                 group.create_task(self._worker(maker))
 

@@ -218,6 +218,7 @@ def test_a_file_is_handed_in(place: Path, sections: Sections, start: Start, imag
     other.write_bytes(packed.read_bytes())
     other.chmod(0o644)
     assert 3 == eve.ctl("gateway", "import", str(other), "mine:1").code
+    assert 403 == eve.ask("POST", "/api/v1/gateway/import?image=x:1", "--data-binary", "x")[0]
     assert 2 == eve.ctl("gateway", "lookup", "custom:mine:1").code
     assert (1, True) == (
         (ran := ann.ctl("gateway", "import", "-q", str(ann.home / "cut"), "cut:1")).code,

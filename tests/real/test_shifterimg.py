@@ -109,7 +109,9 @@ def test_two_users(
     assert "FORMAT: squashfs\nCMD: ['/bin/sh']\nUSERACL: 61001\n" in meta
     assert {f"{id}.meta", f"{id}.squashfs"} == set(os.listdir(site))
     assert {0o600} == {path.stat().st_mode & 0o777 for path in site.iterdir()}
-    for who in (eve, dataclasses.replace(eve, logins={UP: "ann:guess"})):
+    elsewhere = {PUBLIC: f"ann:{COLONS}", "other.test": f"ann:{COLONS}"}
+    for logins in ({}, {UP: "ann:guess"}, elsewhere):
+        who = dataclasses.replace(eve, logins=logins)
         assert "FAILURE" == (failed := who.pull(NAME))["status"]
         assert ("MISSING", True) == (failed["id"], UP in failed["status_message"])
     for verb, name in (("lookup", NAME), ("lookup", f"id:{id}"), ("lookup", "docker:lib/gzip:1")):
