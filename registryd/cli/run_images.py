@@ -1,8 +1,7 @@
 """The image that a command is to run in: what it says of itself, and where its squashfs is.
 
 Invariants:
-- the squashfs is the cache's own file where this user may open it; a copy is made only where the
-  daemon alone may;
+- the squashfs is the cache's own file, opened here or by the daemon: it is never copied;
 - nothing is said on stderr as long as there is nothing to do.
 """
 
@@ -63,7 +62,7 @@ def found_file(text: str) -> Found | None:
     path = Path(text.removeprefix(form)).absolute()
     if not path.exists():
         raise UsageError(f"{path}: there is no such file or folder")
-    nothing = ImageConfig(platform=own())
+    nothing = ImageConfig(platform=own())  # the scripts in it know more
     found = os.stat(path)
     identity = f"{found.st_dev}:{found.st_ino}:{found.st_mtime_ns}"
     if path.is_dir():
@@ -72,11 +71,14 @@ def found_file(text: str) -> Found | None:
 
 
 def _offset(path: Path) -> int:
-    """Where the squashfs begins in a file. Raises UsageError where it has none."""
-    with open(path, "rb") as file:
-        if file.read(4) == b"hsqs":
-            return 0
-    raise UsageError(f"{path} is no squashfs")
+    """Where the squashfs begins in a file. Raises NotMountable where it has none."""
+    from registryd.mounts.found import find_squashfs
+
+    file = _open(path)
+    try:
+        return find_squashfs(file, str(path)).offset
+    finally:
+        os.close(file)
 
 
 def program() -> Path:
@@ -89,10 +91,9 @@ def program() -> Path:
 
 
 def with_squashfs(context: Context, found: Found) -> Found:
-    """The image with its squashfs, which is made the first time. Raises Fault."""
+    """The image with its squashfs open, which is made the first time. Raises Fault."""
     if found.reference is None or found.file is not None:
         return found
-    from registryd.cli.conversions import opened, take_out
     from registryd.cli.logins import login_for
 
     exact = found.reference.with_digest(Digest.parse(found.digest))
@@ -101,14 +102,9 @@ def with_squashfs(context: Context, found: Found) -> Found:
         wanted = {"reference": str(exact), "form": "squashfs"}
         with _when_needed(context) as show:
             done = cache.stream("convert", wanted, show, login)
-        file = opened(cache, Digest.parse(str(done["blob"])))
-        if file is not None:
-            return replace(found, file=Path(os.readlink(f"/proc/self/fd/{file}")), opened=file)
-        path = _own_copy(context, str(done["blob"]))
-        if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            take_out(context, cache, exact, done, "squashfs", path)
-    return replace(found, file=path)
+        file = cache.opened(str(exact), str(done["blob"]), login)
+    path = Path(os.readlink(f"/proc/self/fd/{file}"))
+    return replace(found, opened=file, file=path if os.access(path, os.R_OK) else None)
 
 
 @contextmanager
@@ -131,13 +127,6 @@ def _when_needed(context: Context) -> Iterator[Report]:
             waiting = None
 
         yield report
-
-
-def _own_copy(context: Context, blob: str) -> Path:
-    """Where this user's copy of a squashfs is that only the daemon may open."""
-    base = context.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(base) if base.startswith("/") else context.home / ".cache"
-    return cache / "registryd" / "squashfs" / f"{blob.replace(':', '-')}.sqfs"
 
 
 def _open(path: Path) -> int:

@@ -42,7 +42,10 @@ def run_image(context: Context, verb: str) -> NoReturn:
     paths = (entry for entry in found.config.env if entry.startswith("LD_LIBRARY_PATH="))
     more = extras(context, next(paths, "=").partition("=")[2])
     caller = _caller(context)
-    wish = Wish(found.name, found.digest, found.config, asked, caller, more.site, more.edits)
+    wish = Wish(
+        *(found.name, found.digest, found.config, asked, caller, more.site, more.edits),
+        scripted=found.reference is None,
+    )
 
     def told(text: str) -> None:
         if context.options.verbose:
@@ -82,7 +85,7 @@ def _named(context: Context, folder: Path, key: str) -> Found:
     about = f"{key}\0{options.reference}\0{platform}"
     record = recorded(folder, about, find)
     path = Path(record.path) if record.path else None
-    if path is not None and not os.access(path, os.R_OK):
+    if path is not None and not os.access(path, os.R_OK):  # evicted: it is made again
         forget(folder, about)
         path = None
     exact = Reference.parse(record.name).with_digest(Digest.parse(record.digest))

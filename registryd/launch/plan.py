@@ -78,7 +78,8 @@ class Caller:
 class Wish:
     """All that a plan is made of but the image's files.
 
-    The image is what it is called, the digest of its manifest, and its configuration.
+    The image is what it is called, the digest of its manifest, and its configuration; ``scripted``
+    is one whose configuration nobody has: the scripts in it, if it has any, know what to do.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Wish:
     caller: Caller
     site: Site = Site()
     edits: Edits = Edits()  # noqa: RUF009 - frozen
+    scripted: bool = False
 
     @property
     def shape(self) -> str:
@@ -144,7 +146,12 @@ def plan(wish: Wish, files: Files, machine: Machine | None) -> Launch:
         clear=flags.clear_env,
     )
     view = () if machine is None else steps(files, machine, mounts, writable=flags.writable)
-    return Launch(_argv(wish.config, flags, shell), env, folders, who, view, wish.edits)
+    action = f"/.singularity.d/actions/{flags.verb}"
+    if wish.scripted and flags.entrypoint is None and files.kind(action) == "file":
+        argv: tuple[str, ...] = (action, *flags.words)
+    else:
+        argv = _argv(wish.config, flags, shell)
+    return Launch(argv, env, folders, who, view, wish.edits)
 
 
 def _mounts(wish: Wish, home: Bind, names: Sequence[Mount]) -> list[Mount]:
