@@ -55,7 +55,7 @@ def extras(context: Context, library_path: str) -> Extras:
     added = added_here(context, settings)
     if added is None:
         return Extras(site, settings.runtime)
-    shape = f"{context.options.modules}{context.options.devices}{added.edits}"
+    shape = f"{context.options.modules}{context.options.devices}{added.edits}{added.libraries}"
     return Extras(site, settings.runtime, added.edits, _rest(context, added, library_path), shape)
 
 
