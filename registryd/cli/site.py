@@ -1,12 +1,13 @@
 """What the machine's owner adds to commands in images: modules, devices, and where they are.
 
-Invariant: a user's file that says nothing of ``[run]`` leaves what the machine's file says.
+Invariant: a key of ``[run]`` that a user's file does not say is as the machine's file says.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,19 @@ _VARIABLE = "REGISTRYD_MODULE"
 def run_settings(context: Context, machine: Path | None = None) -> RunConfig:
     """The ``[run]`` section that holds for this user. Raises ConfigInvalid."""
     places = user_places(context.environ, context.home)
-    for path in (places.config, machine or system_places().config):
+    found = RunConfig()
+    for path in (machine or system_places().config, places.config):
         if os.access(path, os.R_OK):
-            found = load(path, places).run
-            if found != RunConfig():
-                return found
-    return RunConfig()
+            own = load(path, places).run
+            found = replace(found, **{key: getattr(own, key) for key in _said(own)})
+    return found
+
+
+def _said(settings: RunConfig) -> list[str]:
+    """The keys that are not as they are by themselves."""
+    usual = RunConfig()
+    names = (each.name for each in fields(settings))
+    return [name for name in names if getattr(settings, name) != getattr(usual, name)]
 
 
 def added_here(context: Context, settings: RunConfig) -> Added | None:

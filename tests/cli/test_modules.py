@@ -120,12 +120,13 @@ def test_what_a_run_gets(site: Path) -> None:
 
 
 def test_whose_file(site: Path, tmp_path: Path) -> None:
-    """A user's file that says nothing of it leaves what the machine's says."""
+    """A key that a user's file does not say is as the machine's file says."""
     machine = tmp_path / "machine.toml"
-    machine.write_text('[run]\nmodules = "/m"\n')
+    machine.write_text('[run]\nmodules = "/m"\nenv = ["A=1"]\n')
     own = site / ".config/registryd/config.toml"
 
-    assert site / "modules" == run_settings(a_context(site), machine).modules
+    both = run_settings(a_context(site), machine)
+    assert (site / "modules", ("A=1",)) == (both.modules, both.env)
     own.write_text("[access]\n")
     assert Path("/m") == run_settings(a_context(site), machine).modules
     own.unlink()
