@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registryd.launch.image_tree import ImageTree
 
@@ -79,3 +82,32 @@ def test_what_is_there(tree: ImageTree) -> None:
     assert ["file", "folder", "other", "none"] == [
         tree.kind(path) for path in ("/abs", "/lib", "/pipe", "/self")
     ]
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "c", "..", ".", ""]), min_size=1, max_size=5).map(
+    "/".join
+)
+
+
+@given(
+    links=st.dictionaries(st.sampled_from(["a", "b", "c", "d/a", "d/b"]), PATHS),
+    absolute=st.booleans(),
+    path=PATHS,
+)
+@settings(max_examples=80, deadline=None)
+def test_no_link_leads_out(links: dict[str, str], absolute: bool, path: str) -> None:
+    """Whatever the links of an image are, a resolved path has none and is below the root."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name).resolve()
+        (root / "d").mkdir()
+        for link, target in links.items():
+            (root / link).symlink_to(f"/{target}" if absolute else target or ".")
+
+        tree = ImageTree(root)
+        for begin in ("", "d/"):
+            found = tree.resolve(begin + path)
+            if found is not None:
+                outside = tree.outside(found).rstrip("/")
+                assert os.path.lexists(outside)
+                assert outside == os.path.realpath(outside)
+                assert f"{outside}/".startswith(f"{root}/")
