@@ -80,8 +80,13 @@ def added(modules: Iterable[Module], devices: Sequence[str], here: Here) -> Adde
 
 
 def _node(words: str) -> Place:
-    """A device node as docker's flag names it: ``/dev/x[:TARGET[:PERMISSIONS]]``."""
+    """A device node as docker's flag names it: ``/dev/x[:TARGET[:PERMISSIONS]]``.
+
+    Raises LaunchRefused.
+    """
     source, _, rest = words.partition(":")
+    if not os.path.exists(source):
+        raise LaunchRefused(f"--device {source} is not on this machine")
     return Place(glob.escape(source), rest.partition(":")[0])
 
 

@@ -186,6 +186,7 @@ def test_refused(user: Me) -> None:
     """What cannot be had is one line, before anything starts."""
     for flags, said in {
         "--device vendor.com/class=7": "there is no device vendor.com/class=7 (there is vendor",
+        "--device /dev/nope": "--device /dev/nope is not on this machine",
         "--module gpu": "there is no module gpu (there is lacking, mpi, site, strict; see",
         "--module lacking": "module lacking: /none/at/all is not on this machine (write /none",
         "--module strict": f"module strict: {MPICH.resolve()} of this machine cannot replace",
