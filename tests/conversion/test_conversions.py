@@ -22,7 +22,7 @@ from registryd.conversion.conversions import Conversions, Converted
 from registryd.conversion.making import Terms
 from registryd.conversion.recipe import Recipe
 from registryd.images.errors import NotAnImage, NotMade
-from registryd.oci.errors import ManifestInvalid, UsageError
+from registryd.oci.errors import ManifestInvalid
 from registryd.oci.manifest import Manifest
 from registryd.oci.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST
 from registryd.oci.reference import Reference
@@ -165,12 +165,17 @@ async def test_one_for_all_who_ask(place: Place) -> None:
         await asyncio.to_thread((place.folder / "gate").write_text, "go\n")
         made = await second
         again = await node.converted(image)
+        begun = place.begun
+        place.program('real "$@"')
+        packed = await node.converted(image, recipe=Recipe(compressor="gzip"))
         blob = node.store.find(made.blob.digest)
         assert blob is not None
         content = blob.path.read_bytes()
 
         assert first.cancelled()
-        assert (True, False, 1) == (made.made, again.made, place.begun)
+        assert (True, False, 1) == (made.made, again.made, begun)
+        assert packed.made
+        assert packed.blob != made.blob
         assert made.document == again.document
         assert hashlib.sha256(content).hexdigest() == made.blob.digest.hex
         for name in (NAME.name, OTHER.name):
@@ -232,8 +237,6 @@ async def test_without_the_program(place: Place) -> None:
         assert isinstance(image, Manifest)
         with pytest.raises(NotMade, match=r"not on the PATH \(Debian: squashfs-tools-ng\)"):
             await node.converted(image)
-        with pytest.raises(UsageError, match="erofs is not made"):
-            await node.converted(image, recipe=Recipe("erofs"))
 
 
 GIVEN = {"os": "linux", "architecture": "amd64"}
