@@ -41,7 +41,7 @@ PATH_LIMIT: Final = 4095
 PART_LIMIT: Final = 255
 #: Deepest folder: each level above it is held open while a file is written.
 DEPTH_LIMIT: Final = 256
-#: Largest extended header: a hundred long attributes.
+#: Most bytes of extended headers before one entry: a hundred long attributes.
 EXTENDED_LIMIT: Final = 1 << 20
 
 FILE, LINK, SYMLINK, CHARACTER, BLOCKS, FOLDER, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -150,6 +150,8 @@ class _Scan:
     layer: int
     said: dict[bytes, bytes] = field(default_factory=dict)
     pairs: list[tuple[bytes, bytes]] = field(default_factory=list)
+    #: How many bytes they had.
+    extended: int = 0
     #: Fields of mode, uid and gid as they were last read: few of them differ.
     owners: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
     #: The folder of the last name, raw and as a way: mostly that of the next one too.
@@ -172,8 +174,8 @@ class _Scan:
             entry = entry or self._entry(kind, block)
             if entry is not None:
                 yield entry
-            if self.said or self.pairs:
-                self.said, self.pairs = {}, []
+            if self.extended:
+                self.said, self.pairs, self.extended = {}, [], 0
         if self.said:
             self.refuse("it is cut off")
 
@@ -245,8 +247,9 @@ class _Scan:
 
     def _extend(self, kind: bytes, size: int) -> None:
         """Take in an extended header; a global one would speak of all alike: it says nothing."""
-        if size > EXTENDED_LIMIT:
-            self.refuse(f"an extended header has more than {EXTENDED_LIMIT} bytes")
+        self.extended += size
+        if self.extended > EXTENDED_LIMIT:
+            self.refuse(f"the extended headers of an entry have more than {EXTENDED_LIMIT} bytes")
         content = self.stretches.exactly(size)
         self.stretches.skip(-size % BLOCK)
         if kind in b"LK":

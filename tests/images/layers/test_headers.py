@@ -94,6 +94,22 @@ def test_what_no_file_system_takes(made: dict[str, object], said: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("sizes", [(2 << 20,), (600_000, 600_000)])
+@pytest.mark.parametrize("kind", [b"x", b"L", b"g"])
+def test_headers_without_end(kind: bytes, sizes: tuple[int, ...]) -> None:
+    """What headers say of one entry is bounded, in however many of them it is said."""
+    raw = b""
+    for size in sizes:
+        said = b"%d k=%s\n" % (size, b"v" * (size - len(b"%d k=\n" % size)))
+        block = bytearray(header(b"pax", Entry((), b"0", size=size)))
+        block[156:157], block[148:156] = kind, b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        raw += bytes(block) + said + bytes(-size % 512)
+    raw += layer(member("a"))
+    with pytest.raises(NotAnImage, match="extended headers of an entry have more than 1048576"):
+        read(raw)
+
+
 def test_cut_off_and_damaged() -> None:
     """A layer that ends within an entry, or with another sum, is refused; its end mark may lack."""
     raw = layer(member("a", b"x" * 5000), form=tarfile.USTAR_FORMAT)

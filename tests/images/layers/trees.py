@@ -17,6 +17,7 @@ from typing import NamedTuple
 from registryd.images.layers.extract import Skipped, extract
 from registryd.images.layers.headers import Allowance, read_entries
 from registryd.images.layers.plan import Plan, flatten
+from registryd.images.layers.stream import write_tar
 
 IMAGE = "the image"
 #: When the files of these layers were changed; what no layer speaks of has no such time.
@@ -234,3 +235,16 @@ def umoci(folder: Path, *layers: bytes) -> Path:
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder / "bundle/rootfs"
+
+
+def streamed(*layers: bytes) -> Tree:
+    """Our tar of these layers, as a tree; it is checked that parents and targets come first."""
+    out = io.BytesIO()
+    write_tar(planned(*layers), Openers(layers).all(), IMAGE, out)
+    return tarred(out.getvalue())
+
+
+def comparable(tree: Tree) -> Tree:
+    """umoci leaves the time of its own work on some folders, and on the top."""
+    folders = (name for name, item in tree.items() if item.kind == "d")
+    return {name: item for name, item in untimed(tree, *folders).items() if name}
