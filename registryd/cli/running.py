@@ -20,9 +20,10 @@ from registryd.cli.platforms import single_preferred
 from registryd.cli.run_extras import extras
 from registryd.cli.run_flags import flags
 from registryd.cli.run_images import Found, found_file, program, with_squashfs
+from registryd.cli.run_runtimes import as_folder, chosen
 from registryd.launch.identity import Person
 from registryd.launch.plan import Caller, Wish
-from registryd.launch.start import Rootfs, start
+from registryd.launch.start import Rootfs, start, start_by
 from registryd.oci.image_config import parse_config
 from registryd.oci.reference import Reference
 
@@ -52,6 +53,11 @@ def run_image(context: Context, verb: str) -> NoReturn:
             context.console.words(text)
 
     context.console.flush()
+    runtime = chosen(context.options.runtime or more.runtime, os.geteuid() == 0)
+    if runtime != "native":
+        seen = as_folder(context, with_squashfs(context, found))
+        code = start_by(runtime, wish, seen, folder=folder, rest=more.rest, told=told)
+        raise SystemExit(code)
     start(
         wish,
         lambda: _rootfs(context, found),

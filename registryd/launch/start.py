@@ -69,6 +69,28 @@ def start(
     native.begin(launch)
 
 
+def start_by(
+    runtime: str,
+    wish: Wish,
+    rootfs: Rootfs,
+    *,
+    folder: Path,
+    rest: Callable[[str | None], Edits],
+    told: Callable[[str], None],
+) -> int:
+    """Have another program start the command; its exit code. The image is a folder that is seen.
+
+    Raises LaunchFailed, LaunchRefused.
+    """
+    from registryd.launch.supervised import run
+
+    own_folder(folder)
+    wish = _with(wish, rest(rootfs.folder))
+    launch = plan(wish, Files(rootfs.folder), Machine())
+    told(f"runtime: {runtime}")
+    return run(launch, runtime, folder)
+
+
 def _with(wish: Wish, edits: Edits) -> Wish:
     return replace(wish, edits=wish.edits + edits)
 

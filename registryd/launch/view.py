@@ -125,6 +125,8 @@ class _View:
                 found.append(Step("link", path, text=self._image.link(path)))
                 continue
             found.append(Step("folder" if kind == "folder" else "point", path))
+            if path in self._mounts:  # nothing of it will be seen
+                continue
             found.append(Step("bind", path, self._image.root + path, read_only=True))
         return found
 

@@ -13,7 +13,7 @@ from tests.real.runtimes import as_root, need, plain_environ, succeed
 
 APPLETS = (
     *("sh", "cat", "echo", "env", "grep", "id", "ls", "mkdir", "pwd", "readlink", "rm", "sleep"),
-    *("stat", "touch", "true"),
+    *("stat", "test", "touch", "true"),
 )
 #: ``rank put|get KEY TEXT FOLDER``: two processes that meet in a System V segment; the files
 #: ``there`` and ``seen`` in the folder say how far they are. ``get`` answers with its own text.

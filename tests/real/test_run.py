@@ -21,13 +21,15 @@ import pytest
 from tests.real.conftest import Upstream
 from tests.real.run_image import make_run_image
 from tests.real.runtimes import Ran, Skopeo, attempt, plain_environ
-from tests.real.stories import UP, Ctl, Daemon, daemon
+from tests.real.stories import UP, Ctl, Daemon, daemon, toml
 from tests.real.test_users import readable_code
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be an ordinary user")
 
 NAME = f"{UP}/lib/run:1"
 USER = 61005
+#: Who has an entry in the user database, without which fusermount3 mounts nothing.
+NOBODY = 65534
 #: A node for FUSE that everybody may open, and then the rest as the user that $0 says.
 AS_USER = """
 mount -t tmpfs none /mnt && mknod -m 666 /mnt/fuse c 10 229 && mount --bind /mnt/fuse /dev/fuse
@@ -56,7 +58,7 @@ class Me:
         """The environment in which a command begins."""
         return {
             **plain_environ(self.home),
-            "REGISTRYD_SOCKET": str(self.socket),
+            **({} if "REGISTRYD_ROOT" in self.environ else {"REGISTRYD_SOCKET": str(self.socket)}),
             "PYTHONPATH": str(self.code),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PWD": str(self.home),
@@ -117,7 +119,11 @@ def code(node: Daemon) -> Path:
 @pytest.fixture(params=["root", "user"])
 def me(request: pytest.FixtureRequest, node: Daemon, code: Path) -> Me:
     """Both kinds of people; the image is there for each."""
-    uid = USER if request.param == "user" else 0
+    return person(USER if request.param == "user" else 0, node, code)
+
+
+def person(uid: int, node: Daemon, code: Path) -> Me:
+    """Somebody with a home, who has pulled the image."""
     home = node.folder / f"home-{uid}"
     who = Me(uid, home, node.socket, code)
     if not home.exists():
@@ -344,3 +350,48 @@ def test_a_killed_rank_leaves_nothing_that_hinders(me: Me) -> None:
     first.communicate()
 
     assert "again\n" == job.ok("exec", NAME, "echo", "again")
+
+
+@pytest.mark.parametrize("uid", [0, NOBODY])
+@pytest.mark.parametrize("runtime", ["bwrap", "runc"])
+def test_other_runtimes(uid: int, runtime: str, node: Daemon, code: Path) -> None:
+    """Where another program is to start the command, it sees the same, and a signal reaches it."""
+    me = person(uid, node, code)
+    place = me.home / "shown"
+    place.mkdir(exist_ok=True)
+    script = "pwd; echo /new/deep/*; cat /data/../etc/motd; touch /new/deep/x /etc/x; exit 9"
+    flags = ("--runtime", runtime, "-v", f"{place}:/new/deep/shown:ro")
+    ran = me("exec", *flags, NAME, "sh", "-c", script)
+    waiting = me.begin(
+        *("exec", "--runtime", runtime, NAME, "sh", "-c"),
+        "trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done",
+    )
+    assert waiting.stdout is not None
+    assert "up\n" in iter(waiting.stdout.readline, "")
+    waiting.terminate()
+    waiting.communicate(timeout=30)
+
+    assert (9, f"{me.home}\n/new/deep/shown\nhello\n") == (ran.code, ran.out), ran
+    assert 2 == ran.err.count("Read-only file system")
+    assert 5 == waiting.returncode
+    assert 64 == me("exec", "--runtime", runtime, "--writable-tmpfs", NAME, "true").code
+
+
+def test_a_crowd_without_a_daemon(node: Daemon, everyones: Upstream, code: Path) -> None:
+    """Sixteen ranks that begin at once in one job, where no daemon runs: the image is fetched and
+    made once, all are in one user namespace, and all end well."""
+    me = person(USER, node, code)
+    alone = me.with_environ(REGISTRYD_ROOT=str(me.home / "own-cache"), SLURM_JOB_ID="16")
+    config = me.home / ".config/registryd/config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(toml(everyones.sections))
+    gate = me.home / "gate"
+    script = f"readlink /proc/self/ns/user; until test -e {gate}; do sleep 0.05; done"
+    ranks = [alone.begin("exec", "-q", NAME, "sh", "-c", script) for _ in range(16)]
+    said = [rank.stdout.readline() for rank in ranks if rank.stdout is not None]
+    gate.touch()
+    ends = [(rank.communicate(timeout=60)[0], rank.returncode) for rank in ranks]
+
+    assert {("", 0)} == set(ends), (said, ends)
+    assert 1 == len(set(said)), said
+    assert said[0].startswith("user:[")
