@@ -39,16 +39,18 @@ def verbs(node: RunningNode) -> Operations:
 async def test_a_moved_tag_frees_nothing_that_is_pinned(
     verbs: Operations, upstream: FakeRegistry, node: RunningNode
 ) -> None:
-    """A pin is of what the name meant; without it, what the tag has left can be collected."""
+    """A pin is of what the name means here, whatever its registry says by now; without it, what
+    the tag has left can be collected."""
     name = offer(upstream, image(OLD))
     await verbs.pull(name)
-    old: Any = (await verbs.pin(name, name="job:1"))["digest"]
+    old = (await images(verbs))[name]["digest"]
     offer(upstream, image(NEW))
+    pinned = await verbs.pin(name, name="job:1")
     await verbs.pull(name)
     spare = await node.node.store.unreferenced()
     await verbs.unpin(name="job:1")
 
-    assert {} == spare
+    assert ({}, old) == (spare, pinned["digest"])
     assert old != (await images(verbs))[name]["digest"]
     assert old in {str(digest) for digest in await node.node.store.unreferenced()}
 

@@ -14,12 +14,13 @@ _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One mount: where it is, of which device (MAJOR:MINOR), of which kind, from what."""
+    """One mount: where it is, of which device (MAJOR:MINOR), which kind, from what, and how."""
 
     target: str
     device: str
     kind: str
     source: str
+    options: str = ""
 
 
 def lines(table: str) -> Iterator[Line]:
@@ -28,7 +29,8 @@ def lines(table: str) -> Iterator[Line]:
         words, _, rest = text.partition(" - ")
         left, right = words.split(" "), rest.split(" ")
         if len(left) >= 6 and len(right) >= 2:
-            yield Line(_plain(left[4]), left[2], _plain(right[0]), _plain(right[1]))
+            target, kind, source = (_plain(word) for word in (left[4], right[0], right[1]))
+            yield Line(target, left[2], kind, source, right[2] if len(right) > 2 else "")
 
 
 def on(folder: Path) -> Line | None:

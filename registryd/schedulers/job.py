@@ -20,6 +20,12 @@ RESOLVED = "SPANK_REGISTRYD_IMAGE"
 OPTION = "SPANK__SLURM_SPANK_OPTION_registryd_image"
 COMMENT = "SLURM_JOB_COMMENT"
 
+#: When the job must have ended, Unix seconds: Slurm says so from 23.02 on.
+END = "SLURM_JOB_END_TIME"
+#: Seconds that a pin may outlive the end of its job, as epilogs are late; and the longest that is
+#: meant by any end (a job without a limit has one far away).
+MARGIN, LONGEST = 3600.0, 366 * 86400.0
+
 _ID = re.compile(r"[0-9]{1,10}")
 _BETWEEN = re.compile(r"[\s,;]+")
 _DIRECTIVE = re.compile(r"#(?:SBATCH|BB_LUA)\s+(?P<words>.*)")
@@ -55,6 +61,14 @@ def job_id(text: str) -> str:
             f"{text[:20]!r} is no job of Slurm's (SLURM_JOB_ID): Slurm runs this, as its Prolog"
         )
     return text
+
+
+def kept_for(environ: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds for which the job's image is to be kept at most; None where Slurm does not say."""
+    end = environ.get(END, "")
+    if not re.fullmatch(r"[0-9]{1,20}", end) or int(end) <= now:
+        return None
+    return min(int(end) - now + MARGIN, LONGEST)
 
 
 def wanted(environ: Mapping[str, str]) -> Reference | None:

@@ -20,7 +20,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,7 @@ def _start_registryds(rig: SlurmRig, sections: Sections, stack: ExitStack) -> No
     site = Site.make(rig.folder / "site")
     ports = free_ports(len(NODES))
     peers = [f"{HOST}:{port}" for port in ports]
+    starting = []
     for node, port in zip(rig.nodes.values(), ports, strict=True):
         files = site.node(node.name, days=365)
         own: dict[str, Any] = {
@@ -295,7 +297,26 @@ def _start_registryds(rig: SlurmRig, sections: Sections, stack: ExitStack) -> No
         config.write_text(toml({"daemon": place, "cache": root, **sections, "cluster": own}))
         command = [*node.inside, *module("registryd.daemon", "--config", str(config))]
         environ = {**plain_environ(node.folder / "home"), "CONTAINERS_REGISTRIES_CONF": "/dev/null"}
-        stack.enter_context(server(command, node.folder, environ))
+        starting.append(stack.push(_Begun(server(command, node.folder, environ))))
+    with ThreadPoolExecutor(len(NODES)) as pool:
+        list(pool.map(_Begun.begin, starting))
+
+
+class _Begun:
+    """A context that is entered by another thread than the one that leaves it."""
+
+    def __init__(self, context: AbstractContextManager[object]) -> None:
+        self._context = context
+        self._entered = False
+
+    def begin(self) -> None:
+        """Enter it."""
+        self._context.__enter__()
+        self._entered = True
+
+    def __exit__(self, *how: Any) -> None:
+        if self._entered:
+            self._context.__exit__(*how)
 
 
 @contextmanager

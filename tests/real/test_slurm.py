@@ -290,6 +290,26 @@ def test_mpi_in_an_image(site: Site, tmp_path: Path) -> None:
     site.rig.until(lambda: not running_as(USERS["ann"]))
 
 
+def test_the_epilog_clears_dead_mounts(site: Site) -> None:
+    """What a job has mounted, and whose squashfuse ended with the job's processes, is not left."""
+    push_tree(site.registry, "lib/left", {"app/word": b"inside"})
+    name = f"{UP}/lib/left:1"
+    command = f"""
+    folder=$({site.rig.program} mount {name}) && cat "$folder/app/word"
+    for each in /proc/[0-9]*; do
+        read -r called <"$each/comm" || continue
+        case $called in squashfuse*) kill -9 "${{each#/proc/}}" ;; esac
+    done 2>/dev/null
+    grep -c "$folder" /proc/self/mounts
+    """
+    said = site.rig.ok("ann", "srun", "-w", "n3", f"--image={name}", "sh", "-c", command)
+
+    assert "inside1\n" == said
+    site.until_unpinned()
+    table = Path(f"/proc/{site.rig.nodes['n3'].holder}/mountinfo").read_text()
+    assert "squashfuse" not in table
+
+
 def running_as(uid: int) -> list[str]:
     """The processes of a user, on any node."""
     found = []

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from cache.errors import Fault
 from registryd.oci.errors import ReferenceInvalid, UsageError
-from registryd.schedulers.job import image_in, image_in_script, image_of, job_of
+from registryd.schedulers.job import (
+    LONGEST,
+    MARGIN,
+    image_in,
+    image_in_script,
+    image_of,
+    job_of,
+    kept_for,
+)
 from registryd.schedulers.record import ERROR_LIMIT, Record
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": "1000"}
@@ -33,6 +41,15 @@ def test_what_was_resolved_comes_first(environ: dict[str, str], image: str | Non
     job = job_of(JOB | environ)
 
     assert (image, "job:7", 1000) == (job.image and str(job.image), job.pin, job.uid)
+
+
+@pytest.mark.parametrize(
+    ("end", "seconds"),
+    [("", None), ("x", None), ("1000", None), ("1060", 60 + MARGIN), ("9" * 19, LONGEST)],
+)
+def test_until_the_job_must_have_ended(end: str, seconds: float | None) -> None:
+    """And a margin; where Slurm does not say, or it was long ago, nothing is known."""
+    assert seconds == kept_for({"SLURM_JOB_END_TIME": end}, now=1000.0)
 
 
 @pytest.mark.parametrize("environ", [{}, JOB | {"SLURM_JOB_ID": "../7"}, {"SLURM_JOB_ID": "7"}])

@@ -5,6 +5,7 @@ Invariant: it ends with 0 whatever happens, as an epilog that fails drains its n
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cache.errors import Fault, PinNotFound
@@ -22,14 +23,23 @@ def arguments(parser: Parser) -> None:
 
 
 def run(context: Context) -> None:
-    """End the pin and take the record away; what fails is said."""
+    """End the pin, take the record and what is mounted and dead away; what fails is said."""
     folder = Path(context.options.state)
     try:
         id = job_id(context.environ.get("SLURM_JOB_ID", ""))
         if (folder / file_of(id)).exists():
+            _clear_mounts(context.environ.get("SLURM_JOB_UID", ""))
             _end(context, folder, Job(id, 0))
     except Fault as fault:
         context.console.words(f"registryctl: {ending(fault)[1]}")
+
+
+def _clear_mounts(uid: str) -> None:
+    """Slurm has ended the job's processes, those that served a mount among them."""
+    from registryd.mounts.dead import clear
+
+    if uid.isascii() and uid.isdecimal() and os.geteuid() == 0:
+        clear(int(uid))
 
 
 def _end(context: Context, folder: Path, job: Job) -> None:

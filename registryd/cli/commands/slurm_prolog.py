@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from cache.errors import Fault
@@ -17,13 +18,13 @@ from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
 from registryd.cli.errors import ending
 from registryd.oci.reference import Reference
-from registryd.schedulers.job import Job, job_id, job_of
+from registryd.schedulers.job import Job, job_id, job_of, kept_for
 from registryd.schedulers.record import FOLDER, Record
 
 #: Slurm ends a prolog after PrologEpilogTimeout, if that is set; this is before people give up.
 USUAL_TIMEOUT = "5m"
-#: Slurm does not tell a prolog when its job ends: longer than jobs usually may last. The epilog
-#: ends the pin long before.
+#: Before 23.02 Slurm does not tell a prolog when its job must end: longer than jobs usually may
+#: last. The epilog ends the pin long before.
 USUAL_KEEP = "8d"
 
 
@@ -39,7 +40,7 @@ def arguments(parser: Parser) -> None:
         "--keep",
         metavar="TIME",
         default=USUAL_KEEP,
-        help=f"the pin ends after this time at the latest (default: {USUAL_KEEP})",
+        help=f"the pin's longest, where Slurm does not say the job's (default: {USUAL_KEEP})",
     )
     parser.add_argument(
         "--to",
@@ -117,8 +118,11 @@ def _bring(context: Context, chosen: Backend, job: Job, exact: Reference) -> str
 
     An image that is here and cannot be converted is no reason to end a job: not all need that.
     """
-    asked = {"reference": str(exact), "name": job.pin, "lasting": context.options.keep}
-    chosen.call("pin", asked)
+    from registryd.units import format_duration
+
+    known = kept_for(context.environ, now=time.time())
+    lasting = context.options.keep if known is None else format_duration(round(known))
+    chosen.call("pin", {"reference": str(exact), "name": job.pin, "lasting": lasting})
     chosen.stream("pull", {"reference": str(exact)}, lambda event: None)
     if context.options.to == "none":
         return ""
