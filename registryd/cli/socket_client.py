@@ -68,6 +68,7 @@ ROUTES = {
     "gateway_pull": ("POST", "/api/v1/gateway/pull"),
     "gateway_import": ("POST", "/api/v1/gateway/import"),
     "gateway_lookup": ("GET", "/api/v1/gateway/lookup"),
+    "gateway_open": ("POST", "/api/v1/gateway/open"),
     "gateway_show": ("GET", "/api/v1/gateway/show"),
     "gateway_images": ("GET", "/api/v1/gateway/images"),
     "gateway_queue": ("GET", "/api/v1/gateway/queue"),
@@ -156,18 +157,21 @@ class SocketBackend:
 
     def opened(self, reference: str, digest: str, login: Login | None = None) -> int:
         """A blob's file, open for reading. Raises DaemonUnreachable, DaemonRefused."""
+        return self.file("open", {"reference": reference, "digest": digest}, login)
+
+    def file(self, operation: str, arguments: Mapping[str, Any], login: Login | None = None) -> int:
+        """The open file that an operation gives. Raises DaemonUnreachable, DaemonRefused."""
         from registryd.receiving import ReceivingSocket
 
         self.connect()
         receiving = ReceivingSocket(fileno=self._connection.sock.detach())
         self._connection.sock = receiving
         try:
-            arguments = {"reference": reference, "digest": digest}
-            with self._answer("open", arguments, login) as answer, self._unbroken("open"):
+            with self._answer(operation, arguments, login) as answer, self._unbroken(operation):
                 answer.read()
             return receiving.received()
         except LookupError:
-            raise self._broken("open", "no file came with the answer") from None
+            raise self._broken(operation, "no file came with the answer") from None
         finally:
             receiving.discard()
 

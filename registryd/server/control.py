@@ -201,22 +201,32 @@ def _raw(
 
 
 async def _opened(request: web.Request) -> web.StreamResponse:
-    """A blob as an open file, which comes with the first byte of the body."""
+    """A blob as an open file."""
+    check_passing(request)
+    arguments = await arguments_of(request, "reference", "digest")
+    async with context_of(request).operations.opened(**arguments) as file:
+        return await passed(request, file, arguments["digest"])
+
+
+def check_passing(request: web.Request) -> None:
+    """Raise UsageError where an open file cannot be passed."""
     if local(request) is None or request.transport is None:
         raise UsageError("an open file is passed over the unix socket alone (use --socket)")
-    arguments = await arguments_of(request, "reference", "digest")
+
+
+async def passed(request: web.Request, file: int, digest: str) -> web.StreamResponse:
+    """The answer with an open file, which comes with the first byte of the body."""
+    assert request.transport is not None  # noqa: S101 (``check_passing`` has looked)
     account = account_of(request)
-    account.digest = arguments["digest"]
-    async with context_of(request).operations.opened(**arguments) as file:
-        account.found("blob", "hit")
-        result = {"digest": arguments["digest"], "size": os.fstat(file).st_size}
-        body = json.dumps(result).encode()
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        response.content_length = len(body)
-        account.begins()
-        await response.prepare(request)
-        await send_descriptor(request.transport, body, file)
-        await response.write_eof()
+    account.digest = digest
+    account.found("blob", "hit")
+    body = json.dumps({"digest": digest, "size": os.fstat(file).st_size}).encode()
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response.content_length = len(body)
+    account.begins()
+    await response.prepare(request)
+    await send_descriptor(request.transport, body, file)
+    await response.write_eof()
     return response
 
 

@@ -28,7 +28,13 @@ from registryd.operations.gateway import FORMS
 from registryd.server.account import account_of
 from registryd.server.challenges import local
 from registryd.server.context import caller_of, context_of
-from registryd.server.control import Arguments, arguments_of, streamed
+from registryd.server.control import (
+    Arguments,
+    arguments_of,
+    check_passing,
+    passed,
+    streamed,
+)
 
 _PEER: Final = struct.Struct("3i")
 #: linux/socket.h; Python has no name for it.
@@ -62,6 +68,7 @@ def add_gateway_routes(app: web.Application) -> None:
     get(_at("content"), _content)
     post(_at("expire"), _json(lambda o, a, who: o.gateway_expire(a["image"], account=who), "image"))
     post(_at("autoexpire"), _json(lambda o, a, who: o.gateway_autoexpire(account=who)))
+    post(_at("open"), _open)
     post(_at("pull"), _pull)
     post(_at("import"), _import)
 
@@ -152,6 +159,20 @@ def _write(fd: int, content: bytes, file: Path) -> None:
         if disk.f_bavail * disk.f_frsize < DISK_KEPT:
             raise DiskFull(f"{file.parent}: no room for what is imported")
         write_all(fd, content)
+
+
+async def _open(request: web.Request) -> web.StreamResponse:
+    """The squashfs of an image, as an open file."""
+    check_passing(request)
+    given = await arguments_of(request, "image", optional={})
+    operations = context_of(request).operations
+    image, path = await operations.gateway_content(given["image"], account=account_at(request))
+    with path_faults(path):
+        file = await in_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return await passed(request, file, f"sha256:{image.content}")
+    finally:
+        os.close(file)
 
 
 async def _content(request: web.Request) -> web.StreamResponse:

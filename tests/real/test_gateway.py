@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.mounts.stage import NOBODY, open_stage
 from tests.real.conftest import PASSWORD, USER, Start, Upstream
 from tests.real.images import Images
 from tests.real.runtimes import Skopeo
@@ -100,6 +101,23 @@ def test_a_private_image_is_its_puller_s(
     node.ctl.ok("gateway", "expire", f"docker:{NAME}")
     assert [2, 2] == [who.ctl("gateway", "lookup", NAME).code for who in (ann, eve)]
     assert [] == list((node.root / "gateway/images").iterdir())
+
+
+def test_whom_the_puller_names_mounts_it(node: Daemon) -> None:
+    """A user who is in no registry mounts the image that they were given, by an open file and no
+    path; and nothing before they were."""
+    pull = ("gateway", "pull", "-q", "--creds", CREDS, NAME)
+    node.ctl.ok(*pull)
+    with open_stage(NOBODY) as stage:
+        stage.environ["REGISTRYD_SOCKET"] = str(node.socket)
+        refused = stage.ctl("mount", f"gateway:{NAME}")
+        node.ctl.ok(*pull, "--user", str(NOBODY))
+        code, folder, err = stage.ctl("mount", f"gateway:{NAME}")
+        text = stage.run("cat", f"{folder}/etc/motd")
+        stage.ctl("unmount", "--all", "--lazy")
+
+    assert (2, "") == refused[:2]
+    assert (0, "hello\n") == (code, text), err
 
 
 def script(path: Path, lines: str) -> Path:
