@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,12 @@ from typing import Any
 
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
+from registryd.cli.gateway_images import GATEWAY, handed
 from registryd.cli.platforms import single_preferred
 from registryd.oci.reference import Reference
 
 #: What names a file and no image.
 ENDINGS = (".sqsh", ".sqfs", ".squash", ".squashfs", ".sif")
-#: What names an image of the gateway.
-GATEWAY = "gateway:"
 BEGINNINGS = ("/", "./", "../")
 
 
@@ -54,11 +54,12 @@ def mountable(context: Context, name: str) -> Iterator[Source]:
         yield Source(path, str(path))
         return
     if name.startswith(GATEWAY):
-        with _of_gateway(context, name.removeprefix(GATEWAY)) as source:
-            yield source
+        given = handed(context, name.removeprefix(GATEWAY))
+        try:
+            yield Source(given.file, name, str(given.said.get("content")), given.digest)
+        finally:
+            os.close(given.file)
         return
-    import os
-
     from registryd.cli.conversions import convert
     from registryd.cli.logins import login_for
 
@@ -76,27 +77,5 @@ def mountable(context: Context, name: str) -> Iterator[Source]:
         file = chosen.opened(str(reference), blob, login)
     try:
         yield Source(file, str(reference), blob, digest)
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def _of_gateway(context: Context, name: str) -> Iterator[Source]:
-    """An image of the node's gateway, for whoever is in its list. Raises Fault."""
-    import os
-
-    from registryd.cli.gateway import gateway
-    from registryd.cli.socket_client import SocketBackend
-
-    with gateway(context) as chosen:
-        found = chosen.call("gateway_lookup", {"image": name})
-        assert chosen.socket is not None  # noqa: S101 (gateway() has seen to it)
-        daemon = SocketBackend(chosen.socket)
-        try:
-            file = daemon.file("gateway_open", {"image": f"id:{found['id']}"})
-        finally:
-            daemon.close()
-    try:
-        yield Source(file, f"{GATEWAY}{name}", str(found["content"]), f"sha256:{found['id']}")
     finally:
         os.close(file)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cache.content import Digest
 from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
+from registryd.cli.gateway_images import found_in_gateway
 from registryd.cli.platforms import single_preferred
 from registryd.cli.run_extras import extras
 from registryd.cli.run_flags import flags
@@ -39,7 +40,8 @@ def run_image(context: Context, verb: str) -> NoReturn:
     """Become the command in the image. Raises Fault."""
     asked = flags(context, verb)
     folder, key = state_folder(context), _key(context)
-    found = found_file(context.options.reference) or _named(context, folder, key)
+    name = context.options.reference
+    found = found_file(name) or found_in_gateway(context, name) or _named(context, folder, key)
     paths = (entry for entry in found.config.env if entry.startswith("LD_LIBRARY_PATH="))
     more = extras(context, next(paths, "=").partition("=")[2])
     caller = _caller(context)

@@ -103,9 +103,9 @@ def test_a_private_image_is_its_puller_s(
     assert [] == list((node.root / "gateway/images").iterdir())
 
 
-def test_whom_the_puller_names_mounts_it(node: Daemon) -> None:
-    """A user who is in no registry mounts the image that they were given, by an open file and no
-    path; and nothing before they were."""
+def test_whom_the_puller_names_starts_it(node: Daemon) -> None:
+    """A user who is in no registry mounts and starts the image that they were given, by an open
+    file and no path; and nothing before they were."""
     pull = ("gateway", "pull", "-q", "--creds", CREDS, NAME)
     node.ctl.ok(*pull)
     with open_stage(NOBODY) as stage:
@@ -115,9 +115,11 @@ def test_whom_the_puller_names_mounts_it(node: Daemon) -> None:
         code, folder, err = stage.ctl("mount", f"gateway:{NAME}")
         text = stage.run("cat", f"{folder}/etc/motd")
         stage.ctl("unmount", "--all", "--lazy")
+        started = stage.ctl("run", f"gateway:{NAME}", "sh", "-c", "read x </etc/motd; echo $x")
 
     assert (2, "") == refused[:2]
     assert (0, "hello\n") == (code, text), err
+    assert (0, "hello") == (started[0], started[1].strip()), started
 
 
 def script(path: Path, lines: str) -> Path:
