@@ -9,11 +9,13 @@ from registryd.tables import flag, whole
 
 #: The kernel's weakest niceness.
 WEAKEST = 19
+#: Each holds the names of all files of its image in memory: few are enough to use a disk.
+USUAL_MOST = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertConfig:
-    """Conversions at once (0: one for every two processors), and how far they stand back.
+    """Conversions at once (0: by the number of processors), and how far they stand back.
 
     With ``share`` one node of a cluster makes what all of them have, and is believed.
     """
@@ -24,4 +26,4 @@ class ConvertConfig:
 
     def at_once(self, processors: int) -> int:
         """How many are made at the same time on a machine with so many processors."""
-        return self.jobs or max(1, processors // 2)
+        return self.jobs or max(1, min(USUAL_MOST, processors // 2))

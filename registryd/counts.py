@@ -35,6 +35,8 @@ class Counts:
         self.flights_started = 0
         #: Flights that brought nothing, by the kind of error (``digest_mismatch``).
         self.flights_failed: Counter[str] = Counter()
+        #: Images made one file: ``made`` here, ``brought`` from the node that made it, ``failed``.
+        self.conversions: Counter[str] = Counter()
         #: Answers without the registry's word, by cause.
         self.stale: Counter[str] = Counter()
         #: Questions whether a caller may read: ``proven``, ``denied``, ``unanswered``.

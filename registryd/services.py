@@ -128,7 +128,7 @@ async def open_node(
         _take_over(reloads, remotes, policy, rates, library)
         await _begin(library, store, exchange, own=not listeners)
         others = _others(config, neighbours, flights, store)
-        async with _conversions(config, environ, store, library, others, listeners) as conversions:
+        async with _conversions(config, environ, store, library, others, counts, listeners) as made:
             yield Node(
                 store=store,
                 flights=flights,
@@ -146,7 +146,7 @@ async def open_node(
                 cluster=neighbours.cluster if neighbours else Alone(),
                 exchange=exchange,
                 prefetches=_prefetches(neighbours, remotes, library.tags, policy, listeners),
-                conversions=conversions,
+                conversions=made,
             )
 
 
@@ -165,12 +165,13 @@ def _conversions(
     store: BlobStore,
     library: Library,
     others: Others | None,
+    counts: Counts,
     listeners: Sequence[str],
 ) -> AbstractAsyncContextManager[Conversions]:
     jobs = config.convert.at_once(len(os.sched_getaffinity(0)))
     # A daemon's conversions stand back behind what runs on the node; a command's user waits.
     terms = Terms(environ, config.convert.nice if listeners else 0)
-    return Conversions.open(library, store, terms, jobs=jobs, others=others)
+    return Conversions.open(library, store, terms, jobs=jobs, others=others, counts=counts)
 
 
 def _others(

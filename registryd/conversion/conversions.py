@@ -36,6 +36,7 @@ from registryd.conversion.making import (
 )
 from registryd.conversion.recipe import ARTIFACT_TYPE, FORM, RECIPE, TOOL, Recipe
 from registryd.conversion.run import Run
+from registryd.counts import Counts
 from registryd.oci.artifact import EMPTY, EMPTY_DESCRIPTOR, ArtifactFile, artifact
 from registryd.oci.errors import BlobUnknown
 from registryd.oci.image_config import CONFIG_LIMIT, ImageConfig, parse_config
@@ -51,6 +52,8 @@ _log = logging.getLogger(__name__)
 
 #: Told how many bytes of layers have been read, of how many.
 Tell = Callable[[int, int], None]
+#: Seconds that no conversion takes.
+LONGEST = 86400.0
 #: A run: of which image by which recipe, and where it is made.
 Key = tuple[Digest, Recipe, str]
 _CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
@@ -87,12 +90,14 @@ class Conversions:
         jobs: int,
         group: asyncio.TaskGroup,
         others: Others | None,
+        counts: Counts,
     ) -> None:
         self._library = library
         self._store = store
         self._terms = terms
         self._group = group
         self._others = others
+        self._counts = counts
         self._turns = asyncio.Semaphore(jobs)
         self._runs: dict[Key, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,13 +112,14 @@ class Conversions:
         *,
         jobs: int,
         others: Others | None = None,
+        counts: Counts | None = None,
     ) -> AsyncIterator[Conversions]:
         """Own the conversions, ``jobs`` at a time; those still under way at the end are stopped.
 
         ``others``: the nodes that make them too.
         """
         async with task_group() as group:
-            conversions = cls(library, store, terms, jobs, group, others)
+            conversions = cls(library, store, terms, jobs, group, others, counts or Counts())
             try:
                 yield conversions
             finally:
@@ -142,7 +148,7 @@ class Conversions:
         if document is None and others is not None:
             bring = partial(others.bring, remote, reference)
             key = (manifest.digest, recipe, "elsewhere")
-            document = await self._wait_for(key, Run(manifest, recipe, bring), tell)
+            document = await self._wait_for(key, Run(manifest, recipe, bring, "brought"), tell)
         if document is None:
             await check(recipe, self._terms)
             await self._present(remote, reference, manifest)
@@ -210,8 +216,11 @@ class Conversions:
 
     async def _run(self, run: Run) -> None:
         try:
-            run.end(await run.work(run))
+            made = await run.work(run)
+            self._counts.conversions[run.outcome] += made is not None
+            run.end(made)
         except Exception as error:
+            self._counts.conversions["failed"] += 1
             if not isinstance(error, Fault):
                 _log.exception("conversion failed: digest=%s", run.manifest.digest)
             run.fail(error)
@@ -227,7 +236,7 @@ class Conversions:
             return known
         brought: list[Digest] = []
         try:
-            async with self._store.lease() as lease:
+            async with self._store.lease(LONGEST) as lease:
                 await lease.hold(manifest.digest)
                 async with AsyncExitStack() as files, self._store.made.draft() as draft:
                     planned = await self._planned(run, files)

@@ -34,10 +34,13 @@ class Run:
         manifest: Manifest,
         recipe: Recipe,
         work: Callable[[Run], Awaitable[Manifest | None]],
+        outcome: str = "made",
     ) -> None:
+        """``outcome`` is what it is counted as when it ends well."""
         self.manifest = manifest
         self.recipe = recipe
         self.work = work
+        self.outcome = outcome
         self.offset = 0
         self.total = 2 * sum(layer.size for layer in manifest.layers)
         self.over = False

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cache.store import BlobStore
 from registryd.access import OWNER, Caller
+from registryd.conversion.conversions import LONGEST
 from registryd.conversion.recipe import Recipe
 from registryd.conversion.report import converted, converting
 from registryd.oci.errors import UsageError
@@ -69,7 +70,7 @@ class Converting(Asking):
             if event["event"] != "done":  # a pull's: ours comes yet
                 report(event)
 
-        async with self._store.lease() as lease:
+        async with self._store.lease(LONGEST) as lease:
             with self._told(name, caller, report):
                 remote = await self._admit(name, caller.login, caller.principal)
                 platforms = [wanted] if wanted else []

@@ -205,6 +205,11 @@ class Metrics:
             "registryd_flights_started", "Fetches begun.", (), {(): counts.flights_started}
         )
         yield counter(
+            "registryd_conversions",
+            "Images made one file here, brought from the node that made them, or failed.",
+            ("outcome",), singly({"made": 0, "brought": 0, "failed": 0} | counts.conversions),
+        )  # fmt: skip
+        yield counter(
             "registryd_flights_failed", "Fetches that brought nothing, by kind of error.",
             ("reason",), singly(counts.flights_failed),
         )  # fmt: skip

@@ -80,6 +80,7 @@ def test_one_of_four_makes_it(four: Cluster, everyones: Upstream, counted: Count
     assert [node is maker for node in four.nodes] == [each["made"] for each in made]
     assert made[0]["blob"] not in blob_reads(everyones.registry)
     for node in four.nodes:
+        assert 1 == node.daemon.metric("registryd_conversions_total")
         assert made[0]["blob"] in blobs_of(node.daemon.root)
         assert [] == arriving(node.daemon.root)
         assert not convert(node)["made"]

@@ -35,6 +35,7 @@ FAMILIES = {
     ("registryd_flights", "gauge", ()),
     ("registryd_flights_started", "counter", ()),
     ("registryd_flights_failed", "counter", ("reason",)),
+    ("registryd_conversions", "counter", ("outcome",)),
     ("registryd_waiters", "gauge", ()),
     ("registryd_upstream_bytes", "counter", ("registry",)),
     ("registryd_upstream_answers", "counter", ("registry", "status")),

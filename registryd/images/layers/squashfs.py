@@ -41,6 +41,8 @@ _COMPRESSION: Final[Mapping[Compressor, Sequence[str]]] = {
     "zstd": ("--compressor", "zstd", "--comp-extra", "level=3"),
     "gzip": ("--compressor", "gzip"),
 }
+#: Threads that compress: one that reads the layers keeps fewer of them busy, and each takes memory.
+_MOST_JOBS: Final = 8
 #: Of the program's words, as many are kept; the last line is shown.
 _WORDS_LIMIT: Final = 64 << 10
 #: What of the environment it needs; SOURCE_DATE_EPOCH would change what it makes.
@@ -149,7 +151,7 @@ async def _run(
 async def _started(partial: Path, terms: Squashed, reading: int) -> Process:
     known = {name: terms.environ[name] for name in _VARIABLES if name in terms.environ}
     flags = ("--quiet", "--force", "--no-skip", *_COMPRESSION[terms.compressor])
-    jobs = str(len(os.sched_getaffinity(0)))
+    jobs = str(min(_MOST_JOBS, len(os.sched_getaffinity(0))))
     target = str(partial) if partial.is_absolute() else f"./{partial}"  # never a flag
     words = (*flags, "--num-jobs", jobs, target)
     found = await in_thread(program, terms.environ)
