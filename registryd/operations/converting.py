@@ -74,7 +74,8 @@ class Converting(Asking):
             with self._told(name, caller, report):
                 remote = await self._admit(name, caller.login, caller.principal)
                 platforms = [wanted] if wanted else []
-                request = Request(name, remote, self._node.host, platforms, jobs=self._node.jobs)
+                jobs, host = self._node.jobs, self._node.host
+                request = Request(name, remote, host, platforms, jobs=jobs, fresh=False)
                 root = await pull(self._node.library, self._store, request, tell)
                 await lease.hold(root.digest)
                 document = await self._select(remote, name, root, wanted or self._node.host)

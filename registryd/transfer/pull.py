@@ -33,7 +33,8 @@ class Request:
     """What is to be pulled: a reference, from whom, for which platforms.
 
     ``remote`` None is the node's own registry. No ``platforms`` and not ``everything`` means
-    ``host``'s platform, of an image that offers several.
+    ``host``'s platform, of an image that offers several. Not ``fresh``: what is remembered of a tag
+    is good enough, for as long as its policy says.
     """
 
     reference: Reference
@@ -42,6 +43,7 @@ class Request:
     platforms: Sequence[Platform] = ()
     everything: bool = False
     jobs: int = 6
+    fresh: bool = True
 
 
 @dataclass(slots=True)
@@ -70,7 +72,9 @@ async def pull(
     """
     began = clock()
     async with store.lease() as lease:
-        found = await library.find(request.remote, request.reference, fresh=True, remember=False)
+        found = await library.find(
+            request.remote, request.reference, fresh=request.fresh, remember=False
+        )
         root = found.document
         report(events.resolved(request.reference, root.descriptor))
         if found.verified is not None:
@@ -87,7 +91,8 @@ async def pull(
         await each(request.jobs, [run.present(*item) for item in blobs.items()])
         name = request.reference
         exact = name.with_digest(root.digest) if name.digest else name
-        if found.stale is None:  # a name that nobody has confirmed is as old as it was
+        confirmed = request.fresh or found.answered or await store.resolve(str(exact)) is None
+        if found.stale is None and confirmed:  # what nobody has confirmed is as old as it was
             await store.tag(str(exact), name.name, root.descriptor)
     report(
         events.pulled(

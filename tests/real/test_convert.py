@@ -57,6 +57,9 @@ def test_made_once_and_gone_with_its_image(
         )
     (image,) = (each for each in node.ctl.json("images")["images"] if each["reference"] == other)
     assert image["size"] > first["size"] + 700_000
+    listed_blobs = {each["digest"]: each for each in node.ctl.json("cache", "ls")["blobs"]}
+    assert {name, other} == set(listed_blobs[first["blob"]]["images"])
+    assert first["media_type"] == listed_blobs[first["blob"]]["media_type"]
     spared = node.ctl.json("rmi", other)
     assert first["blob"] not in spared["deleted"]
     assert {first["blob"], listed["digest"]} <= set(node.ctl.json("rmi", name)["deleted"])

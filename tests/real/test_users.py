@@ -6,6 +6,7 @@ be had by root alone, so an ordinary user's run leaves this file out.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -177,6 +178,7 @@ def test_who_proved_it_reads_on_without_the_password(ann: Person, guarded: Upstr
         ("push", NAME, "localhost/mine:1"),
         ("copy", f"cache:{NAME}", "oci:out"),
         ("rmi", NAME),
+        ("convert", NAME),
     ],
 )
 def test_who_has_no_proof_gets_nothing(eve: Person, words: tuple[str, ...]) -> None:
@@ -185,6 +187,23 @@ def test_who_has_no_proof_gets_nothing(eve: Person, words: tuple[str, ...]) -> N
 
     assert 3 == ran.code, ran
     told(ran)
+
+
+def test_what_was_made_of_it_is_as_private(place: Path, node: Daemon, ann: Person) -> None:
+    """ann has the image made one file and written out, though the cache's own files are not hers;
+    eve is given neither the image made one nor, by its digest, the file."""
+    eve = person(place, node, "eve", 61002)
+    file = ann.home / "image"
+    ran = ann.ctl("convert", "-q", NAME, "-o", str(file))
+    blob = ran.out.strip()
+    refused = eve.ctl("convert", "-q", NAME)
+    status, _ = eve.ask("GET", f"/v2/{UP}/lib/gzip/blobs/{blob}", "-o", "/dev/null")
+
+    assert 0 == ran.code, ran.err
+    assert blob == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    assert 61001 == file.stat().st_uid
+    assert 3 == refused.code, refused
+    assert status in (401, 403)
 
 
 def test_by_tcp_there_is_nothing_either(
