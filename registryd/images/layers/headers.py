@@ -240,7 +240,7 @@ class _Scan:
             except ValueError:
                 return None
             self.above = above, way
-        return None if len(way) >= DEPTH_LIMIT else (*way, last)
+        return (*way, last)  # so short a name has no part and no depth that is too much
 
     def refuse(self, why: str) -> NoReturn:
         raise NotAnImage(f"{self.where}: {why} (before byte {self.stretches.position})")

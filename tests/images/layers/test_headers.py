@@ -89,7 +89,7 @@ def test_what_no_file_system_takes(made: dict[str, object], said: str) -> None:
     """It is refused in one line that names the layer."""
     name = str(made.pop("name"))
     with pytest.raises(NotAnImage, match=rf"^layer 1: .*{re.escape(said)}") as raised:
-        read(layer(member(name, **made)))
+        read(layer(member("first"), member(name, **made)))
 
     assert "\n" not in str(raised.value)
 
@@ -178,7 +178,8 @@ class Closely(headers._Scan):
         return None
 
 
-_NAMES = ["a/b", "./a/c", "a//d", "e/", "../x", "/f", "a/..", "n" * 99, "a/../g", "..", "x..y/z"]
+_NAMES = ["a/b", "a/b/c", "./a/c", "a//d", "e/", "../x", "/f", "a/..", "n" * 99, "n" * 256,
+          "a/../g", "..", "x..y/z", "m" * 80 + "/" + "k" * 80]  # fmt: skip
 _PAX = [
     {},
     {"mtime": "1.5"},
@@ -197,7 +198,7 @@ _PAX = [
             st.sampled_from(_PAX),
             st.integers(0, 1500),
             st.sampled_from(["", "to", "t" * 120]),
-            st.integers(0, 3),
+            st.integers(0, 1),
         ),
         max_size=6,
     ),
@@ -208,9 +209,11 @@ def test_usual_headers_mean_the_same(
 ) -> None:
     """The short way through the headers that most entries have gives what the long way gives."""
     raw = layer(
+        member("owned by 0"),
+        member("owned by 1", uid=1),
         *(
             member(name, bytes(size if kind == "f" else 0), kind=kind, pax_headers=said, uid=uid,
-                   link=link if kind in "lh" else "")
+                   link=link)
             for name, kind, said, size, link, uid in made
         ),
         form=form,
@@ -223,6 +226,25 @@ def test_usual_headers_mean_the_same(
             return str(error)
 
     assert outcome(Closely) == outcome(headers._Scan)
+
+
+def test_names_one_below_the_other() -> None:
+    """Each name has the folder that it says, whatever the one before it was."""
+    names = ["x", "a/b", "a/b/c", "a/d", "a/b/c/e", "a"]
+    found = [b"/".join(entry.way).decode() for entry in read(layer(*map(member, names)))]
+
+    assert names == found
+
+
+def test_times_that_gnu_tar_keeps() -> None:
+    """Where others have the beginning of a long name it has two more times, which are no name."""
+    raw = bytearray(layer(member("a"), member("b"), form=tarfile.GNU_FORMAT))
+    for at in (0, 512):
+        raw[at + 345 : at + 357] = b"14524770400\0"
+        raw[at + 148 : at + 156] = b" " * 8
+        raw[at + 148 : at + 156] = b"%06o\0 " % sum(raw[at : at + 512])
+
+    assert [(b"a",), (b"b",)] == [entry.way for entry in read(bytes(raw))]
 
 
 def test_many_entries() -> None:
