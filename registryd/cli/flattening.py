@@ -27,6 +27,8 @@ def output_of(context: Context, text: str) -> ImageLocation:
         raise UsageError(f"--output {text} is not a file form (want {FILE_FORMS}, {FLAT_FORMS})")
     if options.compat is not None and target.transport not in _COMPRESSED:
         raise UsageError("--compat speaks of squashfs:FILE and sif:FILE only")
+    if getattr(options, "plain", False) and not target.flat:
+        raise UsageError(f"--plain speaks of {FLAT_FORMS} only")
     if target.flat and (options.all_platforms or len(named(context)) > 1):
         raise UsageError(f"{target} takes the image of one platform (--platform names it)")
     return target

@@ -141,6 +141,7 @@ def test_what_is_asked_wrongly(node: Daemon, everyones: Upstream, tmp_path: Path
     for words, said in (
         (("copy", name, f"squashfs:{folder}/x"), "written only, by export REF -o and pull"),
         (("pull", name, "--compat", "gzip", "-o", f"rootfs:{folder}/x"), "--compat speaks of"),
+        (("export", name, "--plain", "-o", f"dir:{folder}/x"), "--plain speaks of"),
         (("pull", name, "--all-platforms", "-o", f"rootfs:{folder}/x"), "one platform"),
         (("export", name, "-o", f"squashfs:{folder}/there"), "exists; remove it first"),
         (("export", name, "-o", f"rootfs:{folder}"), "a new folder or an empty one"),

@@ -37,7 +37,7 @@ def pieces(config: ImageConfig, volumes: Sequence[str]) -> tuple[Piece, ...]:
     by_script: list[str] = []
     for name, value in variables(config.env):
         if _REPLACED.search(value):
-            by_script += unless_set(name, value)
+            by_script.append(unless_set(name, value))
         else:
             exact.append(f"{name}={_marked(value)}\n")
     mounts = (_MOUNT.format(each) for each in volumes if _PLAIN.fullmatch(each))

@@ -65,6 +65,9 @@ def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
     yield from found.items()
 
 
-def unless_set(name: str, value: str) -> tuple[str, str]:
-    """Lines that give a variable its value where the environment has none."""
-    return f'[ -n "${{{name}-}}" ] || {name}={quoted(value)}', f"export {name}"
+def unless_set(name: str, value: str) -> str:
+    """A line that gives a variable its value where the environment has none.
+
+    What a shell has of itself (UID, IFS) is left alone: some of it cannot even be named here.
+    """
+    return f'[ -n "${{{name}-}}" ] || export {name}={quoted(value)}'

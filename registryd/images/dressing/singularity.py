@@ -89,9 +89,9 @@ def _environment(config: ImageConfig) -> tuple[Piece, ...]:
     lines: list[str] = []
     for name, value in variables(config.env):
         if name == _PATH:
-            lines += (f"{name}={quoted(value)}", f"export {name}")
+            lines.append(f"export {name}={quoted(value)}")
         else:
-            lines += unless_set(name, value)
+            lines.append(unless_set(name, value))
     return (
         script(f"{HOME}/env/01-base.sh"),
         script(f"{HOME}/env/10-docker2singularity.sh", *lines),

@@ -34,7 +34,7 @@ from tests.real.runtimes import need
 AMD64 = Platform("linux", "amd64")
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nbad\n#x:x:1:1::/:\napp:x:1000:50::/home/app:/bin/sh\n"
 PASSWD += b"far:x:99999999999:1::/:\n7:x:8:9::/seven:\n"
-GROUP = b"root:x:0:\nstaff:x:50:app\nwheel:x:10:root,app\nbad:x:z:app\nmore:x:77:x,app\n"
+GROUP = b"root:x:0:\nstaff:x:50:app\nwheel:x:10:root,app\nbad:x:z:app\nmore:x:77:x,app\nno:x:88:\n"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 

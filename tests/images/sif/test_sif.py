@@ -151,6 +151,10 @@ def patched(at: int, patch: bytes) -> bytes:
         (WHOLE[:100], "is no SIF"),
         (patched(42, b"02"), "a SIF of version '02'"),
         (patched(88, struct.pack("<q", DESCRIPTORS_LIMIT + 1)), "its table of contents is damaged"),
+        (
+            patched(88, struct.pack("<qqq", 5000, 4096, 1 << 30)) + bytes(3 << 20),
+            "its table of contents is damaged",
+        ),
         (patched(96, struct.pack("<q", 1 << 40)), "it is cut off"),
         (WHOLE[:-1], "it is cut off"),
         (patched(SYSTEM + 17, struct.pack("<q", -4096)), "it is cut off"),
