@@ -158,8 +158,11 @@ class _Dressing:
         )
 
     def _add(self, piece: Piece) -> None:
+        # What is mounted on may be a link: then it is mounted where that leads.
+        mounted = piece.kind == FILE and not piece.content
+        place = self.names.end if mounted else self.names.place
         try:
-            path = self.names.place(way_of(piece.path.encode()), self._implied)
+            path = place(way_of(piece.path.encode()), self._implied)
         except ValueError:
             return  # a folder of the configuration that no file system takes
         if path is None or path in self.names.known:

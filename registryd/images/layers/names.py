@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from registryd.images.layers.headers import FILE, FOLDER, SYMLINK, Entry, way_of
+from registryd.images.layers.headers import (
+    DEPTH_LIMIT,
+    FILE,
+    FOLDER,
+    PART_LIMIT,
+    PATH_LIMIT,
+    SYMLINK,
+    Entry,
+    way_of,
+)
 from registryd.images.layers.plan import Plan
 
 #: How many links are followed on the way to one file, as in Linux.
@@ -36,13 +45,21 @@ class Names:
 
     def file(self, path: str) -> bytes | None:
         """Where the file of this name is, links followed; None where there is none."""
-        way: Sequence[bytes] = way_of(path.encode())
+        found = self.end(way_of(path.encode()))
+        there = self.known.get(found) if found is not None else None
+        return found if there is not None and there.kind == FILE else None
+
+    def end(
+        self, way: Sequence[bytes], make: Callable[[bytes], Entry] | None = None
+    ) -> bytes | None:
+        """The path that a name means once all links are followed, the last one too.
+
+        There may be nothing; None where it can be no path. ``make`` as in ``place``.
+        """
         for _ in range(_LINKS_LIMIT):
-            found = self.place(way)
+            found = self.place(way, make)
             there = self.known.get(found) if found is not None else None
-            if found is None or there is None or there.kind not in (FILE, SYMLINK):
-                return None
-            if there.kind == FILE:
+            if found is None or there is None or there.kind != SYMLINK:
                 return found
             above = [] if there.link.startswith(b"/") else found.split(b"/")[:-1]
             way = [*above, *(part for part in there.link.split(b"/") if part not in (b"", b"."))]
@@ -78,9 +95,16 @@ class Names:
                     passed = []
                 left += reversed(there.link.split(b"/"))
                 continue
-            if there is None and make is not None:
+            if there is None and make is not None and _fits((*passed, part)):
                 there = self.known[path] = make(path)
             if there is None or there.kind != FOLDER:
                 return None
             passed.append(part)
-        return b"/".join((*passed, name))
+        return b"/".join((*passed, name)) if _fits((*passed, name)) else None
+
+
+def _fits(way: Sequence[bytes]) -> bool:
+    """Whether a file system takes a way to which links led."""
+    if len(way) > DEPTH_LIMIT or sum(map(len, way)) + len(way) > PATH_LIMIT:
+        return False
+    return all(len(part) <= PART_LIMIT for part in way)

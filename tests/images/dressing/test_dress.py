@@ -180,6 +180,7 @@ def test_nothing_of_the_image_changes() -> None:
         member("etc", kind="d", mode=0o700),
         member("etc/hosts", b"mine"),
         member("etc/resolv.conf", kind="l", link="../run/no"),
+        member("run/no", kind="d"),
         member("etc/environment", b"old"),
         member("etc/rc", kind="d"),
         member("etc/rc/S01", b"theirs"),
@@ -221,13 +222,20 @@ def test_links_in_the_way_stay_inside() -> None:
             member("out", kind="l", link="../../../../outside"),
             member("bin/sh", b"#!"),
             member("sys-etc/passwd", b"root"),
+            member("sys-etc/resolv.conf", kind="l", link="../run/systemd/stub.conf"),
+            member("sys-etc/hosts", kind="l", link="/etc/other-hosts"),
+            member("sys-etc/hostname", kind="l", link="hostname"),
+            member("sys-etc/group", kind="l", link=f"/{'x' * 300}/{'y' * 300}"),
             member(".singularity.d", kind="l", link="/bin"),
         ),
     )
 
     assert "l" == tree["etc"].kind
     assert "-" == tree["sys-etc/rc"].kind
-    assert "-" == tree["sys-etc/hosts"].kind
+    assert "-" == tree["sys-etc/other-hosts"].kind
+    assert "-" == tree["run/systemd/stub.conf"].kind
+    assert all("l" == tree[f"sys-etc/{name}"].kind for name in ("hosts", "hostname", "group"))
+    assert not [name for name in tree if "xxx" in name or "yyy" in name]
     assert "d" == tree["nowhere/at/all/x"].kind
     assert "d" == tree["outside/z"].kind
     assert "d" == tree[".singularity.d"].kind
