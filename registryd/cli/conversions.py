@@ -1,8 +1,8 @@
 """Images made one file by whoever has the cache, and that file taken out of it.
 
 Invariants:
-- what is written out is the blob itself: the cache's file where this user may open it, else what
-  the daemon gives them as a blob of the image; in a SIF it is the same bytes, behind a prefix;
+- what is written out is the blob itself, by a descriptor that whoever has the cache gives to those
+  who may read the image; in a SIF it is the same bytes, behind a prefix;
 - a target that must stay is refused before anything is fetched or made.
 """
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.content import Descriptor, Digest
+from cache.content import Digest
 from registryd.cli import progress
 from registryd.cli.backend import Backend, Event
 from registryd.cli.command import Context
@@ -100,16 +99,12 @@ def take_out(
     from registryd.images.sif.file import write_sif
 
     image = _described(context, cache, reference, done) if form == "sif" else None
-    digest = Digest.parse(str(done["blob"]))
-    file = opened(cache, digest)
-    if file is None and image is None:
-        return _fetched_now(context, cache, reference, done, path)
-    with ExitStack() as files:
-        if file is None:
-            file = _aside(context, cache, reference, done, path, files)
-        else:
-            files.callback(os.close, file)
+    login = login_for(context, reference.registry, reference.repository)
+    file = cache.opened(str(reference), str(done["blob"]), login)
+    try:
         return copy_out(file, path) if image is None else write_sif(path, image, file)
+    finally:
+        os.close(file)
 
 
 def _described(context: Context, cache: Backend, reference: Reference, done: Event) -> SifImage:
@@ -124,55 +119,3 @@ def _described(context: Context, cache: Backend, reference: Reference, done: Eve
     raw = cache.raw("config", {"reference": exact}, login).content
     config = parse_config(raw)
     return SifImage(digest, raw, config.platform.architecture, created(config), exact)
-
-
-def _aside(
-    context: Context,
-    cache: Backend,
-    reference: Reference,
-    done: Event,
-    path: Path,
-    files: ExitStack,
-) -> int:
-    """The blob from the daemon, in a file beside its place that goes again."""
-    from registryd.images.files import PARTIAL
-
-    inner = path.with_name(f"{PARTIAL}{done['blob'][-16:]}{os.getpid()}")
-    files.callback(inner.unlink, missing_ok=True)
-    _fetched_now(context, cache, reference, done, inner)
-    file = os.open(inner, os.O_RDONLY | os.O_CLOEXEC)
-    files.callback(os.close, file)
-    return file
-
-
-def opened(cache: Backend, digest: Digest) -> int | None:
-    """The cache's own file, where it may be opened."""
-    from cache.layout import blob_path
-
-    root = cache.root or cache.call("status", {}).get("root")
-    with suppress(OSError):
-        return os.open(blob_path(Path(str(root)), digest), os.O_RDONLY | os.O_CLOEXEC)
-    return None
-
-
-def _fetched_now(
-    context: Context, cache: Backend, reference: Reference, done: Event, path: Path
-) -> int:
-    import asyncio
-
-    return asyncio.run(_fetched(context, cache, reference, done, path))
-
-
-async def _fetched(
-    context: Context, cache: Backend, reference: Reference, done: Event, path: Path
-) -> int:
-    from registryd.cli.ends import Ends
-    from registryd.images.files import write_blob
-    from registryd.images.transports import ImageLocation
-
-    blob = Descriptor(str(done["media_type"]), Digest.parse(str(done["blob"])), int(done["size"]))
-    async with AsyncExitStack() as stack:
-        ends = Ends(context, cache, stack)
-        source = await ends.source(ImageLocation("cache", reference=reference))
-        await write_blob(path, blob, lambda: source.blob(blob))
-    return blob.size
