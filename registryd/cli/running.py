@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 #: Variables by which a batch system names a job, and its step: whose are the same are of one
 #: company. It ends a step's processes together, so nobody else may depend on them.
 JOBS = (("SLURM_JOB_ID", "SLURM_STEP_ID"), ("PBS_JOBID",), ("FLUX_JOB_ID",), ("LSB_JOBID",))
+#: Says that everything was fetched by this command already.
+_AGAIN = "REGISTRYD_BEGUN_AGAIN"
 
 
 def run_image(context: Context, verb: str) -> NoReturn:
@@ -42,6 +45,8 @@ def run_image(context: Context, verb: str) -> NoReturn:
     folder, key = state_folder(context), _key(context)
     name = context.options.reference
     found = found_file(name) or found_in_gateway(context, name) or _named(context, folder, key)
+    if len(os.listdir("/proc/self/task")) > 1:
+        _begin_again(context)
     paths = (entry for entry in found.config.env if entry.startswith("LD_LIBRARY_PATH="))
     more = extras(context, next(paths, "=").partition("=")[2])
     caller = _caller(context)
@@ -70,6 +75,14 @@ def run_image(context: Context, verb: str) -> NoReturn:
     )
 
 
+def _begin_again(context: Context) -> None:
+    """Run this program anew: what was fetched in this process has left threads behind, with which
+    no namespace can be left. Now all is there, and none will be."""
+    if _AGAIN not in context.environ:
+        words = [sys.executable, *sys.orig_argv[1:]]
+        os.execve("/proc/self/exe", words, {**context.environ, _AGAIN: "1"})  # noqa: S606
+
+
 def state_folder(context: Context) -> Path:
     """Where this user's commands of this node are known; on the node itself, and theirs alone."""
     runtime = context.environ.get("XDG_RUNTIME_DIR", "")
@@ -83,7 +96,7 @@ def _named(context: Context, folder: Path, key: str) -> Found:
     options = context.options
     platform = single_preferred(context)
     if not key or options.pull != "missing":
-        return _found(context, platform)
+        return with_squashfs(context, _found(context, platform))
     from registryd.cli.run_records import Record, forget, recorded
 
     def find() -> Record:
@@ -95,7 +108,8 @@ def _named(context: Context, folder: Path, key: str) -> Found:
     path = Path(record.path) if record.path else None
     if path is not None and not os.access(path, os.R_OK):  # evicted: it is made again
         forget(folder, about)
-        path = None
+        record = recorded(folder, about, find)
+        path = Path(record.path) if record.path else None
     exact = Reference.parse(record.name).with_digest(Digest.parse(record.digest))
     raw = record.config.encode()
     config = parse_config(raw)
@@ -109,7 +123,7 @@ def _found(context: Context, platform: str | None) -> Found:
     reference = Reference.parse(context.options.reference)
     login = login_for(context, reference.registry, reference.repository)
     with backend(context, reference.registry) as chosen:
-        if context.options.pull == "always":
+        if context.options.pull == "always" and _AGAIN not in context.environ:
             _pull(context, chosen, reference, login)
         elif context.options.pull == "never":
             reference = _held(chosen, reference)

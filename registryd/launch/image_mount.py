@@ -38,6 +38,7 @@ class Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         between = os.fork()
         if between == 0:
+            ours.close()  # or the end of who waits for us would never be seen
             _leave(program, image, theirs, offset)
         theirs.close()
         os.waitpid(between, 0)

@@ -6,7 +6,6 @@ Invariant: whatever fails here ends the process, and the kernel takes everything
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import NoReturn
 
 from registryd.launch import native
 from registryd.launch.edits import Edits
-from registryd.launch.errors import LaunchFailed
 from registryd.launch.files import Files, Machine
 from registryd.launch.image_mount import Server
 from registryd.launch.plan import Launch, Wish, plan
@@ -49,8 +47,6 @@ def start(
     ``rootfs`` is asked for where the image is not seen already; ``rest`` says what its files need
     besides, None where they are seen already. Raises LaunchFailed, LaunchRefused.
     """
-    if threading.active_count() > 1:
-        raise LaunchFailed("threads are running: namespaces cannot be left")
     own_folder(folder)
     company = Company(folder, f"{key}\0{wish.shape}") if key else None
     if company is not None and company.enter():
