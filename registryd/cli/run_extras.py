@@ -60,13 +60,15 @@ def extras(context: Context, library_path: str) -> Extras:
 
 
 def _rest(context: Context, added: Added, library_path: str) -> Rest:
-    """Libraries of the machine in the place of the image's, when that is known."""
+    """Libraries of the machine in the place of the image's, when that is known.
+
+    All that it needs is imported now: where it is called, our own files may be out of sight.
+    """
+    from registryd.launch.image_tree import ImageTree
+    from registryd.launch.libraries import placed, seen_already
+    from registryd.launch.loader import Loader
 
     def rest(root: str | None) -> Edits:
-        from registryd.launch.image_tree import ImageTree
-        from registryd.launch.libraries import placed, seen_already
-        from registryd.launch.loader import Loader
-
         if root is None:
             return seen_already(os.path.exists)
         found = placed(

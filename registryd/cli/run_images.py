@@ -10,19 +10,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cache.content import Digest
 from registryd.cli.backend import Event, Report, backend
 from registryd.cli.command import Context
+from registryd.cli.own_names import OWN_REGISTRY
 from registryd.cli.platforms import own
 from registryd.launch.errors import LaunchFailed
 from registryd.launch.image_mount import PROGRAMS
 from registryd.oci.errors import UsageError
 from registryd.oci.image_config import ImageConfig
 from registryd.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from registryd.secrets import Login
 
 #: How files are named that are images by themselves.
 _ENDINGS = (".sqsh", ".sqfs", ".squashfs", ".sfs", ".sif")
@@ -36,6 +41,7 @@ class Found:
     """An image by what it says of itself, and where its files are: a folder, a file, or not known.
 
     ``opened`` is a descriptor of the file, if that is open already; ``raw`` is the configuration.
+    Where nobody has that, the image is ``scripted``: what it holds says what to do.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Found:
     offset: int = 0
     opened: int = -1
     raw: bytes = b""
+    scripted: bool = False
 
     def open(self) -> int:
         """A descriptor of its file. Raises LaunchFailed."""
@@ -66,8 +73,8 @@ def found_file(text: str) -> Found | None:
     found = os.stat(path)
     identity = f"{found.st_dev}:{found.st_ino}:{found.st_mtime_ns}"
     if path.is_dir():
-        return Found(str(path), identity, nothing, folder=str(path))
-    return Found(str(path), identity, nothing, file=path, offset=_offset(path))
+        return Found(str(path), identity, nothing, folder=str(path), scripted=True)
+    return Found(str(path), identity, nothing, file=path, offset=_offset(path), scripted=True)
 
 
 def _offset(path: Path) -> int:
@@ -79,6 +86,15 @@ def _offset(path: Path) -> int:
         return find_squashfs(file, str(path)).offset
     finally:
         os.close(file)
+
+
+def login_to(context: Context, reference: Reference) -> Login | None:
+    """What the user would show an image's registry; the node's own wants nothing. Raises Fault."""
+    if reference.registry == OWN_REGISTRY:
+        return None
+    from registryd.cli.logins import login_for
+
+    return login_for(context, reference.registry, reference.repository)
 
 
 def program() -> Path:
@@ -94,10 +110,8 @@ def with_squashfs(context: Context, found: Found) -> Found:
     """The image with its squashfs open, which is made the first time. Raises Fault."""
     if found.reference is None or found.file is not None:
         return found
-    from registryd.cli.logins import login_for
-
     exact = found.reference.with_digest(Digest.parse(found.digest))
-    login = login_for(context, exact.registry, exact.repository)
+    login = login_to(context, exact)
     with backend(context, exact.registry) as cache:
         wanted = {"reference": str(exact), "form": "squashfs"}
         with _when_needed(context) as show:
@@ -110,23 +124,28 @@ def with_squashfs(context: Context, found: Found) -> Found:
 @contextmanager
 def _when_needed(context: Context) -> Iterator[Report]:
     """Shows events from the first one on that tells of work."""
-    from registryd.cli import progress
-
-    waiting: list[Event] | None = []
-    with progress.shown(context) as show:
-        tell = progress.warned(context, show)
+    waiting: list[Event] = []
+    shown: list[Report] = []
+    with ExitStack() as stack:
 
         def report(event: Event) -> None:
-            nonlocal waiting
-            if waiting is not None:
-                waiting.append(event)
-                if event.get("event") in ("resolved", "done") or event.get("state") in _IDLE:
-                    return
-            for each in waiting or [event]:
-                tell(each)
-            waiting = None
+            waiting.append(event)
+            if shown or not _idle(event):
+                if not shown:
+                    from registryd.cli import progress
+
+                    show = stack.enter_context(progress.shown(context))
+                    shown.append(progress.warned(context, show))
+                for each in waiting:
+                    shown[0](each)
+                waiting.clear()
 
         yield report
+
+
+def _idle(event: Event) -> bool:
+    """Whether an event tells of nothing that takes time."""
+    return event.get("event") in ("resolved", "done") or event.get("state") in _IDLE
 
 
 def _open(path: Path) -> int:

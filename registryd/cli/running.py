@@ -21,7 +21,7 @@ from registryd.cli.gateway_images import found_in_gateway
 from registryd.cli.platforms import single_preferred
 from registryd.cli.run_extras import extras
 from registryd.cli.run_flags import flags
-from registryd.cli.run_images import Found, found_file, program, with_squashfs
+from registryd.cli.run_images import Found, found_file, login_to, program, with_squashfs
 from registryd.cli.run_runtimes import as_folder, chosen
 from registryd.launch.identity import Person
 from registryd.launch.plan import Caller, Wish
@@ -52,8 +52,11 @@ def run_image(context: Context, verb: str) -> NoReturn:
     caller = _caller(context)
     wish = Wish(
         *(found.name, found.digest, found.config, asked, caller, more.site, more.edits),
-        scripted=found.reference is None,
+        scripted=found.scripted,
     )
+
+    if context.options.verbose:
+        import traceback  # noqa: F401 - where it may be needed, our files are out of sight
 
     def told(text: str) -> None:
         if context.options.verbose:
@@ -118,10 +121,8 @@ def _named(context: Context, folder: Path, key: str) -> Found:
 
 def _found(context: Context, platform: str | None) -> Found:
     """The image of a name: digest and configuration, with no question to a registry if possible."""
-    from registryd.cli.logins import login_for
-
     reference = Reference.parse(context.options.reference)
-    login = login_for(context, reference.registry, reference.repository)
+    login = login_to(context, reference)
     with backend(context, reference.registry) as chosen:
         if context.options.pull == "always" and _AGAIN not in context.environ:
             _pull(context, chosen, reference, login)

@@ -20,6 +20,7 @@ from typing import Final
 
 from registryd.launch import kernel
 from registryd.launch.errors import LaunchFailed
+from registryd.launch.kernel import outermost
 
 #: The faster one first: it serves several readers at once.
 PROGRAMS: Final = ("squashfuse_ll", "squashfuse")
@@ -78,7 +79,9 @@ class Server:
 def _mount(device: int, target: str) -> None:
     """Mount what is served through this descriptor. Raises OSError."""
     uid, gid = os.geteuid(), os.getegid()
-    options = f"fd={device},rootmode=40000,user_id={uid},group_id={gid},allow_other"
+    options = f"fd={device},rootmode=40000,user_id={uid},group_id={gid}"
+    if outermost():  # root may become others; in a user namespace all are its one user
+        options += ",allow_other"
     flags = kernel.RDONLY | kernel.NOSUID | kernel.NODEV
     kernel.mount("registryd", target, "fuse.squashfuse", flags, options)
 

@@ -144,7 +144,7 @@ def become(user: Identity) -> None:
     Real root becomes it; others are seen as it in one more namespace, and stay who they are.
     """
     try:
-        if outermost():
+        if kernel.outermost():
             if (user.uid, user.gid) != (os.geteuid(), os.getegid()):
                 os.setgroups([user.gid])
                 os.setresgid(user.gid, user.gid, user.gid)
@@ -158,7 +158,7 @@ def become(user: Identity) -> None:
 
 def give_up() -> None:
     """Lose every privilege, but for what docker leaves to root. Raises LaunchFailed."""
-    root = os.geteuid() == 0 and outermost()
+    root = os.geteuid() == 0 and kernel.outermost()
     kept = ROOT_KEEPS & kernel.capabilities() if root else frozenset[int]()
     try:
         kernel.drop_privileges(kept)
@@ -166,12 +166,6 @@ def give_up() -> None:
         kernel.stay_visible()
     except OSError as error:
         raise LaunchFailed(f"privileges cannot be given up: {error.strerror}") from error
-
-
-def outermost() -> bool:
-    """Whether ids are the machine's own, all of them."""
-    with open("/proc/self/uid_map", "rb") as file:
-        return file.read().split() == [b"0", b"0", b"4294967295"]
 
 
 def begin(launch: Launch) -> NoReturn:

@@ -15,9 +15,11 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -131,16 +133,36 @@ def _entered(member: str) -> bool:
         for kind in (_MOUNTS, _USERS):
             path = f"/proc/{number}/ns/{kind}"
             opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        if started(int(number)) != began:
+        if started(int(number)) != began or not _answers(f"/proc/{number}/root"):
+            _close(opened)
             return False
         opened.append(kernel.owner_of(opened[0]))
-        _into(*opened)
     except OSError:
+        _close(opened)
         return False
+    try:
+        _into(*opened)
+    except OSError as error:
+        raise LaunchFailed(f"the namespaces of process {number}: {error.strerror}") from error
     finally:
-        for descriptor in opened:
-            os.close(descriptor)
+        _close(opened)
     return True
+
+
+def _answers(root: str) -> bool:
+    """Whether all that is seen from a root is there: the program that serves it may be dead."""
+    try:
+        paths = [root, *(entry.path for entry in os.scandir(root))]
+        for path in paths:
+            os.statvfs(path)
+    except OSError as error:
+        return error.errno != errno.ENOTCONN
+    return True
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _into(mounts: int, users: int, owner: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import time
 from typing import NoReturn
 
-from registryd.launch import native
+from registryd.launch import kernel, native
 from registryd.launch.edits import Edits
 from registryd.launch.files import Files, Machine
 from registryd.launch.image_mount import Server
@@ -52,7 +52,7 @@ def start(
     if company is not None and company.enter():
         company.join()
         launch = plan(_with(wish, rest(None)), Files(), None)
-        if native.outermost():
+        if kernel.outermost():
             native.become(launch.user)
         told("runtime: native, with the others of the same job and image")
         native.give_up()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -338,18 +339,44 @@ def test_ranks_share_memory(me: Me) -> None:
     assert together.isdisjoint(others)
 
 
-def test_a_killed_rank_leaves_nothing_that_hinders(me: Me) -> None:
-    """Ranks that are killed as they stand are no hindrance to the next one of the same job."""
+def test_what_is_killed_is_no_hindrance(me: Me, node: Daemon) -> None:
+    """Neither a rank that is killed as it stands, nor the program that serves the image to others
+    that still run, hinders the next one of the same job."""
     job = me.with_environ(PBS_JOBID="9.host")
     up = me.home / "up"
-    first = job.begin("exec", NAME, "sh", "-c", f"echo > {up}; sleep 60")
-    while not up.exists():
-        assert first.poll() is None
-        os.sched_yield()
+
+    def begun() -> subprocess.Popen[str]:
+        up.unlink(missing_ok=True)
+        rank = job.begin("exec", NAME, "sh", "-c", f"echo > {up}; sleep 60")
+        while not up.exists():
+            assert rank.poll() is None
+            os.sched_yield()
+        return rank
+
+    first = begun()
     first.kill()
     first.communicate()
+    second = begun()
+    serving = servers(node.root)
+    for server in serving:
+        os.kill(server, signal.SIGKILL)
+    third = job.ok("exec", NAME, "echo", "again")
+    second.kill()
+    second.communicate()
 
-    assert "again\n" == job.ok("exec", NAME, "echo", "again")
+    assert serving
+    assert "again\n" == third
+
+
+def servers(root: Path) -> list[int]:
+    """The processes that serve images of this cache: they have its file, and /dev/fuse, open."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            blob, device = (os.readlink(entry / f"fd/{number}") for number in (3, 4))
+            if blob.startswith(str(root)) and device.endswith("/fuse"):
+                found.append(int(entry.name))
+    return found
 
 
 @pytest.mark.parametrize("uid", [0, NOBODY])
