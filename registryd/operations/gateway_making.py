@@ -26,6 +26,7 @@ from registryd.gateway.record import Account, Setup
 from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import in_thread
 from registryd.images.transports import ImageLocation, Transport
+from registryd.oci.errors import Denied, Unauthorized
 from registryd.oci.image_config import CONFIG_LIMIT, ImageConfig, parse_config
 from registryd.oci.manifest import Index, Manifest
 from registryd.oci.platform import Platform
@@ -81,7 +82,14 @@ class NodeMaker:
             elif event["event"] == "done":
                 done.update(event)
 
-        await self.pulls(str(reference), login=login, principal=account.principal, report=report)
+        principal = account.principal
+        try:
+            await self.pulls(str(reference), login=login, principal=principal, report=report)
+        except (Unauthorized, Denied):
+            # A login that is out of date is no reason to refuse what everybody may have.
+            if login is None or not await self._is_public(reference):
+                raise
+            await self.pulls(str(reference), login=None, principal=principal, report=report)
         exact = reference.with_digest(Digest.parse(str(done["digest"])))
         source = CachedSource(self.node.library, self.node.store, exact)
         found = await self._found(source, public=await self._is_public(reference))

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,10 +33,12 @@ PUBLIC = "pub.test"
 NAME = f"docker:{UP}/lib/gzip:1"
 
 
-@pytest.fixture
-def registry(tmp_path: Path, images: Images, skopeo: Skopeo) -> Iterator[RealRegistry]:
+@pytest.fixture(scope="module")
+def registry(
+    tmp_path_factory: pytest.TempPathFactory, images: Images, skopeo: Skopeo
+) -> Iterator[RealRegistry]:
     """A registry whose password has colons."""
-    with basic_registry(tmp_path / "registry", {"ann": COLONS}) as running:
+    with basic_registry(tmp_path_factory.mktemp("colons"), {"ann": COLONS}) as running:
         source, creds = images.source("gzip"), f"--dest-creds=ann:{COLONS}"
         skopeo.copy(source, f"docker://{running.name}/lib/gzip:1", creds)
         yield running
@@ -49,22 +52,24 @@ def site(place: Path) -> Path:
     return place / "site"
 
 
-@pytest.fixture
-def munge(place: Path) -> Iterator[Path]:
-    """munged's socket."""
-    place.chmod(0o755)
-    with munged(place / "munge") as socket:
-        yield socket
+@pytest.fixture(scope="module")
+def munge() -> Iterator[Path]:
+    """munged's socket, where every user can reach it."""
+    with tempfile.TemporaryDirectory(prefix="rd") as folder:
+        Path(folder).chmod(0o755)
+        with munged(Path(folder, "munge")) as socket:
+            yield socket
 
 
 @pytest.fixture
 def node(
-    place: Path, munge: Path, start: Start, registry: RealRegistry, everyones: Upstream, site: Path
+    place: Path, munge: Path, start: Start, registry: RealRegistry, by_token: Upstream, site: Path
 ) -> Daemon:
     """A gateway for Shifter's clients, in front of both registries."""
+    place.chmod(0o755)
     registries = {
         UP: {"endpoint": registry.url},
-        PUBLIC: {"endpoint": everyones.registry.url},
+        PUBLIC: {"endpoint": by_token.registry.url},
     }
     gateway = {
         "listen": "127.0.0.1:0",
@@ -145,10 +150,12 @@ def test_two_users(
 
 
 def test_what_everybody_may_read(ann: ShifterImg, eve: ShifterImg, images: Images) -> None:
-    """A public image needs no login, is eve's too, and anybody's who shows nothing; no tag means
-    latest, slashes stay in tags, and an image that is not there is a failure with its reason."""
+    """A public image needs no login, and one that is out of date does no harm; it is eve's too, and
+    anybody's who shows nothing. No tag means latest, slashes stay in tags, and an image that is not
+    there is a failure with its reason."""
     id = images.digest("zstd").partition(":")[2]
     record = dataclasses.replace(ann, logins={}).pull(f"docker:{PUBLIC}/lib/zstd:1")
+    stale = dataclasses.replace(ann, logins={PUBLIC: "ann:old"}).pull(f"docker:{PUBLIC}/lib/gzip:1")
     nobody = eve.ask("GET", f"/api/lookup/cluster/docker/{PUBLIC}/lib/zstd:1", credential="")
     failed = ann.pull(f"docker:{PUBLIC}/lib/none")
 
@@ -157,11 +164,11 @@ def test_what_everybody_may_read(ann: ShifterImg, eve: ShifterImg, images: Image
         record["userACL"],
         record["tag"][0],
     )
+    assert ("READY", "MISSING") == (stale["status"], stale["userACL"]), stale
     assert (200, id) == (nobody[0], nobody[1]["id"])
     assert (200, id) == ((found := eve.get("lookup", f"id:{id}"))[0], found[1]["id"])
-    assert [id] == [
-        each["id"] for each in eve.ask("GET", "/api/list/cluster/", credential="")[1]["list"]
-    ]
+    listed = eve.ask("GET", "/api/list/cluster/", credential="")[1]["list"]
+    assert {id, stale["id"]} == {each["id"] for each in listed}
     assert ("FAILURE", [f"{PUBLIC}/lib/none:latest"]) == (failed["status"], failed["tag"])
     assert "none:latest" in failed["status_message"]
     assert 404 == eve.ask("POST", f"/api/pull/cluster/docker/{PUBLIC}/lib/zstd:1/", {}, "")[0]
