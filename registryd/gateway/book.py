@@ -28,7 +28,8 @@ FILE: Final = "gateway.db"
 KEPT_LOOKUPS: Final = 10_000
 #: Seconds for which a failure is shown: long enough to be read the next morning.
 KEPT_FAILURES: Final = 86400.0
-#: Imports that wait or are worked on: of one user, and of all.
+#: Imports that wait or are worked on: of one user, and of all. Of one user as many failures are
+#: kept.
 MOST_OF_ONE: Final = 256
 MOST: Final = 10_000
 
@@ -108,6 +109,7 @@ class Book:
             if begun is None:
                 return image, request
             self._check_room(account)
+            self._forget_failures(account, begun.changed)
             self._put(begun)
             return image, begun
 
@@ -126,10 +128,7 @@ class Book:
                 f" WHERE state != 'PENDING' AND state IN ({marks})",
                 (words, now, *sorted(UNDER_WAY)),
             )
-            self._db.execute(
-                "DELETE FROM requests WHERE state = 'FAILURE' AND changed < ?",
-                (now - KEPT_FAILURES,),
-            )
+            self._forget_old(now)
 
     def next(self, busy: Iterable[tuple[str, str, int]]) -> Request | None:
         """The import that has waited longest and that nobody is ``busy`` with."""
@@ -287,6 +286,21 @@ class Book:
         ).fetchone()
         if of_one >= MOST_OF_ONE or of_all >= MOST:
             raise QueueFull(f"{of_one} imports of yours wait, {of_all} in all: try again later")
+
+    def _forget_failures(self, account: Account, now: float) -> None:
+        """Forget failures that are old, and of one user those beyond the last few."""
+        self._forget_old(now)
+        self._db.execute(
+            "DELETE FROM requests WHERE (itype, tag, uid) IN ("
+            " SELECT itype, tag, uid FROM requests WHERE state = 'FAILURE' AND uid = ?"
+            " ORDER BY changed DESC LIMIT -1 OFFSET ?)",
+            (account.uid, MOST_OF_ONE),
+        )
+
+    def _forget_old(self, now: float) -> None:
+        self._db.execute(
+            "DELETE FROM requests WHERE state = 'FAILURE' AND changed < ?", (now - KEPT_FAILURES,)
+        )
 
     def _newest(self, name: ImageName, account: Account | None) -> Image | None:
         if name.itype == "id":

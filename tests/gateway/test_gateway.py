@@ -18,7 +18,7 @@ from registryd.gateway.book import MOST_OF_ONE, Book, QueueFull
 from registryd.gateway.errors import ImageUnknown
 from registryd.gateway.gateway import Gateway
 from registryd.gateway.names import ImageName, parse
-from registryd.gateway.record import NO_LIST, Account, Acl
+from registryd.gateway.record import NO_LIST, Account, Acl, Request
 from registryd.gateway.states import UNDER_WAY
 from registryd.gateway_config import GatewayConfig
 from registryd.oci.errors import Denied
@@ -303,6 +303,33 @@ async def test_too_many(house: House) -> None:
     await asyncio.to_thread(in_book, house, lambda book: book._db.execute(newer))
     with pytest.raises(StoreUnusable, match="schema 99"):
         await asyncio.to_thread(in_book, house, lambda book: None)
+
+
+async def test_failures_do_not_pile_up(house: House) -> None:
+    """Of one user the last few failures are kept, and none for long; another's are left alone."""
+
+    def fail(book: Book) -> None:
+        for account, count in ((ANN, MOST_OF_ONE + 5), (BOB, 1)):
+            for number in range(count):
+                name = parse(f"a/b:{number}", "docker.io")
+                waiting = Request(
+                    name=name, account=account, acl=NO_LIST, created=0.0, changed=0.0
+                ).moved("PENDING", 0.0)
+                book.put(waiting.moved("FAILURE", 900.0 + number / 10, "no", 1))
+
+    await asyncio.to_thread(in_book, house, fail)
+    async with house.open(working=False) as gateway:
+        assert MOST_OF_ONE + 6 == len(await gateway.queue(ROOT))
+        await gateway.pull(ANN, parse("c/d:1", "docker.io"))
+        mine = {each.name.tag for each in await gateway.queue(ANN)}
+        assert (MOST_OF_ONE + 1, False, 1) == (
+            len(mine),
+            "a/b:0" in mine,
+            len(await gateway.queue(BOB)),
+        )
+        house.clock.now += 2 * 86400
+        await gateway.pull(EVE, NAME)
+        assert ["c/d:1", "a/b:1"] == [each.name.tag for each in await gateway.queue(ROOT)]
 
 
 @pytest.mark.parametrize(

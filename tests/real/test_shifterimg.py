@@ -30,6 +30,13 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two 
 
 COLONS = "pass:with:colons"
 PUBLIC = "pub.test"
+#: Where there is nothing, and nobody is told more.
+ODD_PATHS = (
+    *("/v2/", "/api/v1/status", "/metrics", "/healthz", "/api/x/y/", "/api//", "//", "/api/pull/"),
+    *("/api/lookup/cluster/docker/%00/", "/api/lookup/cluster/docker/..%2f..%2fetc/"),
+    *("/api/lookup/cluster/id/..%2fx", "/api/lookup/cluster/custom/%F0%9F%92%A9/"),
+    f"/api/lookup/cluster/docker/{'a' * 3000}",
+)
 NAME = f"docker:{UP}/lib/gzip:1"
 
 
@@ -176,7 +183,7 @@ def test_what_everybody_may_read(ann: ShifterImg, eve: ShifterImg, images: Image
 
 def test_what_munge_does_not_take(ann: ShifterImg, place: Path, node: Daemon) -> None:
     """A credential that was used, is too old, is of another key, or is none, is 404; the log says
-    why. So is a system that is not this one, and numbers that are none."""
+    why. So is a system that is not this one, numbers that are none, and every other path."""
     used, old, until = ann.credential(), ann.credential("--ttl=1"), time.time() + 2.1
     assert 200 == ann.ask("GET", "/api/list/cluster/", credential=used)[0]
     with munged(place / "other") as socket:
@@ -187,6 +194,10 @@ def test_what_munge_does_not_take(ann: ShifterImg, place: Path, node: Daemon) ->
     assert 404 == dataclasses.replace(ann, system="other").get("list")[0]
     for body in ({"allowed_uids": "1,x"}, {"allowed_uids": "4294967296"}, [], "x"):
         assert 404 == ann.ask("POST", f"/api/pull/cluster/docker/{PUBLIC}/lib/zstd:1/", body)[0]
+    for path in ODD_PATHS:
+        for method in ("GET", "POST", "DELETE"):
+            status, said = ann.ask(method, path)
+            assert (404, 404, "Not Found") == (status, said["status"], said["error"]), path
     while time.time() < until:
         threading.Event().wait(0.1)
     assert 404 == ann.ask("GET", "/api/queue/cluster/", credential=old)[0]
