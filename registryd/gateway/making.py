@@ -26,6 +26,10 @@ class Found(Protocol):
         """Whether its registry gives it to everybody."""
 
     @property
+    def proven(self) -> bool:
+        """Whether who asks is known to have all of it, and not its manifest alone."""
+
+    @property
     def setup(self) -> Setup:
         """What it says of running it."""
 

@@ -2,7 +2,8 @@
 
 Invariants:
 - every step is written down before it is taken; READY comes last, when everything is on disk;
-- an image that was here already is examined and converted no more: only who may read it is new;
+- an image that was here already is examined and converted no more: only who may read it is new,
+  and they have shown that they have all of it;
 - nothing has the image's name before it is whole, proven and examined;
 - one image is worked on, published or dropped by one at a time.
 """
@@ -120,6 +121,9 @@ class Work:
                 content, size = await self._converted(found)
             else:
                 content, size = before.content, before.size
+                if not found.proven and not before.readable(request.account):
+                    await step("CONVERSION")
+                    await self._prove(found)
             await step("TRANSFER")
             image = self._image(request, found, content, size, before)
             await in_thread(self._shelf.transfer, image)
@@ -136,7 +140,7 @@ class Work:
             content=content,
             size=size,
             form=SQUASHFS,
-            setup=found.setup,
+            setup=before.setup if before else found.setup,
             last_pull=now,
             last_lookup=now,
             lists={**(before.lists if before else {}), request.account.uid: request.acl},
@@ -151,6 +155,17 @@ class Work:
             await examine(program, root, found.id, limit=self._config.examiner_timeout)
         finally:
             await in_thread(self._shelf.clear, folder)
+
+    async def _prove(self, found: Found) -> None:
+        """Have all of an image read that is here already, for somebody who may not read that one.
+
+        Else a manifest that somebody knows, in a file without its layers, would open it to them.
+        """
+        made = self._shelf.new_file()
+        try:
+            await found.convert(made)
+        finally:
+            await in_thread(self._shelf.clear, made)
 
     async def _converted(self, found: Found) -> tuple[str, int]:
         made = self._shelf.new_file()
@@ -178,6 +193,7 @@ class _Handed:
     """A squashfs that was handed in: its id is the digest of all of it."""
 
     public = False
+    proven = True
     setup = Setup()
 
     def __init__(self, file: Path, shelf: Shelf) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from cache.content import Descriptor, Digest
-from cache.errors import BlobNotFound, Fault
+from cache.errors import BlobNotFound, DigestMismatch, Fault
 from registryd.access import ANYBODY
 from registryd.conversion.recipe import Recipe
 from registryd.gateway.making import Told
@@ -161,6 +161,11 @@ class _Found:
     reference: Reference | None = None
 
     @property
+    def proven(self) -> bool:
+        """A registry has let them in, or all that they have is a file."""
+        return self.reference is not None
+
+    @property
     def id(self) -> str:
         """The digest of its manifest, in hex."""
         return self.manifest.digest.hex
@@ -178,7 +183,7 @@ class _Found:
 
 
 async def _read(source: Source, descriptor: Descriptor) -> bytes:
-    """A configuration. Raises NotAnImage, and what the source raises."""
+    """A configuration, proven. Raises NotAnImage, DigestMismatch, and what the source raises."""
     if descriptor.size > CONFIG_LIMIT:
         raise NotAnImage(f"its configuration has {descriptor.size} bytes")
     pieces = bytearray()
@@ -187,7 +192,10 @@ async def _read(source: Source, descriptor: Descriptor) -> bytes:
             pieces += piece
             if len(pieces) > CONFIG_LIMIT:
                 raise NotAnImage("its configuration has no end")
-    return bytes(pieces)
+    raw = bytes(pieces)
+    if Digest.of(raw, descriptor.digest.algorithm) != descriptor.digest:
+        raise DigestMismatch(f"the configuration is not {descriptor.digest}, as the manifest says")
+    return raw
 
 
 def _named_too(blob: Path, target: Path) -> None:

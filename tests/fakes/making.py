@@ -11,7 +11,7 @@ from pathlib import Path
 
 from registryd.gateway.making import Told
 from registryd.gateway.record import Account, Setup
-from registryd.oci.errors import Unauthorized
+from registryd.oci.errors import BlobUnknown, Unauthorized
 from registryd.oci.reference import Reference
 from registryd.secrets import Login
 
@@ -28,12 +28,16 @@ class FakeFound:
     setup: Setup = field(default_factory=Setup)
     content: bytes = SQUASHFS
     conversions: int = 0
+    proven: bool = True
+    lacks: str = ""
 
     async def unpack(self, folder: Path) -> None:
         folder.mkdir()
 
     async def convert(self, target: Path) -> str:
         self.conversions += 1
+        if self.lacks:
+            raise BlobUnknown(f"it lacks its layer {self.lacks}")
         target.write_bytes(self.content)
         return ""
 

@@ -290,6 +290,29 @@ async def test_a_file_of_the_work(house: House, tmp_path: Path) -> None:
         assert [] == os.listdir(gateway.shelf.work)
 
 
+async def test_a_manifest_alone_opens_nothing(house: House) -> None:
+    """Who hands in a file with the manifest of another's private image gets it only when all of its
+    layers are in the file too; its puller may name their own as they like."""
+    name = ImageName("custom", "x:1")
+    archive = house.maker.images["oci-archive"] = FakeFound(ONE, proven=False, lacks="sha256:0")
+
+    async def imports(account: Account) -> str:
+        file = gateway.shelf.new_file()
+        await asyncio.to_thread(file.touch)
+        await gateway.import_file(account, name, file, "oci-archive")
+        return await ended(gateway, account, name)
+
+    async with house.open() as gateway:
+        await pulled(gateway, ANN)
+        assert "FAILURE: it lacks its layer sha256:0" == await imports(EVE)
+        assert ["", ""] == [await finds(gateway, EVE, each) for each in (name, NAME)]
+        assert "READY" == await imports(ANN)
+        archive.lacks = ""
+        assert "READY" == await imports(EVE)
+        assert ONE == await finds(gateway, EVE, name)
+        assert [] == await asyncio.to_thread(os.listdir, gateway.shelf.work)
+
+
 async def test_too_many(house: House) -> None:
     """One user's queue has an end, which is no other user's; another registryd's file is left."""
     async with house.open(working=False) as gateway:

@@ -20,7 +20,7 @@ import pytest
 
 from tests.mounts.stage import NOBODY, open_stage
 from tests.real.conftest import PASSWORD, USER, Start, Upstream
-from tests.real.images import Images
+from tests.real.images import Images, read
 from tests.real.runtimes import Skopeo
 from tests.real.stories import UP, Daemon, Sections, daemon, told
 from tests.real.test_users import Person, person
@@ -246,6 +246,20 @@ def test_a_file_is_handed_in(place: Path, sections: Sections, start: Start, imag
     ), ran
     assert 64 == ann.ctl("gateway", "import", archive.partition(":")[2], "mine:2").code
     assert [] == list((node.root / "gateway/work").iterdir())
+
+
+def test_an_archive_with_another_configuration(place: Path, start: Start, images: Images) -> None:
+    """A configuration that is not the manifest's is no way to change what an image says."""
+    place.chmod(0o755)
+    node = start({"registries": {}}, place / "n")
+    Skopeo(place / "skopeo").copy(images.source("gzip"), f"oci:{place / 'layout'}:1")
+    manifest = read(place / "layout", images.digest("gzip"))
+    config = place / "layout/blobs" / manifest["config"]["digest"].replace(":", "/")
+    config.write_bytes(config.read_bytes().replace(b"/bin/sh", b"/bin/xx"))
+    subprocess.run(["tar", "-C", place / "layout", "-cf", place / "a.tar", "."], check=True)
+    ran = node.ctl("gateway", "import", "-q", f"oci-archive:{place / 'a.tar'}", "mine:1")
+
+    assert (5, True) == (ran.code, "the configuration is not sha256:" in told(ran)), ran
 
 
 def queue(node: Daemon) -> list[dict[str, Any]]:
