@@ -23,14 +23,7 @@ from registryd.images.errors import NotAnImage
 from registryd.images.inflate import Readable
 from registryd.images.layers.reading import Stretches
 from registryd.images.layers.sparse import Holes, sparse_map
-from registryd.images.tar_fields import (
-    BLOCK,
-    ZEROS,
-    number,
-    pax_records,
-    sum_is_right,
-    text,
-)
+from registryd.images.tar_fields import BLOCK, ZEROS, number, pax_records, sum_is_right, text
 
 #: Most entries of all layers of an image: the largest real ones have half of it.
 ENTRIES_LIMIT: Final = 1_000_000
@@ -189,9 +182,7 @@ class _Scan:
         if known is None:
             return None
         digits, seconds = size[:11], mtime[:11]
-        if not (
-            digits.isdigit() and seconds.isdigit() and size[11] in _ENDS and mtime[11] in _ENDS
-        ):
+        if not (digits.isdigit() and seconds.isdigit() and {size[11], mtime[11]} <= _ENDS):
             return None
         try:
             stored, when = int(digits, 8), int(seconds, 8) * _SECOND
