@@ -25,7 +25,8 @@ from pathlib import Path
 from bench.flat_image import write_image
 from bench.pull import registryctl
 from bench.rig import Rig, Series, goal, memory_mib, need, report, rig, rounds, spread
-from registryd.images.layers.headers import FILE, Allowance, Entry, read_entries
+from registryd.images.layers.allowance import Allowance
+from registryd.images.layers.headers import FILE, Entry, read_entries
 from registryd.images.layers.plan import flatten
 from registryd.images.layers.stream import header
 

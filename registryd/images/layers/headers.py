@@ -16,19 +16,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
-from threading import Lock
 from typing import Final, NamedTuple, NoReturn
 
 from registryd.images.errors import NotAnImage
 from registryd.images.inflate import Readable
+from registryd.images.layers.allowance import ENTRIES_LIMIT, Allowance
 from registryd.images.layers.reading import Stretches
 from registryd.images.layers.sparse import Holes, sparse_map
 from registryd.images.tar_fields import BLOCK, ZEROS, number, pax_records, sum_is_right, text
 
-#: Most entries of all layers of an image: the largest real ones have half of it.
-ENTRIES_LIMIT: Final = 1_000_000
-#: Bytes that all names, links and attributes of an image may have together: they are kept.
-NAMES_LIMIT: Final = 256 << 20
 #: Longest path and longest part of one: what Linux takes (PATH_MAX, NAME_MAX).
 PATH_LIMIT: Final = 4095
 PART_LIMIT: Final = 255
@@ -88,32 +84,6 @@ class Entry(NamedTuple):
     layer: int = 0
     offset: int = 0
     holes: Holes | None = None
-
-
-@dataclass
-class Allowance:
-    """What is left of the limits that all layers of an image share, also while they are read."""
-
-    entries: int = ENTRIES_LIMIT
-    names: int = NAMES_LIMIT
-    contents: int = _SIZE_LIMIT
-    stopped: bool = False
-    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
-
-    def take(self, where: str, entries: int, names: int, contents: int) -> None:
-        """Count some entries. Raises NotAnImage where they are too much."""
-        with self._lock:
-            self.entries -= entries
-            self.names -= names
-            self.contents -= contents
-        if self.entries < 0:
-            raise NotAnImage(f"{where}: the image has more than {ENTRIES_LIMIT} entries")
-        if self.names < 0:
-            raise NotAnImage(f"{where}: the image has more than {NAMES_LIMIT} bytes of names")
-        if self.contents < 0:
-            raise NotAnImage(f"{where}: its files claim more bytes than a layer of its size holds")
-        if self.stopped:
-            raise NotAnImage(f"{where}: another layer was refused")
 
 
 def read_entries(file: Readable, where: str, layer: int, allowance: Allowance) -> list[Entry]:

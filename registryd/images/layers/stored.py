@@ -24,7 +24,8 @@ from cache.errors import DigestMismatch
 from registryd.images.archive import PLAIN_FREE, RATIO_LIMIT
 from registryd.images.errors import NotAnImage
 from registryd.images.inflate import MAGIC_LENGTH, Inflated, Readable, compression
-from registryd.images.layers.headers import Allowance, Entry, read_entries
+from registryd.images.layers.allowance import Allowance
+from registryd.images.layers.headers import Entry, read_entries
 from registryd.images.layers.plan import Plan, flatten
 from registryd.images.layers.reading import PIECE
 from registryd.oci.media_types import (

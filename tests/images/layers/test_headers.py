@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from registryd.images.errors import NotAnImage
 from registryd.images.layers import headers
+from registryd.images.layers.allowance import Allowance
 from registryd.images.layers.contents import each_file
-from registryd.images.layers.headers import Allowance, Entry, read_entries, way_of
+from registryd.images.layers.headers import Entry, read_entries, way_of
 from registryd.images.layers.plan import flatten
 from registryd.images.layers.reading import Stretches
 from registryd.images.layers.stream import header

@@ -16,7 +16,8 @@ import pytest
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch
 from registryd.images.errors import NotAnImage
-from registryd.images.layers.headers import Allowance, read_entries
+from registryd.images.layers.allowance import Allowance
+from registryd.images.layers.headers import read_entries
 from registryd.images.layers.stored import StoredLayer, planned
 from registryd.oci.media_types import OCI_LAYER_GZIP
 from tests.images.layers.trees import IMAGE, layer, member

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from registryd.images.layers.allowance import Allowance
 from registryd.images.layers.extract import Skipped, extract
-from registryd.images.layers.headers import Allowance, read_entries
+from registryd.images.layers.headers import read_entries
 from registryd.images.layers.plan import Plan, flatten
 from registryd.images.layers.stream import write_tar
 
