@@ -31,6 +31,9 @@ _HOLDER = """
 import os, sys
 from pathlib import Path
 from registryd.mounts.held import acquire
+if "WAIT" in os.environ:
+    print("waiting", flush=True)
+    sys.stdin.readline()
 held = acquire(Path(sys.argv[1]), key=sys.argv[2], scope=sys.argv[3], environ=os.environ)
 print(held.path, held.how, held.lock, flush=True)
 if sys.argv[4:]:
@@ -71,6 +74,12 @@ class Holder:
             raise AssertionError(self.failed())
         self.path, self.how = Path(words[0]), words[1]
         return self
+
+    def go(self) -> None:
+        """Let one go on that was waiting, as the environment's WAIT has it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
 
     def failed(self) -> str:
         """The last line of one that could not."""

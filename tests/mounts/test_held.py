@@ -50,7 +50,13 @@ def test_one_mount_for_as_long_as_anybody_holds_it(stage: Stage) -> None:
 def test_racers_make_one_mount(stage: Stage) -> None:
     """Eight that begin at the same time find one mount, and all of them see what is in it."""
     file = stage.squashfs("a", hello="here\n")
+    stage.environ["WAIT"] = "for each other"
     racers = [stage.hold(file, "sha256:aa") for _ in range(8)]
+    for racer in racers:
+        assert racer.process.stdout is not None
+        assert "waiting\n" == racer.process.stdout.readline()
+    for racer in racers:
+        racer.go()
     places = {racer.read().path for racer in racers}
     (line,) = stage.table()
     text = stage.run("cat", racers[7].path / "hello")
@@ -172,6 +178,25 @@ def test_a_shell_that_stands_in_it_is_not_thrown_out(users: Stage) -> None:
     until(lambda: not users.processes("squashfuse_ll"), "the end of squashfuse")
 
     assert "here" == said.strip()
+
+
+def test_root_without_loop_devices_has_squashfuse() -> None:
+    """Where the kernel does not mount it squashfuse does, as harmless and for all users."""
+    with open_stage(0) as stage:
+        file = stage.squashfs("a", hello="here\n")
+        enter = ["nsenter", "--mount", f"--target={stage.namespace}"]
+        hide = "mount --bind /dev/null /dev/loop-control"
+        subprocess.run([*enter, "sh", "-c", hide], check=True)
+        holder = stage.hold(file, "k").read()
+        (line,) = stage.table()
+        for folder in ("run", "run/registryd", "run/registryd/mounts", holder.path.parent):
+            (stage.home / folder).chmod(0o711)
+        become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        text = stage.run(*become, "cat", holder.path / "hello")
+
+    assert "squashfuse" == holder.how
+    assert {"ro", "nosuid", "nodev"} <= set(line.split()[5].split(","))
+    assert "here\n" == text
 
 
 HIDDEN = "for p in {}; do mount --bind /dev/null $(command -v $p); done"
