@@ -95,8 +95,8 @@ def _got(
     chosen.call("pin", asked, login)
     done = conversions.convert(context, chosen, exact, {"form": "squashfs"})
     size = wording.size(int(done["size"]))
-    how = f"made in {float(done['seconds']):.1f} s" if done["made"] else "was here"
-    context.console.words(f"registryd: {image}: {exact.digest}, {size}, {how}")
+    took = f"{float(done['seconds']):.1f} s"
+    context.console.words(f"registryd: {image}: {exact.digest}, {size} in {took}")
     digest = Digest.parse(str(done["blob"]))
     path = folder.link(step.file, digest)
     if path is None:

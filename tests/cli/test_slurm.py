@@ -75,6 +75,19 @@ def test_what_fails_is_in_the_record(
     assert line in said
 
 
+def test_nothing_is_fetched_without_a_daemon(ctl: Ctl, tmp_path: Path) -> None:
+    """Where no daemon answers, root's own cache is not filled in its place."""
+    ctl.environ.update(JOB | {"HOME": str(tmp_path / "home"), "XDG_RUNTIME_DIR": str(tmp_path)})
+    ran = ctl("slurm", "prolog", "--state", str(tmp_path / "state"))
+
+    assert 0 == ran.code
+    assert ("failed", "6") == (
+        record(tmp_path / "state")["state"],
+        record(tmp_path / "state")["code"],
+    )
+    assert "no daemon answers" in record(tmp_path / "state")["error"]
+
+
 def test_it_is_given_up_in_time(ctl: Ctl, daemon: FakeDaemon, tmp_path: Path) -> None:
     """What is not here after --timeout is told as such."""
     daemon.on("GET", "/api/v1/digest", Answer.of({"digest": DIGEST}))

@@ -19,6 +19,7 @@ import sysconfig
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -30,6 +31,7 @@ from registryd.cli.socket_client import SocketBackend
 from tests.fakes.members import HOST, Site
 from tests.real.cluster import free_ports
 from tests.real.runtimes import Ran, attempt, module, need, plain_environ, server, succeed
+from tests.real.slurm_files import BECOME, CONF
 from tests.real.stories import Ctl, Sections, toml
 
 NODES = ("n1", "n2", "n3", "n4")
@@ -39,6 +41,7 @@ USERS = {"ann": 61011, "eve": 61012}
 LIMIT = 60.0
 #: Where everything of a node's registryd is looked for.
 SOCKET = "/run/registryd/registryd.sock"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 #: Where ``make -C slurm install`` puts the plugin, in the cluster's folder.
 PLUGIN_FOLDER = "usr/local/lib/slurm"
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,62 +52,6 @@ SEEN_AS = {
     "packages": Path(sysconfig.get_path("purelib")),
     "code": ROOT,
 }
-
-#: Makes a namespace a node, says so, and lasts as long as its standard input.
-_BECOME = """
-set -e
-hostname "$1"
-mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir -m 0755 /run/registryd /run/user
-for place in /var/tmp /dev/shm; do mount -t tmpfs -o mode=1777 tmpfs "$place"; done
-for uid in $3; do mkdir -m 0700 "/run/user/$uid"; chown "$uid:$uid" "/run/user/$uid"; done
-mkdir -p "$2/dev"
-mount -t tmpfs -o mode=0755,dev tmpfs "$2/dev"
-mknod -m 0666 "$2/dev/fuse" c 10 229
-[ ! -e /dev/fuse ] || mount --bind "$2/dev/fuse" /dev/fuse
-# By this MPI tells machines apart; nodes do not see each other's memory.
-cat /proc/sys/kernel/random/uuid >"$2/boot_id"
-mount --bind "$2/boot_id" /proc/sys/kernel/random/boot_id
-mount --bind "$4/passwd" /etc/passwd
-mount --bind "$4/group" /etc/group
-mount --bind "$4/etc/slurm" /etc/slurm
-for pair in $5; do mount --bind "${pair#*=}" "$4/${pair%%=*}"; done
-mount -t overlay -o "lowerdir=$4/usr/local/lib:/usr/local/lib" overlay /usr/local/lib
-echo ready
-exec cat
-"""
-
-_CONF = """
-ClusterName=rd
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports[0]}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
-CredType=cred/munge
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-ReturnToService=2
-SlurmdParameters=config_overrides
-MpiDefault=none
-SchedulerParameters=bf_interval=1,sched_interval=1,sched_min_interval=0
-StateSaveLocation={folder}/spool/ctld
-SlurmctldPidFile={folder}/spool/ctld.pid
-SlurmctldLogFile={folder}/spool/ctld.log
-SlurmdSpoolDir={folder}/spool/%n
-SlurmdPidFile={folder}/spool/%n.pid
-SlurmdLogFile={folder}/spool/%n.log
-MailProg=/bin/true
-NodeName=n[1-4] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{nodes}] CPUs=2 RealMemory=4000
-PartitionName=main Nodes=ALL Default=YES MaxTime=60 DefaultTime=5 State=UP
-BurstBufferType=burst_buffer/lua
-include /etc/slurm/registryd.conf
-"""
 
 
 @dataclass(frozen=True)
@@ -191,6 +138,20 @@ class SlurmRig:
         listed = self.ok("root", "sinfo", "-h", "-N", "-o", "%N %T").split()
         return dict(zip(listed[::2], listed[1::2], strict=True))
 
+    @contextmanager
+    def told_apart(self) -> Iterator[None]:
+        """Nodes that MPI takes for different machines: it tells them by the id of their boot.
+
+        Not always: the kernel lets nobody mount /proc in a namespace where a part is hidden.
+        """
+        with ExitStack() as stack:
+            for name, node in self.nodes.items():
+                own = node.folder / "boot_id"
+                own.write_text(f"{uuid.uuid4()}\n")
+                self.ok("root", "mount", "--bind", str(own), BOOT_ID, on=name)
+                stack.callback(self.ok, "root", "umount", BOOT_ID, on=name)
+            yield
+
     def logs(self) -> str:
         """The last that all programs have said, for a test that fails."""
         found = sorted((self.folder / "spool").glob("*.log")) + sorted(self.folder.glob("n*/log"))
@@ -260,7 +221,7 @@ def _namespace(folder: Path, name: str) -> Iterator[SlurmNode]:
     place.mkdir()
     uids = " ".join(map(str, USERS.values()))
     binds = " ".join(f"{name}={path}" for name, path in SEEN_AS.items())
-    command = [need("unshare"), "--mount", "--uts", "--propagation", "private", "sh", "-c", _BECOME]
+    command = [need("unshare"), "--mount", "--uts", "--propagation", "private", "sh", "-c", BECOME]
     holder = subprocess.Popen(
         [*command, "sh", name, str(place), uids, str(folder), binds],
         stdin=subprocess.PIPE,
@@ -360,7 +321,7 @@ def _munge(folder: Path) -> Iterator[None]:
 def _configure(rig: SlurmRig) -> None:
     """slurm.conf, and all that setup makes."""
     ports = free_ports(1 + len(NODES))
-    text = _CONF.format(
+    text = CONF.format(
         host=socket.gethostname(),
         ports=ports,
         nodes=",".join(map(str, ports[1:])),

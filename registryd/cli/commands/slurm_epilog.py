@@ -47,7 +47,8 @@ def _end(context: Context, folder: Path, job: Job) -> None:
 
     try:
         with backend(context) as chosen:
-            chosen.call("unpin", {"name": job.pin})
+            if chosen.socket is not None:  # pins are in the daemon's cache, and in no other
+                chosen.call("unpin", {"name": job.pin})
     except Fault as fault:
         # A prolog that failed early has pinned nothing.
         if ending(fault)[0] != PinNotFound.exit_code:

@@ -16,7 +16,7 @@ from cache.errors import Fault
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
-from registryd.cli.errors import ending
+from registryd.cli.errors import DaemonUnreachable, ending
 from registryd.oci.reference import Reference
 from registryd.schedulers.job import Job, job_id, job_of, kept_for
 from registryd.schedulers.record import FOLDER, Record
@@ -94,6 +94,7 @@ def _prefetch(context: Context, folder: Path, job: Job, image: Reference) -> Non
     try:
         limit = parse_duration(context.options.timeout)
         with deadline(limit, "--timeout"), backend(context) as chosen:
+            _need_daemon(chosen)
             exact = _exact(chosen, image)
             say(Record("fetching", str(image), str(exact)))
             note = _bring(context, chosen, job, exact)
@@ -103,6 +104,12 @@ def _prefetch(context: Context, folder: Path, job: Job, image: Reference) -> Non
         context.console.words(f"registryctl: {line}")
     else:
         say(Record("ready", str(image), str(exact), error=note))
+
+
+def _need_daemon(chosen: Backend) -> None:
+    """Raise DaemonUnreachable where this process would fetch into a cache of root's own."""
+    if chosen.socket is None:
+        raise DaemonUnreachable("no daemon answers here (start registryd on this node)")
 
 
 def _exact(chosen: Backend, image: Reference) -> Reference:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cache.errors import os_faults
 from registryd.cli.arguments import Parser
-from registryd.cli.backend import backend
+from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
 from registryd.cli.errors import one_line
 from registryd.oci.errors import UsageError
@@ -29,6 +29,13 @@ def arguments(parser: Parser) -> None:
     parser.add_argument("script", metavar="SCRIPT", help="the job's batch script")
     parser.add_argument("--job", metavar="ID", required=True, help="the job's id")
     parser.add_argument("--timeout", metavar="TIME", default="30m", help="(default: 30m)")
+    parser.add_argument(
+        "--to",
+        metavar="FORM",
+        choices=("squashfs", "none"),
+        default="squashfs",
+        help="also make it this, on one node for all (default: squashfs; or none)",
+    )
     parser.add_argument(
         "--nodes", metavar="LIST", default=None, help="prefetch to these (default: all)"
     )
@@ -56,13 +63,24 @@ def _prefetched(context: Context, image: Reference) -> Reference:
             raise UsageError("stage-in works through a daemon, and none answers here")
         digest = image.digest or chosen.call("digest", {"reference": str(image)})["digest"]
         exact = Reference.parse(f"{image.name}@{digest}")
-        where = {"nodes": options.nodes} if options.nodes else {"everywhere": True}
-        asked = {"references": [str(exact)], "wait": True, "timeout": options.timeout, **where}
-        end = chosen.stream("prefetch", asked, lambda event: None)
-    failed = end.get("failed") or []
-    if failed and not end.get("done"):
-        raise SchedulerRefused(f"{exact}: {failed[0].get('error')}")
+        # An image that cannot be made one file is brought as it is: not all jobs need the file.
+        if options.to == "none" or _failure(context, chosen, exact, options.to):
+            failure = _failure(context, chosen, exact, None)
+            if failure:
+                raise SchedulerRefused(f"{exact}: {failure}")
     return exact
+
+
+def _failure(context: Context, chosen: Backend, exact: Reference, form: str | None) -> str:
+    """Bring an image to the nodes; why no node at all has it, "" if any has. Raises Fault."""
+    options = context.options
+    where = {"nodes": options.nodes} if options.nodes else {"everywhere": True}
+    asked = {"references": [str(exact)], "wait": True, "timeout": options.timeout, **where}
+    if form is not None:
+        asked["convert"] = form
+    end = chosen.stream("prefetch", asked, lambda event: None)
+    failed = end.get("failed") or []
+    return str(failed[0].get("error")) if failed and not end.get("done") else ""
 
 
 def _tell_job(job: str, comment: str) -> None:
