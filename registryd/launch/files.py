@@ -1,14 +1,17 @@
 """Files of a machine or of an image, looked at and never changed; links are seen, not followed.
 
 Invariant: a path given here is one below the root, and each name in it is taken as it is: who asks
-has resolved the links.
+has resolved the links. Only a text is found through links, and those of an image stay in it.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import Final, Literal
+
+from registryd.launch.image_tree import ImageTree
 
 Kind = Literal["folder", "file", "link", "none"]
 
@@ -47,12 +50,10 @@ class Files:
             return ()
 
     def text(self, path: str) -> str:
-        """A small text; nothing when it cannot be read."""
-        try:
-            with open(self.root + path, "rb") as file:
-                return file.read(READ_LIMIT).decode(errors="surrogateescape")
-        except OSError:
-            return ""
+        """A small text; nothing when there is none. Its links end inside of the root."""
+        with ImageTree(Path(self.root or "/")).opened(path) as file:
+            found = b"" if file is None else os.pread(file, READ_LIMIT, 0)
+        return found.decode(errors="surrogateescape")
 
 
 class Machine(Files):

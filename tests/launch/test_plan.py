@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -122,6 +123,26 @@ def image(tmp_path: Path) -> Files:
                          ("data/out", "../../../../etc"), ("gone", "/nowhere/x")):  # fmt: skip
         (root / name).symlink_to(target)
     return Files(str(root))
+
+
+def test_a_text_is_of_the_image(tmp_path: Path) -> None:
+    """An image's /etc/passwd that is a link is read in the image, and one that is no file is
+    nothing: neither shows a file of the machine, nor keeps anybody waiting."""
+    (tmp_path / "secret").write_text("of the machine")
+    (tmp_path / "image/etc").mkdir(parents=True)
+    (tmp_path / "image/etc/real").write_text("of the image")
+    for name, target in (
+        ("in", "/etc/real"),
+        ("out", f"{tmp_path}/secret"),
+        ("up", "../../secret"),
+    ):
+        (tmp_path / "image/etc" / name).symlink_to(target)
+    os.mkfifo(tmp_path / "image/etc/pipe")
+    files = Files(str(tmp_path / "image"))
+
+    assert ["of the image", "", "", "", ""] == [
+        files.text(f"/etc/{name}") for name in ("in", "out", "up", "pipe", "none")
+    ]
 
 
 @pytest.fixture
