@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,27 @@ def test_all_of_it_and_one_of_several(users: Stage) -> None:
 
     assert f"{file} is mounted on {places[0]}, {places[1]}: name the folder" == line
     assert (0, set(places)) == (code, set(out.split()))
+
+
+def test_nothing_of_roots_is_taken_away_for_a_user(users: Stage) -> None:
+    """What a job has left is unmounted as its user: a link that they put in its way leads root to
+    no mount of the machine's."""
+    file = users.squashfs("a", hello="here\n")
+    folder = users.ctl("mount", file, "d")[1]
+    (process,) = users.processes("squashfuse_ll")
+    os.kill(process, signal.SIGKILL)
+    (users.home / "way").symlink_to("roots")
+    script = (
+        'mkdir -p "$1/roots/etc" && mount -t tmpfs none "$1/roots/etc" && exec "$2" -c'
+        " 'import sys; from registryd.mounts.dead import clear, take_away;"
+        " take_away(sys.argv[1], int(sys.argv[2])); print(clear(int(sys.argv[2])))'"
+        ' "$1/way/etc" "$3"'
+    )
+    python, as_root = users.python()[0], replace(users, user=0)
+    cleared = as_root.run("sh", "-c", script, "sh", users.home, python, str(NOBODY))
+    table = users.run("cat", "/proc/self/mountinfo")
+    as_root.run("umount", users.home / "roots/etc")
+
+    assert f"['{folder}']\n" == cleared
+    assert f" {users.home}/roots/etc " in table
+    assert f" {folder} " not in table
