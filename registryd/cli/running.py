@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -25,6 +26,7 @@ from registryd.cli.run_images import Found, found_file, login_to, program, with_
 from registryd.cli.run_runtimes import as_folder, chosen
 from registryd.launch.identity import Person
 from registryd.launch.plan import Caller, Wish
+from registryd.launch.sharing import is_own
 from registryd.launch.start import Rootfs, start, start_by
 from registryd.oci.image_config import parse_config
 from registryd.oci.reference import Reference
@@ -42,7 +44,7 @@ _AGAIN = "REGISTRYD_BEGUN_AGAIN"
 def run_image(context: Context, verb: str) -> NoReturn:
     """Become the command in the image. Raises Fault."""
     asked = flags(context, verb)
-    folder, key = state_folder(context), _key(context)
+    folder, key = state_folder(context.environ), _key(context)
     name = context.options.reference
     found = found_file(name) or found_in_gateway(context, name) or _named(context, folder, key)
     if len(os.listdir("/proc/self/task")) > 1:
@@ -86,10 +88,11 @@ def _begin_again(context: Context) -> None:
         os.execve("/proc/self/exe", words, {**context.environ, _AGAIN: "1"})  # noqa: S606
 
 
-def state_folder(context: Context) -> Path:
+def state_folder(environ: Mapping[str, str]) -> Path:
     """Where this user's commands of this node are known; on the node itself, and theirs alone."""
-    runtime = context.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/") and os.access(runtime, os.W_OK):
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    # su and sudo leave root the variable of another user.
+    if runtime.startswith("/") and is_own(Path(runtime)):
         return Path(runtime) / "registryd" / "run"
     return Path(f"/tmp/registryd-run-{os.geteuid()}")  # noqa: S108 - checked to be ours
 

@@ -38,13 +38,27 @@ _USERS: Final = "user"
 def own_folder(path: Path) -> Path:
     """A folder that nobody else can look into or change, made if need be. Raises LaunchFailed."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = os.lstat(path)
+        # The one above too, whatever the umask: mounts of this user are in it.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise LaunchFailed(f"{path}: {error.strerror}") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise LaunchFailed(f"{path} is not a folder of yours alone (remove it, or chmod 700)")
+    if not is_own(path):
+        raise LaunchFailed(
+            f"{path} is not a folder of yours alone (remove it, or chmod 700, or set"
+            " XDG_RUNTIME_DIR to one that is)"
+        )
     return path
+
+
+def is_own(path: Path) -> bool:
+    """Whether this is a real folder of ours that nobody else can look into or change."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return ours and not found.st_mode & 0o077
 
 
 class Company:

@@ -100,6 +100,17 @@ def test_the_folder_is_ours_alone(tmp_path: Path) -> None:
             own_folder(path)
 
 
+def test_the_folder_above_is_ours_too(tmp_path: Path) -> None:
+    """A umask that lets the group write does not count: mount would refuse such a folder."""
+    before = os.umask(0o002)
+    try:
+        own_folder(tmp_path / "registryd" / "run")
+    finally:
+        os.umask(before)
+
+    assert 0o700 == (tmp_path / "registryd").stat().st_mode & 0o777
+
+
 def test_when_a_process_began() -> None:
     """A living process has a time of its start, an ended one has none."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

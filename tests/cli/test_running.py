@@ -1,0 +1,30 @@
+"""What run, exec and shell find out before they start a command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from registryd.cli.running import state_folder
+
+
+@pytest.mark.parametrize(("mode", "taken"), [(0o700, True), (0o755, False), (0o1777, False)])
+def test_a_runtime_folder_of_ours(tmp_path: Path, mode: int, taken: bool) -> None:
+    """Where others may look or write, what we know of our commands is not kept."""
+    tmp_path.chmod(mode)
+    usual = Path(f"/tmp/registryd-run-{os.geteuid()}")
+
+    assert (tmp_path / "registryd/run" if taken else usual) == state_folder(
+        {"XDG_RUNTIME_DIR": str(tmp_path)}
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of somebody else")
+def test_a_runtime_folder_of_somebody_else(tmp_path: Path) -> None:
+    """su and sudo leave root with the variable of a user: nothing of root's is made in there."""
+    tmp_path.chmod(0o700)
+    os.chown(tmp_path, 61005, 61005)
+
+    assert Path("/tmp/registryd-run-0") == state_folder({"XDG_RUNTIME_DIR": str(tmp_path)})
