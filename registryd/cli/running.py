@@ -19,6 +19,7 @@ from cache.content import Digest
 from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
 from registryd.cli.gateway_images import found_in_gateway
+from registryd.cli.patience import in_turn
 from registryd.cli.platforms import single_preferred
 from registryd.cli.run_extras import extras
 from registryd.cli.run_flags import flags
@@ -102,11 +103,11 @@ def _named(context: Context, folder: Path, key: str) -> Found:
     options = context.options
     platform = single_preferred(context)
     if not key or options.pull != "missing":
-        return with_squashfs(context, _found(context, platform))
+        return _whole(context, platform)
     from registryd.cli.run_records import Record, forget, recorded
 
     def find() -> Record:
-        found = with_squashfs(context, _found(context, platform))
+        found = _whole(context, platform)
         return Record(found.name, found.digest, found.raw.decode(), str(found.file or ""))
 
     about = f"{key}\0{options.reference}\0{platform}"
@@ -120,6 +121,11 @@ def _named(context: Context, folder: Path, key: str) -> Found:
     raw = record.config.encode()
     config = parse_config(raw)
     return Found(record.name, record.digest, config, exact, file=path, raw=raw)
+
+
+def _whole(context: Context, platform: str | None) -> Found:
+    """The image of a name with its squashfs. Raises Fault."""
+    return in_turn(lambda: with_squashfs(context, _found(context, platform)), context.console.words)
 
 
 def _found(context: Context, platform: str | None) -> Found:

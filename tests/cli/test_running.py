@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cache.errors import StoreLocked
+from registryd.cli.patience import QUIET, in_turn
 from registryd.cli.running import state_folder
 
 
@@ -28,3 +30,29 @@ def test_a_runtime_folder_of_somebody_else(tmp_path: Path) -> None:
     os.chown(tmp_path, 61005, 61005)
 
     assert Path("/tmp/registryd-run-0") == state_folder({"XDG_RUNTIME_DIR": str(tmp_path)})
+
+
+def test_commands_without_a_daemon_take_turns() -> None:
+    """Another process has the cache: the next one waits, and says so when it is long, once."""
+    looks, said, waits = 0, list[str](), list[float]()
+
+    def act() -> str:
+        nonlocal looks
+        looks += 1
+        if looks < QUIET + 5:
+            raise StoreLocked("in use by process 7")
+        return "done"
+
+    assert "done" == in_turn(act, said.append, waits.append)
+    assert ["waiting: in use by process 7"] == said
+    assert looks - 1 == len(waits)
+
+
+def test_nobody_waits_for_ever() -> None:
+    """Who has the cache keeps it: that is said in the end."""
+
+    def act() -> None:
+        raise StoreLocked("in use by process 7")
+
+    with pytest.raises(StoreLocked, match="process 7"):
+        in_turn(act, lambda text: None, lambda seconds: None)
