@@ -8,7 +8,6 @@ import re
 import subprocess
 import tarfile
 from pathlib import Path
-from time import process_time
 
 import pytest
 from hypothesis import given
@@ -249,7 +248,7 @@ def test_times_that_gnu_tar_keeps() -> None:
 
 
 def test_many_entries() -> None:
-    """20,000 are read and planned in 0.4 s of one processor, with extended headers too."""
+    """20,000 are read and planned, with extended headers too; bench.flatten says how fast."""
     out = io.BytesIO()
     for count in range(20_000):
         entry = Entry((), b"0", mode=0o644, mtime=count * 10**9, uid=count % 7)
@@ -257,20 +256,13 @@ def test_many_entries() -> None:
             entry = entry._replace(xattrs=((b"user.k", b"v"),))
         out.write(header(b"usr/lib/python3/dist-packages/%d/%d.py" % (count // 24, count), entry))
     out.write(bytes(1024))
-    best = 9.0
-    for _ in range(8):
-        out.seek(0)
-        began = process_time()
-        plan = flatten([read_entries(out, "layer 1", 0, Allowance())], IMAGE)
-        best = min(best, process_time() - began)
-        if best < _GOAL:
-            break
+    out.seek(0)
+    plan = flatten([read_entries(out, "layer 1", 0, Allowance())], IMAGE)
 
     assert 20_000 == len(plan.others)
-    assert best < _GOAL
+    assert 5_000 == sum(bool(named.entry.xattrs) for named in plan.others)
 
 
-_GOAL = 0.4
 _SEED = layer(
     member("a/b", b"x", pax_headers={"SCHILY.xattr.user.k": "v", "mtime": "1.5"}),
     member("s", b"xy", pax_headers={"GNU.sparse.map": "4,2", "GNU.sparse.size": "9"}),
