@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -29,6 +30,10 @@ ROOT_KEEPS: Final = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 #: Exit codes of shells for a command that is not there, and for one that cannot be run.
 NOT_FOUND: Final = 127
 NOT_RUN: Final = 126
+#: What else is to be said of a command that the kernel does not run.
+_HINTS: Final = {
+    errno.ENOEXEC: f" (it is for another machine than {os.uname().machine}, or a script without #!)"
+}
 
 
 def leave() -> None:
@@ -198,16 +203,23 @@ def _begun(argv: Sequence[str], env: Mapping[str, str]) -> LaunchFailed:
     name = argv[0]
     places = [""] if "/" in name else [f"{each or '.'}/" for each in env["PATH"].split(":")]
     why: OSError | None = None
+    there = False
     for place in places:
         try:
             os.execve(place + name, tuple(argv), env)  # noqa: S606 - no shell is wanted
         except (FileNotFoundError, NotADirectoryError):
-            continue
+            there = there or os.path.exists(place + name)
         except OSError as error:
             why = error
+    if why is None and there:
+        return CommandMissing(
+            f"{name}: cannot be run: what it is run by (the program after its #!, or its loader) is"
+            " not in the image"
+        )
     if why is None:
         return CommandMissing(f"{name}: there is no such command in the image")
-    return CommandNotRun(f"{name}: cannot be run: {why.strerror}")
+    hint = _HINTS.get(why.errno or 0, "")
+    return CommandNotRun(f"{name}: cannot be run: {why.strerror}{hint}")
 
 
 class CommandMissing(LaunchFailed):
