@@ -55,6 +55,16 @@ def run_flags(parser: Parser) -> None:
     parser.add_argument(
         "--no-join", action="store_true", default=False, help="share namespaces with nobody"
     )
+    parser.add_argument(
+        "-i",
+        "-t",
+        "--interactive",
+        "--tty",
+        "--rm",
+        action="store_true",
+        default=False,
+        help="as docker has them: it is always so, and these change nothing",
+    )
     module_flags(parser)
     platform_flag(parser)
     credential_flags(parser)

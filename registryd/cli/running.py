@@ -29,7 +29,9 @@ from registryd.launch.identity import Person
 from registryd.launch.plan import Caller, Wish
 from registryd.launch.sharing import is_own
 from registryd.launch.start import Rootfs, start, start_by
+from registryd.oci.errors import PlatformUnknown
 from registryd.oci.image_config import parse_config
+from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 
 if TYPE_CHECKING:
@@ -141,6 +143,9 @@ def _found(context: Context, platform: str | None) -> Found:
         answer = chosen.raw("config", wanted, login)
     config = parse_config(answer.content)
     digest = answer.manifest_digest
+    own = config.platform
+    if platform and own.known and Platform.parse(platform).accepts(own) is None:
+        raise PlatformUnknown(f"there is no image for {platform} in {digest} (it is for {own})")
     return Found(str(reference), digest, config, reference, raw=answer.content)
 
 

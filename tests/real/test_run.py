@@ -62,7 +62,8 @@ def ordinary(node: Daemon, code: Path) -> Me:
 
 
 def test_entrypoint_and_command(ordinary: Me) -> None:
-    """run is entrypoint and arguments, else CMD; --entrypoint drops both; exec knows neither."""
+    """run is entrypoint and arguments, else CMD; --entrypoint drops both; exec knows neither.
+    What docker's users type besides is no error; an image for another platform is one."""
     said = {
         words: ordinary.ok(*words)
         for words in (
@@ -72,8 +73,10 @@ def test_entrypoint_and_command(ordinary: Me) -> None:
             ("run", "--entrypoint", "/bin/sh", NAME, "-c", "echo $0 $PWD"),
             ("run", "--entrypoint", "", NAME, "linked"),
             ("exec", NAME, "--", "linked"),
+            ("exec", "-it", "--rm", "--platform", "linux/amd64", NAME, "linked"),
         )
     }
+    other = ordinary("run", "--platform", "linux/arm64", NAME)
 
     assert [
         "entry cmd\n",
@@ -82,7 +85,10 @@ def test_entrypoint_and_command(ordinary: Me) -> None:
         f"/bin/sh {ordinary.home}\n",
         "linked\n",
         "linked\n",
+        "linked\n",
     ] == list(said.values())
+    assert (2, "") == (other.code, other.out)
+    assert "there is no image for linux/arm64 in sha256:" in other.err
     assert "sh /bin/sh\n" == ordinary("shell", NAME, typed="echo sh $SHELL").out
 
 
