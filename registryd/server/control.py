@@ -159,7 +159,7 @@ async def _object(request: web.Request) -> Arguments:
     return given
 
 
-_KINDS = {tuple: "a list of texts", bool: "true or false", type(None): "a text"}
+_KINDS = {tuple: "a list of texts", bool: "true or false", str: "a text", type(None): "a text"}
 
 
 def _fits(value: object, default: object) -> bool:

@@ -196,6 +196,7 @@ async def test_only_the_owner_removes(
     [
         ("POST", "pull", {}, "needs 'reference'"),
         ("POST", "pull", {"reference": 5}, "needs 'reference'"),
+        ("POST", "convert", {"reference": "a", "form": ["squashfs"]}, "'form' must be a text"),
         ("POST", "pull", {"reference": "a", "colour": 1}, "does not know colour"),
         ("POST", "pull", {"reference": "a", "platforms": "linux/amd64"}, "a list of texts"),
         ("POST", "pull", {"reference": "a", "platforms": [1]}, "a list of texts"),
