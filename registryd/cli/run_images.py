@@ -151,6 +151,6 @@ def _idle(event: Event) -> bool:
 def _open(path: Path) -> int:
     """A descriptor of a file. Raises LaunchFailed."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe keeps nobody
     except OSError as error:
         raise LaunchFailed(f"{path}: {error.strerror}") from error

@@ -7,6 +7,7 @@ found lies in the file as a whole, by what its own superblock says.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -45,7 +46,10 @@ class Found:
 def find_squashfs(file: int, name: str) -> Found:
     """The squashfs in an open file, called ``name`` where it has none. Raises NotMountable."""
     try:
-        total = os.fstat(file).st_size
+        seen = os.fstat(file)
+        if not stat.S_ISREG(seen.st_mode):
+            raise NotMountable(f"{name} is no file that holds a squashfs")
+        total = seen.st_size
         offset = 0
         head = os.pread(file, _SIF.size, 0)
         if head[32:42] == _SIF_MAGIC:

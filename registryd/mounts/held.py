@@ -118,7 +118,8 @@ def opened(source: int | Path, files: ExitStack) -> int:
     if isinstance(source, int):
         return source
     try:
-        file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        # A pipe would keep us until somebody writes to it; of a file it changes nothing.
+        file = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise NotMountable(f"{source}: {(error.strerror or str(error)).lower()}") from error
     files.callback(os.close, file)

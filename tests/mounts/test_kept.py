@@ -152,10 +152,12 @@ def test_wrong_places_and_files_are_told(users: Stage) -> None:
     """What cannot be mounted, or not there, is one line, and nothing is left of the attempt."""
     file, other = users.squashfs("a", hello="here\n"), users.squashfs("b", hello="there\n")
     (users.home / "c.sqsh").write_bytes(file.read_bytes()[:200])
+    os.mkfifo(users.home / "pipe.sqsh", 0o644)
     users.ctl("mount", file, "d")
     before = users.entries()
     lines = [
         told(users, 1, "mount", "./none.sqsh"),
+        told(users, 1, "mount", "./pipe.sqsh"),
         told(users, 1, "mount", "c.sqsh", "e"),
         told(users, 1, "mount", other, "d"),
         told(users, 1, "mount", other, "run"),
@@ -167,6 +169,7 @@ def test_wrong_places_and_files_are_told(users: Stage) -> None:
 
     assert [
         f"{home}/none.sqsh: no such file or directory",
+        f"{home}/pipe.sqsh is no file that holds a squashfs",
         f"{home}/c.sqsh is cut off",
         f"{home}/d has {file} mounted on it: unmount that first",
         f"{home}/run is not empty (name a folder that is, or a new one)",
