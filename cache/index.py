@@ -24,6 +24,7 @@ from cache.layout import DATABASE
 from cache.made_rows import MadeRows
 from cache.pins import PINNED, PinRows
 from cache.repositories import RepositoryRows
+from cache.table_rows import TableRows
 
 Rule = Literal["all", "any"]
 
@@ -72,6 +73,7 @@ class Index:
         self.grants = GrantRows(self._db)
         self.made = MadeRows(self._db)
         self.pins = PinRows(self._db)
+        self.tables = TableRows(self._db)
 
     @classmethod
     def take(cls, files: Files) -> Index:

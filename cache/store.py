@@ -23,7 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from cache import layout
 from cache.content import Descriptor, Digest, verify
@@ -32,7 +31,7 @@ from cache.errors import BlobNotFound, DiskFull, NameNotFound, SizeMismatch, Sto
 from cache.files import Blob, Files
 from cache.grants import Grants
 from cache.held import Held
-from cache.hops import Acts, hop, taken
+from cache.hops import Acts, P, T, hop, taken
 from cache.index import Index, Links, Name
 from cache.ingest import Ingest
 from cache.lease import LEASE_TTL, Lease
@@ -42,11 +41,9 @@ from cache.memo import Memo
 from cache.passages import Passages
 from cache.pins import Pins
 from cache.repositories import Repositories
+from cache.room import Room
 from cache.spool import put_whole
 from cache.uses import Uses
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 #: Threads that move bytes: enough for several hops to wait for the disk while two cores hash.
 BYTE_THREADS = 8
@@ -76,6 +73,8 @@ class BlobStore:
         self.grants = Grants(index.grants, self._db, clock)
         self.pins = Pins(index.pins, self._db, clock)
         self._uses = Uses(index, self._db, clock)
+        shown = self._listing
+        self.room = Room(self, index.tables, self._db, self._change, shown, self._uses, clock)
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
         #: manifests can put those names back (and then ``index.json`` is written anew).
@@ -190,6 +189,8 @@ class BlobStore:
                     await self._io(place)
                 await self._record(digest, size, repository, links)
 
+        if digest not in self.held:
+            await self.room.expect(size)
         await self._acts.run(land())
 
     async def ingest(self, digest: Digest, *, size: int | None = None) -> Ingest:
@@ -201,11 +202,11 @@ class BlobStore:
 
     async def upload(self) -> Ingest:
         """Begin the arrival of a blob whose digest is said at the end; not kept over a restart."""
+        await self.room.expect(0)
         return await self._arrive(f"{layout.UPLOAD_PREFIX}{secrets.token_hex(16)}", None, None)
 
     async def _arrive(self, key: str, digest: Digest | None, size: int | None) -> Ingest:
-        known = self._arriving.get(key)
-        if known is not None and not known.ended:
+        if (known := self._arriving.get(key)) is not None and not known.ended:
             raise StoreUnusable(f"{key} is arriving already")
         ingest = Ingest(key, self._files, self._bytes, expected=digest)
         self._arriving[key] = ingest
@@ -379,10 +380,8 @@ class BlobStore:
 
     async def usage(self) -> Mapping[str, int]:
         """Bytes: ``ingest`` (arriving, on disk) and ``free`` (left on the file system)."""
-        return {
-            "ingest": await self._io(self._files.ingest_bytes),
-            "free": await self._io(self._files.free_bytes),
-        }
+        ingest, free = self._files.ingest_bytes, self._files.free_bytes
+        return {"ingest": await self._io(ingest), "free": await self._io(free)}
 
     def _render_index(self) -> bytes:
         names = [(n.name, n.descriptor) for n in self._index.names() if n.complete]

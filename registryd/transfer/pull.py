@@ -68,7 +68,8 @@ async def pull(
     """Make an image present and name it; what it is. The last event is ``done``.
 
     What is held is good enough while its registry fails or is away, and said to be so.
-    Raises what Library.find and Library.blob raise, PlatformUnknown, SizeMismatch.
+    Raises what Library.find and Library.blob raise, PlatformUnknown, SizeMismatch; DiskFull before
+    anything is fetched of what the cache has no room for.
     """
     began = clock()
     async with store.lease() as lease:
@@ -85,6 +86,7 @@ async def pull(
         tally = Tally()
         blobs = await _blobs(library, store, request, root, tally)
         await lease.hold(*(descriptor.digest for descriptor in blobs))
+        await store.room.expect_all(blobs)
         for descriptor, kind in blobs.items():
             report(events.blob(descriptor, kind, "waiting"))
         run = _Run(library, store, request, tally, report, ProgressLimit(report, clock))

@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 async def resume(store: BlobStore, want: Want) -> Ingest:
     """The ingest of a blob with what this repository may have of it.
 
-    Raises SizeMismatch when what is kept contradicts the size that is wanted, and what the Fetcher
-    raises.
+    Raises SizeMismatch when what is kept contradicts the size that is wanted, DiskFull when the
+    cache has no room for it, and what the Fetcher raises.
     """
     ingest = await store.ingest(want.digest)
     try:
@@ -33,6 +33,7 @@ async def resume(store: BlobStore, want: Want) -> Ingest:
         ingest.note_origin(want.repository.name)
         if want.size is not None:
             ingest.announce(want.size)
+        await store.room.let_in(ingest, ingest.size)
     except BaseException as error:
         foreign = isinstance(error, IngestAborted)
         spoilt = foreign or isinstance(error, SizeMismatch)

@@ -1,0 +1,196 @@
+"""Room: a store kept within its bounds, by letting go what is wanted least.
+
+Invariants:
+- nothing is let in that does not fit, and nothing goes for what would not fit all the same;
+- what is let in counts at its whole size from then on, so that two cannot have the same room;
+- one decides at a time; what was leased, pinned or named anew since the decision stays;
+- the name goes first, then the content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cache.bounds import Bounds
+from cache.content import Descriptor, Digest
+from cache.errors import DiskFull, Fault
+from cache.eviction import Busy, Choice, Verdict, choose
+from cache.hops import RowHop
+from cache.ingest import Ingest
+from cache.listing import Listing
+from cache.opened import opened
+from cache.table_rows import TableRows
+from cache.uses import Uses
+
+if TYPE_CHECKING:
+    from cache.store import BlobStore
+
+#: What was chosen may have been leased before it went: so often is chosen anew.
+TRIES = 3
+
+_log = logging.getLogger(__name__)
+
+
+class Room:
+    """The room of a store. Every method raises StoreUnusable and DiskFull."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        rows: TableRows,
+        db: RowHop,
+        change: RowHop,
+        listing: Listing,
+        uses: Uses,
+        clock: Callable[[], float],
+    ) -> None:
+        self.bounds = Bounds()
+        #: How the names of images begin that could be had nowhere else again.
+        self.alone: tuple[str, ...] = ()
+        self._store = store
+        self._rows = rows
+        self._db = db
+        self._change = change
+        self._listing = listing
+        self._uses = uses
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._let_in: set[Ingest] = set()
+        store.held.watch(self._changed)
+
+    def _changed(self, digest: Digest, size: int | None) -> None:
+        if size is not None and not self.bounds.none:
+            self._news.set()
+
+    def used(self) -> int:
+        """Bytes that are taken: of blobs, and of what is arriving."""
+        self._let_in = {ingest for ingest in self._let_in if not ingest.ended}
+        return self._store.size + sum(
+            (ingest.size or 0) if ingest in self._let_in else ingest.held.total
+            for ingest in self._store.arriving()
+        )
+
+    async def let_in(self, ingest: Ingest, size: int | None) -> None:
+        """Have room for what is arriving; let other content go for it. Raises DiskFull."""
+        if self.bounds.none or size is None:
+            return
+        async with self._turn:
+            await self._fit(size - ingest.held.total)
+            self._let_in.add(ingest)
+
+    async def expect(self, size: int) -> None:
+        """The same for so many bytes that come at once, or will soon. Raises DiskFull."""
+        if not self.bounds.none:
+            async with self._turn:
+                await self._fit(size)
+
+    async def expect_all(self, blobs: Iterable[Descriptor]) -> None:
+        """The same for blobs that will be fetched; what is here or arriving counts already."""
+        arriving = self._arriving()
+        new = {each.digest: each.size for each in blobs if each.digest not in arriving}
+        await self.expect(sum(size for d, size in new.items() if self._store.find(d) is None))
+
+    async def _fit(self, size: int) -> None:
+        for _ in range(TRIES):
+            used, free = await self._state(size)
+            must, wanted = self.bounds.must(used, free), self.bounds.should(used, free)
+            if not must:
+                if wanted:
+                    self._news.set()
+                return
+            choice = await self._choice(wanted)
+            if choice.freed < must:
+                raise self._full(size, must, choice.freed)
+            await self._carry_out(choice)
+        raise self._full(size, self.bounds.must(*await self._state(size)), 0)
+
+    def _full(self, size: int, must: int, freed: int) -> DiskFull:
+        bounds = self.bounds
+        return DiskFull(
+            f"{self._store.root}: no room for {size} bytes more: {must} have to go, and only"
+            f" {freed} may (max_size {bounds.max_size}, min_free {bounds.min_free}); the rest is"
+            " pinned, in use or nowhere else to be had; see registryctl cache gc --dry-run, unpin"
+            " or remove images, or give the cache more room"
+        )
+
+    async def _state(self, size: int = 0) -> tuple[int, int]:
+        """Bytes taken and bytes left on the disk, once ``size`` more have come."""
+        free = (await self._store.usage())["free"] if self.bounds.min_free else 0
+        used = self.used()
+        coming = sum((ingest.size or 0) - ingest.held.total for ingest in self._let_in)
+        return used + size, free - coming - size
+
+    async def plan(self, wanted: int | None = None) -> Choice:
+        """What would go now, so that the low mark is kept, or ``wanted`` bytes become free."""
+        async with self._turn:
+            return await self._choice(await self._wanted(wanted))
+
+    async def collect(self, wanted: int | None = None) -> Choice:
+        """Let go what goes by ``plan``; gives what has gone, and what stays."""
+        async with self._turn:
+            choice = await self._choice(await self._wanted(wanted))
+            return replace(choice, going=await self._carry_out(choice))
+
+    async def _wanted(self, wanted: int | None) -> int:
+        return self.bounds.should(*await self._state()) if wanted is None else wanted
+
+    async def keep(self) -> None:
+        """Let content go whenever the high mark is passed; runs until it is cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                async with self._turn:
+                    wanted = self.bounds.should(*await self._state())
+                    if wanted:
+                        await self._carry_out(await self._choice(wanted))
+            except Fault as fault:
+                _log.error("the cache could not be made smaller: %s", fault)
+
+    async def _choice(self, wanted: int) -> Choice:
+        """What may go. What it would touch is looked at, whether somebody has it open."""
+        await self._uses.write()
+        now, table = self._clock(), await self._db(self._rows.read, self._clock())
+        busy = Busy(alone=self.alone)
+        looked: set[Digest] = set()
+        while True:
+            busy = replace(busy, arriving=self._arriving())
+            choice = await asyncio.to_thread(choose, table, busy, wanted, now)
+            new = choice.digests - looked
+            found = await asyncio.to_thread(opened, self._store.root, new)
+            if not found:
+                return choice
+            looked |= new
+            busy = replace(busy, opened=busy.opened | found)
+
+    def _arriving(self) -> frozenset[Digest]:
+        ingests = self._store.arriving()
+        return frozenset(each.expected for each in ingests if each.expected is not None)
+
+    async def _carry_out(self, choice: Choice) -> tuple[Verdict, ...]:
+        """Let it go; gives what has gone."""
+        done = [await self._let_go(verdict) for verdict in choice.going]
+        return tuple(verdict for verdict in done if verdict is not None)
+
+    async def _let_go(self, verdict: Verdict) -> Verdict | None:
+        if verdict.names:
+            forget = self._rows.forget
+            if not await self._change(forget, verdict.digest, verdict.names, self._clock()):
+                return None
+            await self._listing.publish()
+        gone = await self._store.remove(verdict.frees)
+        if not gone and not verdict.names:
+            return None
+        _log.info(
+            "evicted: %s bytes=%d last_used=%.0f why=%s",
+            f"image={' '.join(verdict.names)}" if verdict.names else f"blob={verdict.digest}",
+            sum(gone.values()),
+            verdict.used,
+            verdict.why,
+        )
+        return replace(verdict, frees=gone)

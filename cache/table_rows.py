@@ -1,0 +1,54 @@
+"""The rows that eviction is decided by; blocks, and runs in the index's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+
+from cache.content import Digest
+from cache.database import transaction
+from cache.eviction import Table
+
+_PINNED = "SELECT digest FROM pins WHERE expires IS NULL OR expires > ?"
+_LEASED = "SELECT digest FROM leases WHERE expires > ?"
+
+
+class TableRows:
+    """What is held and what keeps it, by the index's connection."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def read(self, now: float) -> Table:
+        """All of it as it is now."""
+        parse = Digest.parse
+        links, names = defaultdict[Digest, list[Digest]](list), defaultdict[Digest, list[str]](list)
+        blobs = self._db.execute("SELECT digest, size, used FROM blobs").fetchall()
+        for parent, child in self._db.execute("SELECT parent, child FROM links"):
+            links[parse(parent)].append(parse(child))
+        for digest, name in self._db.execute("SELECT digest, name FROM names ORDER BY name"):
+            names[parse(digest)].append(name)
+        pinned = frozenset(parse(d) for (d,) in self._db.execute(_PINNED, (now,)))
+        leased = frozenset(parse(d) for (d,) in self._db.execute(_LEASED, (now,)))
+        held = {digest: parse(digest) for digest, _, _ in blobs}
+        return Table(
+            sizes={held[digest]: size for digest, size, _ in blobs},
+            used={held[digest]: used for digest, _, used in blobs},
+            links=links,
+            names=names,
+            pinned=pinned,
+            leased=leased,
+        )
+
+    def forget(self, digest: Digest, names: Sequence[str], now: float) -> bool:
+        """Take these names from an image, unless somebody keeps it by now; whether that is done."""
+        text = str(digest)
+        kept = f"SELECT 1 WHERE ?1 IN ({_PINNED}2) OR ?1 IN ({_LEASED}2)"
+        with transaction(self._db):
+            if self._db.execute(kept, (text, now)).fetchone():
+                return False
+            self._db.executemany(
+                "DELETE FROM names WHERE name = ? AND digest = ?", [(name, text) for name in names]
+            )
+        return True
