@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
+from registryd.cache_config import CacheConfig
 from registryd.cluster_config import FASTEST, ClusterConfig
 from registryd.convert_config import ConvertConfig
 from registryd.gateway_config import GatewayConfig
@@ -153,13 +154,6 @@ class DaemonConfig:
     )
     log_level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
     drain_timeout: Annotated[float, duration(0, HOUR)] = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class CacheConfig:
-    """Where the cache lives."""
-
-    root: Annotated[Path, absolute]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What a reload takes over from a new configuration, and what waits for a restart (pure).
 
 Taken over: the log level, the certificates of listeners, which registries may be dialled, what is
-said of each registry's tags and mirrors, which images must be signed, all limits of bandwidth, and
-whose files show who a node is. A key is taken over whole or not at all.
+said of each registry's tags and mirrors, which images must be signed, all limits of bandwidth, how
+much room the cache may take, and whose files show who a node is. A key is taken over whole or not
+at all.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def taken_over(running: Config, new: Config) -> Config:
         registries=_registries(running.registries, new.registries),
         access=replace(running.access, allow=new.access.allow),
         hosts=new.hosts,
+        cache=replace(new.cache, root=running.cache.root),
         signatures=new.signatures,
         cluster=_cluster(running.cluster, new.cluster),
     )

@@ -37,7 +37,7 @@ from registryd.remote.upload_journal import UPLOADS, UploadJournal
 from registryd.transfer.admission import Admission
 from registryd.transfer.flight import Flights
 from registryd.transfer.lanes import Lanes
-from registryd.transfer.library import Library
+from registryd.transfer.library import LOCALHOST, Library
 from registryd.transfer.tag_policy import TagPolicy
 from registryd.transfer.tags import Tags
 
@@ -87,6 +87,13 @@ class Reloads:
             self.neighbours.renew(identity)
 
 
+def _bound(store: BlobStore, config: Config) -> None:
+    """How much room the store may take, and which images nobody could bring again."""
+    away = [name for name, registry in config.registries.items() if registry.offline]
+    store.room.alone = tuple(f"{name}/" for name in (LOCALHOST, *away))
+    store.room.bounds = config.cache.bounds
+
+
 @asynccontextmanager
 async def open_node(
     config: Config,
@@ -125,8 +132,8 @@ async def open_node(
     ):
         policy = TagPolicy(config.registries)
         library = _library(config, store, flights, policy, exchange)
-        _take_over(reloads, remotes, policy, rates, library)
-        await _begin(library, store, exchange, own=not listeners)
+        _take_over(reloads, store, remotes, policy, rates, library)
+        await _begin(config, library, store, exchange, own=not listeners)
         others = _others(config, neighbours, flights, store)
         async with _conversions(config, environ, store, library, others, counts, listeners) as made:
             yield Node(
@@ -151,9 +158,10 @@ async def open_node(
 
 
 async def _begin(
-    library: Library, store: BlobStore, exchange: Exchange | None, *, own: bool
+    config: Config, library: Library, store: BlobStore, exchange: Exchange | None, *, own: bool
 ) -> None:
     """Put back what an index that was lost knew, then let the other nodes know what is here."""
+    _bound(store, config)
     await library.restore(own=own)
     if exchange is not None:
         exchange.tell_of(store)
@@ -234,6 +242,7 @@ def _access(
 
 def _take_over(
     reloads: Reloads | None,
+    store: BlobStore,
     remotes: RegistryRemotes,
     policy: TagPolicy,
     rates: Rates,
@@ -242,6 +251,7 @@ def _take_over(
     """Have these take over what changes in the configuration."""
     if reloads is None:
         return
+    reloads.on(lambda new, _: _bound(store, new))
     reloads.on(lambda new, found: remotes.take_over(new.registries, new.access.allow, found))
     reloads.on(lambda new, _: policy.take_over(new.registries))
     reloads.on(lambda new, _: rates.take_over(*limits_of(new)))
@@ -354,6 +364,7 @@ async def _jobs(
     prefetches = operations.node.prefetches
     assert prefetches is not None  # noqa: S101 (a node with listeners has them)
     async with (
+        beside(operations.node.store.room.keep),
         beside(lambda: prefetches.run(operations.pull, operations.converted)),
         working(operations, config, environ),
     ):

@@ -29,7 +29,7 @@ FLOORS = (
     ("registryd.cluster_config",),
     ("registryd.registry_config",),
     ("registryd.signature_config", "registryd.run_config", "registryd.gateway_config"),
-    ("registryd.convert_config",),
+    ("registryd.convert_config", "registryd.cache_config"),
     ("registryd.config",),
     ("registryd.reload",),
     ("registryd.counts", "registryd.notices", "registryd.rates"),

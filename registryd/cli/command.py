@@ -88,6 +88,7 @@ COMMANDS = {
     "cache df": "show how the cache uses the disk",
     "cache ls": "list the blobs that the cache holds",
     "cache active": "show what is on its way into the cache",
+    "cache gc": "let go what no image needs, and images until there is room",
     "cache pin": "keep an image in the cache, whatever its name comes to mean",
     "cache unpin": "end the keeping of an image",
     "cache pins": "list what is kept in the cache, by whom and until when",

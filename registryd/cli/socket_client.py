@@ -53,6 +53,7 @@ ROUTES = {
     "pins": ("GET", "/api/v1/cache/pins"),
     "pin": ("POST", "/api/v1/cache/pin"),
     "unpin": ("POST", "/api/v1/cache/unpin"),
+    "gc": ("POST", "/api/v1/cache/gc"),
     "active": ("GET", "/api/v1/cache/active"),
     "grants": ("GET", "/api/v1/access"),
     "revoke": ("POST", "/api/v1/access/revoke"),

@@ -135,7 +135,7 @@ class Holdings:
             "platforms": await self._platforms(document),
             "size": share[0],
             "own_size": share[1],
-            "last_used": _moment(used),
+            "last_used": moment(used),
         }
 
     async def _platforms(self, document: Document) -> list[str]:
@@ -176,7 +176,7 @@ class Holdings:
                     "digest": str(blob.digest),
                     "media_type": blob.media_type,
                     "size": blob.size,
-                    "last_used": _moment(await self._store.last_used([blob.digest])),
+                    "last_used": moment(await self._store.last_used([blob.digest])),
                     "images": sorted(names),
                 }
                 for blob, names in users.items()
@@ -223,7 +223,7 @@ class Holdings:
         }
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
     """Unix seconds as RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 

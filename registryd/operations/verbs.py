@@ -24,6 +24,7 @@ from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
 from registryd.operations.allowances import Allowances
 from registryd.operations.cluster import Clustered
+from registryd.operations.collecting import Collecting
 from registryd.operations.converting import Converting
 from registryd.operations.gateway import Gatewayed
 from registryd.operations.grants import Granted
@@ -47,7 +48,16 @@ MOUNTS_LOOKED_AT = 8
 
 
 class Operations(
-    Holdings, Granted, Limited, Allowances, Pinning, Prefetching, Clustered, Converting, Gatewayed
+    Holdings,
+    Granted,
+    Limited,
+    Allowances,
+    Pinning,
+    Collecting,
+    Prefetching,
+    Clustered,
+    Converting,
+    Gatewayed,
 ):
     """The verbs. Every method raises Faults only."""
 
