@@ -37,7 +37,7 @@ cover:
 bench:
 	scripts/setup.sh --dev
 	scripts/parts.sh
-	. $(abspath $(PARTS))/env && for bench in pull serve coalesce proxy warm manifests flatten soak; do \
+	. $(abspath $(PARTS))/env && for bench in pull serve coalesce proxy warm manifests flatten run imports soak; do \
 		$(PYTHON) -m bench.$$bench $(ARGS) || exit; \
 	done
 
