@@ -25,3 +25,12 @@ def module_flags(parser: Parser) -> None:
         default=[],
         help="vendor.com/class=name of the Container Device Interface, or /dev/NAME[:TARGET]",
     )
+    for flag, device in (("--nv", "nvidia.com/gpu=all"), ("--rocm", "amd.com/gpu=all")):
+        group.add_argument(
+            flag,
+            dest="devices",
+            action="append_const",
+            const=device,
+            default=[],
+            help=f"as apptainer has it: --device {device}",
+        )

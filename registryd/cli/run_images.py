@@ -34,6 +34,8 @@ _ENDINGS = (".sqsh", ".sqfs", ".squashfs", ".sfs", ".sif")
 #: States of a blob that need no telling, and no time.
 _IDLE = ("waiting", "held")
 _FORMS = ("squashfs:", "sif:", "rootfs:")
+#: What holds layers, which have to be made one file first.
+_PACKED = ("oci:", "oci-archive:", "docker-archive:", "dir:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class Found:
 
 def found_file(text: str) -> Found | None:
     """The image in a file or folder that was named instead of a reference. Raises UsageError."""
+    if text.startswith(_PACKED):
+        raise UsageError(
+            f"{text} is not started as it is: registryctl import {text} NAME comes first"
+        )
     form = next((form for form in _FORMS if text.startswith(form)), "")
     is_path = text.startswith(("/", "./", "../"))
     if not form and not is_path and not (text.endswith(_ENDINGS) and Path(text).is_file()):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
 import pytest
 
 from cache.errors import StoreLocked
+from registryd.cli import run_flags
+from registryd.cli.arguments import DEFAULTS, Parser
 from registryd.cli.patience import QUIET, in_turn
+from registryd.cli.run_images import found_file
 from registryd.cli.running import state_folder
+from registryd.oci.errors import UsageError
 
 
 @pytest.mark.parametrize(("mode", "taken"), [(0o700, True), (0o755, False), (0o1777, False)])
@@ -56,3 +61,21 @@ def test_nobody_waits_for_ever() -> None:
 
     with pytest.raises(StoreLocked, match="process 7"):
         in_turn(act, lambda text: None, lambda seconds: None)
+
+
+def test_gpus_in_the_words_of_apptainer() -> None:
+    """--nv and --rocm are devices, before the image and after it."""
+    parser, options = Parser(prog="registryctl run"), argparse.Namespace(**DEFAULTS)
+    run_flags.arguments(parser, words="ARGUMENT", what="")
+    words = ["--device", "/dev/x", "--nv", "image", "--rocm", "--rm", "--", "--nv"]
+    run_flags.read(parser, words, options)
+
+    assert ["/dev/x", "nvidia.com/gpu=all", "amd.com/gpu=all"] == options.devices
+    assert ["--nv"] == options.words
+
+
+@pytest.mark.parametrize("name", ["oci:/a:b", "oci-archive:a.tar", "docker-archive:a", "dir:a"])
+def test_what_holds_layers_is_imported_first(name: str) -> None:
+    """It is no name of a registry: the line says what to do."""
+    with pytest.raises(UsageError, match=f"registryctl import {name} NAME comes first"):
+        found_file(name)
