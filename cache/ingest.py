@@ -296,6 +296,7 @@ class Ingest:
     async def abort(self, cause: BaseException, *, discard: bool = False) -> None:
         """Give up; with ``discard`` what arrived is removed, else it is kept to be resumed.
 
+        Where nothing arrived nothing is kept: who asks for what is not there leaves no file.
         The files are gone before the first follower is told. A second end changes nothing, but
         waits for the first; one that is being published is waited for, and stays published.
         """
@@ -311,7 +312,7 @@ class Ingest:
         if self.committed:
             return
         try:
-            if discard:
+            if discard or not self.held.ranges:
                 await self._hop(self._spool.discard)
         finally:
             self._spool.close()

@@ -47,6 +47,21 @@ async def test_closing_keeps_what_is_arriving(root):
     assert {DIGEST} == blobs(root)
 
 
+async def test_nothing_is_kept_of_nothing(root):
+    """An arrival that fails before its first byte leaves no file, or whoever asks for blobs that
+    are not there fills the disk with names; one with bytes is kept."""
+    async with BlobStore.open(root) as store:
+        nothing = await store.ingest(DIGEST)
+        await store.abort(nothing, IngestAborted("the registry does not know it"))
+        left = arriving(root)
+        something = await store.ingest(DIGEST)
+        await something.write(0, [CONTENT[:100]])
+        await store.abort(something, IngestAborted("broken off"))
+
+        assert set() == set(left)
+        assert 2 == len(arriving(root))
+
+
 async def test_closing_waits_for_a_commit(root):
     """A commit whose caller was cancelled is recorded before the store is gone."""
     async with GatedStore.open(root) as store:
