@@ -131,14 +131,20 @@ class Book:
             self._forget_old(now)
 
     def next(self, busy: Iterable[tuple[str, str, int]]) -> Request | None:
-        """The import that has waited longest and that nobody is ``busy`` with."""
-        taken = set(busy)
+        """The import that has waited longest and that nobody is ``busy`` with.
+
+        It is PENDING, or of one that is on its way the database did not take the last step.
+        """
+        taken, marks = set(busy), ", ".join("?" * len(UNDER_WAY))
         with sql_errors(self._path):
             rows = self._db.execute(
-                "SELECT * FROM requests WHERE state = 'PENDING' ORDER BY created, itype, tag, uid"
+                f"SELECT * FROM requests WHERE state IN ({marks})"  # noqa: S608 (question marks)
+                " ORDER BY created, itype, tag, uid",
+                sorted(UNDER_WAY),
             )
-            found = (request_of(row) for row in rows)
-            return next((each for each in found if each.key not in taken), None)
+            free = (each for each in map(request_of, rows) if each.key not in taken)
+            found = next(free, None)
+            return None if found is None else replace(found, state="PENDING", message="")
 
     def requests(self, account: Account) -> list[Request]:
         """The caller's imports that are not READY, the oldest first; to an admin everybody's."""

@@ -25,6 +25,14 @@ class LoginLost(Fault):
     exit_code = 3
     code = "UNAUTHORIZED"
 
+    @classmethod
+    def of(cls, fault: Fault) -> LoginLost:
+        """What is told of an import that failed by this without its login."""
+        return cls(
+            "the daemon was restarted, and the login of this import was in its memory only: pull"
+            f" again ({fault})"
+        )
+
 
 class MungeUnusable(Fault):
     """Raised when credentials cannot be looked into: the program or its daemon is not there."""

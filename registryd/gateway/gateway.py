@@ -56,6 +56,7 @@ class Gateway:
         self, book: Book, shelf: Shelf, config: GatewayConfig, clock: Callable[[], float]
     ) -> None:
         self.config = config
+        self.rest = REST
         self.clock = clock
         self.rights = Rights(config)
         self.shelf = shelf
@@ -271,7 +272,7 @@ class Gateway:
                     self._busy.discard(request.key)
             except Fault as fault:  # the database: what it does not take now is begun anew
                 _log.error("gateway: %s", fault)
-                await asyncio.sleep(REST)
+                await asyncio.sleep(self.rest)
 
     async def _next(self) -> Request | None:
         async with self._choosing:
@@ -304,7 +305,7 @@ class Gateway:
         except Fault as fault:
             self._let_go(key, login)
             lost = request.with_login and login is None and fault.exit_code in NO_ACCESS
-            await self._fail(stands, _login_lost(fault) if lost else fault)
+            await self._fail(stands, LoginLost.of(fault) if lost else fault)
         except Exception:
             self._let_go(key, login)
             _log.exception("import failed: image=%s", request.name)
@@ -386,10 +387,3 @@ class Gateway:
         return asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: act(*args, **kwargs)
         )
-
-
-def _login_lost(fault: Fault) -> LoginLost:
-    return LoginLost(
-        "the daemon was restarted, and the login of this import was in its memory only: pull again"
-        f" ({fault})"
-    )

@@ -1,0 +1,47 @@
+"""The gateway where something fails beneath it: the database, the site's folder, a kill."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from registryd.gateway.gateway import Gateway
+from tests.fakes.waiting import until
+from tests.gateway.test_gateway import ANN, NAME, ONE, House, ended, finds
+
+
+@asynccontextmanager
+async def hasty(house: House) -> AsyncIterator[Gateway]:
+    """A gateway that tries again at once what its database did not take."""
+    async with house.open() as gateway:
+        gateway.rest = 0.01
+        yield gateway
+
+
+@pytest.mark.parametrize("states", ["'CONVERSION', 'FAILURE'", "'FAILURE'"])
+async def test_a_step_that_is_not_written_down(
+    tmp_path: Path, states: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An import whose step or end the database did not take is begun anew when it takes it again,
+    and not at the next start only."""
+    house = House(tmp_path)
+    house.maker.images["docker.io/a/b:1"].lacks = "sha256:0"
+    async with hasty(house) as gateway:
+        with sqlite3.connect(tmp_path / "gateway.db") as db:
+            db.execute(
+                "CREATE TRIGGER no BEFORE INSERT ON requests"
+                f" WHEN NEW.state IN ({states}) BEGIN SELECT RAISE(ABORT, 'no room'); END"
+            )
+        db.close()
+        await gateway.pull(ANN, NAME)
+        await until(lambda: "no room" in caplog.text)
+        house.maker.images["docker.io/a/b:1"].lacks = ""
+        with sqlite3.connect(tmp_path / "gateway.db") as db:
+            db.execute("DROP TRIGGER no")
+        db.close()
+
+        assert ("READY", ONE) == (await ended(gateway, ANN), await finds(gateway, ANN))
