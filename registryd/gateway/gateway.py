@@ -96,7 +96,9 @@ class Gateway:
 
     async def _recall(self) -> None:
         await self._hop(self._book.recall, self.clock())
-        await in_thread(self.shelf.prepare, await self._hop(self._book.files))
+        files = await self._hop(self._book.files)
+        images = await self._hop(self._book.ids, "READY", "EXPIRING")
+        await in_thread(self.shelf.prepare, files, images)
         await self._drop(await self._hop(self._book.ids, "EXPIRING"))
 
     # asking

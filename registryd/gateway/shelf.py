@@ -48,15 +48,22 @@ class Shelf:
         self.work = root / FOLDER / "work"
         self._site = image_dir
 
-    def prepare(self, kept: Iterable[str]) -> None:
-        """Make the folders, and sweep the work that was cut off; files ``kept`` are needed yet."""
-        needed = set(kept)
+    def prepare(self, kept: Iterable[str], images: Iterable[str]) -> None:
+        """Make the folders, and sweep the work that was cut off; files ``kept`` are needed yet.
+
+        Of the images only these are known: another's file was made, and never published.
+        """
+        needed, known = set(kept), {self.path(id) for id in images}
         for folder in (self._images.parent, self._images, self.work):
             with path_faults(folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with path_faults(self.work):
             for each in self.work.iterdir():
                 if each.name not in needed:
+                    _remove(each)
+        with path_faults(self._images):
+            for each in self._images.iterdir():
+                if each not in known:
                     _remove(each)
         for folder in (self._images, *([self._site] if self._site else ())):
             with path_faults(folder):

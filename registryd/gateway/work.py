@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
+from cache.errors import Fault
 from registryd.gateway.errors import Refused
 from registryd.gateway.examine import examine
 from registryd.gateway.handing import copy_as
@@ -124,10 +125,15 @@ class Work:
                 if not found.proven and not before.readable(request.account):
                     await step("CONVERSION")
                     await self._prove(found)
-            await step("TRANSFER")
-            image = self._image(request, found, content, size, before)
-            await in_thread(self._shelf.transfer, image)
-            await self._published.publish(request, image)
+            try:
+                await step("TRANSFER")
+                image = self._image(request, found, content, size, before)
+                await in_thread(self._shelf.transfer, image)
+                await self._published.publish(request, image)
+            except Fault:
+                if before is None:  # nobody would ever find it, and its room were lost
+                    await in_thread(self._shelf.drop, found.id)
+                raise
 
     def _image(
         self, request: Request, found: Found, content: str, size: int, before: Image | None

@@ -11,7 +11,7 @@ import pytest
 
 from registryd.gateway.gateway import Gateway
 from tests.fakes.waiting import until
-from tests.gateway.test_gateway import ANN, NAME, ONE, House, ended, finds
+from tests.gateway.test_gateway import ANN, NAME, ONE, TWO, House, ended, finds, pulled
 
 
 @asynccontextmanager
@@ -45,3 +45,18 @@ async def test_a_step_that_is_not_written_down(
         db.close()
 
         assert ("READY", ONE) == (await ended(gateway, ANN), await finds(gateway, ANN))
+
+
+async def test_what_is_not_published_takes_no_room(tmp_path: Path) -> None:
+    """An image that was made and could not be put into the site's folder leaves no file; nor does,
+    after the next start, one that was made when the daemon was killed."""
+    house = House(tmp_path, image_dir=tmp_path / "site")
+    shelf = tmp_path / "gateway" / "images"
+    async with house.open() as gateway:
+        assert (await pulled(gateway, ANN)).startswith(f"FAILURE: {tmp_path / 'site'}")
+        assert [] == list(shelf.iterdir())
+        (tmp_path / "site").mkdir()
+        assert "READY" == await pulled(gateway, ANN, again=True)
+    (shelf / f"{TWO}.squashfs").touch()
+    async with house.open(working=False):
+        assert [f"{ONE}.squashfs"] == [each.name for each in shelf.iterdir()]
