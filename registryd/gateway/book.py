@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ from registryd.gateway.names import ImageName
 from registryd.gateway.record import Account, Image, Lookup, Request
 from registryd.gateway.rows import acl_of, acl_text, image_of, image_row, request_of, request_row
 from registryd.gateway.states import UNDER_WAY, State
+
+_log = logging.getLogger(__name__)
 
 FILE: Final = "gateway.db"
 #: Lookups that are remembered for the metrics.
@@ -74,9 +77,12 @@ class Book:
     """The rows. Every method raises StoreUnusable, and DiskFull on writing."""
 
     def __init__(self, path: Path) -> None:
+        known = path.exists() and path.stat().st_size > 0
         keep_private(path)
         self._path = path
-        self._db, _ = open_database(path, _upgrade)
+        self._db, fresh = open_database(path, _upgrade)
+        if fresh and known:
+            _log.warning("%s was damaged, and is put aside: its images are to be pulled anew", path)
         with sql_errors(path):
             self._db.execute("PRAGMA synchronous = FULL")
 
@@ -249,11 +255,9 @@ class Book:
                 self._db.execute("UPDATE images SET state = 'EXPIRING' WHERE id = ?", (id,))
 
     def expired(self, id: str) -> None:
-        """The files of an image are gone: so are its names and lists."""
+        """The files of an image are gone: so is all that is known of it."""
         with sql_errors(self._path), transaction(self._db):
-            self._db.execute(
-                "UPDATE images SET state = 'EXPIRED' WHERE id = ? AND state = 'EXPIRING'", (id,)
-            )
+            self._db.execute("DELETE FROM images WHERE id = ? AND state = 'EXPIRING'", (id,))
             self._db.execute("DELETE FROM names WHERE id = ?", (id,))
             self._db.execute("DELETE FROM lists WHERE id = ?", (id,))
 

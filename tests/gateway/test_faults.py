@@ -11,7 +11,7 @@ import pytest
 
 from registryd.gateway.gateway import Gateway
 from tests.fakes.waiting import until
-from tests.gateway.test_gateway import ANN, NAME, ONE, TWO, House, ended, finds, pulled
+from tests.gateway.test_gateway import ANN, NAME, ONE, ROOT, TWO, House, ended, finds, pulled
 
 
 @asynccontextmanager
@@ -60,3 +60,31 @@ async def test_what_is_not_published_takes_no_room(tmp_path: Path) -> None:
     (shelf / f"{TWO}.squashfs").touch()
     async with house.open(working=False):
         assert [f"{ONE}.squashfs"] == [each.name for each in shelf.iterdir()]
+
+
+async def test_what_has_expired_is_forgotten(tmp_path: Path) -> None:
+    """Of an image that is gone no row stays: years of them would be looked through for ever."""
+    house = House(tmp_path)
+    async with house.open() as gateway:
+        await pulled(gateway, ANN)
+        assert [ONE] == await gateway.expire(ROOT, NAME)
+        with sqlite3.connect(house.root / "gateway.db") as db:
+            rows = db.execute(
+                "SELECT id FROM images UNION SELECT id FROM lists UNION SELECT id FROM names"
+            ).fetchall()
+        db.close()
+
+        assert [] == rows
+
+
+async def test_a_database_that_is_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is put aside and said, and the gateway begins anew: an image can be pulled again."""
+    house = House(tmp_path)
+    async with house.open() as gateway:
+        await pulled(gateway, ANN)
+    (house.root / "gateway.db").write_bytes(b"no database" * 1000)
+    async with house.open() as gateway:
+        assert f"{house.root / 'gateway.db'} was damaged" in caplog.text
+        assert "" == await finds(gateway, ANN)
+        assert "READY" == await pulled(gateway, ANN)
+        assert ONE == await finds(gateway, ANN)
