@@ -2,19 +2,25 @@
 
 Invariants:
 - the file is opened by a process that is the user: what they may not read is not read for them;
-- only files below the folders that the site has named are taken at all.
+- only files below the folders that the site has named are taken at all;
+- the disk is not filled by them: others live there too.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from cache.errors import DiskFull
 from registryd.gateway.record import Account
+from registryd.images.archive import DISK_KEPT
 from registryd.images.errors import PathUnusable, path_faults
+from registryd.images.files import HOP, write_all
 from registryd.oci.errors import Denied, UsageError
 
 #: Seconds in which a file was read: a pipe that nobody writes to would keep us for ever.
@@ -38,30 +44,60 @@ def check_path(text: str, folders: Sequence[Path]) -> str:
 
 
 def copy_as(account: Account, path: str, target: Path) -> None:
-    """Copy a user's file into a new one of ours, as that user. Blocks. Raises PathUnusable."""
+    """Copy a user's file into a new one of ours, as that user.
+
+    Blocks. Raises PathUnusable, DiskFull.
+    """
     with path_faults(target):
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        done = subprocess.run(
+        with _reading(account, path) as process:
+            try:
+                _copy(process, path, fd, target)
+            except BaseException:
+                process.kill()
+                raise
+            said = process.stderr.read() if process.stderr else b""
+        with path_faults(target):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    if process.returncode:
+        lines = said.decode(errors="replace").strip().splitlines() or ["it cannot be read"]
+        raise PathUnusable(f"{path}: {lines[-1].removeprefix('cat: ')[:200]}")
+
+
+def _reading(account: Account, path: str) -> subprocess.Popen[bytes]:
+    """A process of that user that reads the file. Raises PathUnusable."""
+    try:
+        return subprocess.Popen(
             ["/bin/sh", "-c", _READ, "sh", path],
             stdin=subprocess.DEVNULL,
-            stdout=fd,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={"PATH": "/usr/bin:/bin"},
             cwd="/",
             user=account.uid,
             group=account.gid,
             extra_groups=sorted(account.groups),
-            timeout=LIMIT,
         )
-        with path_faults(target):
-            os.fsync(fd)
-    except subprocess.TimeoutExpired:
-        raise PathUnusable(f"{path}: was not read in {LIMIT:.0f} s") from None
     except (OSError, subprocess.SubprocessError) as error:
         raise PathUnusable(f"{path}: cannot be read as user {account.uid}: {error}") from error
-    finally:
-        os.close(fd)
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it cannot be read"]
-        raise PathUnusable(f"{path}: {lines[-1].removeprefix('cat: ')[:200]}")
+
+
+def _copy(process: subprocess.Popen[bytes], path: str, fd: int, target: Path) -> None:
+    """Write what it reads, while there is room and time. Raises PathUnusable, DiskFull."""
+    assert process.stdout is not None  # noqa: S101 (it was asked for)
+    pipe, ends, ready = process.stdout.fileno(), time.monotonic() + LIMIT, select.poll()
+    ready.register(pipe, select.POLLIN)
+    with path_faults(target):
+        while True:
+            if not ready.poll(max(ends - time.monotonic(), 0) * 1000):
+                raise PathUnusable(f"{path}: was not read in {LIMIT:.0f} s")
+            piece = os.read(pipe, HOP)
+            if not piece:
+                return
+            disk = os.fstatvfs(fd)
+            if disk.f_bavail * disk.f_frsize < DISK_KEPT:
+                raise DiskFull(f"{target.parent}: no room for what is imported")
+            write_all(fd, piece)
