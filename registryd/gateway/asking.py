@@ -45,3 +45,10 @@ def with_list_of(image: Image | None, request: Request, wanted: Acl | None) -> R
     """The request with the list that its puller gave before, where they give none now."""
     before = None if image is None else image.lists.get(request.account.uid)
     return replace(request, acl=before) if wanted is None and before is not None else request
+
+
+def relisted(before: Request | None, request: Request, wanted: Acl | None) -> Request | None:
+    """The import under way with another list, where its puller wants one; None: as it was."""
+    if before is None or before.state not in UNDER_WAY or wanted is None:
+        return None
+    return None if before.acl == request.acl else replace(before, acl=request.acl)

@@ -120,9 +120,10 @@ class Book:
             return image, begun
 
     def put(self, request: Request) -> None:
-        """Write an import down as it stands now."""
+        """Write an import down as it stands now; its list is what was last asked for."""
         with sql_errors(self._path), transaction(self._db):
-            self._put(request)
+            before = self._request(request.key)
+            self._put(request if before is None else replace(request, acl=before.acl))
 
     def recall(self, now: float) -> None:
         """After a start: what was under way is pending again, and what was expiring has expired."""
@@ -167,10 +168,16 @@ class Book:
             rows = self._db.execute("SELECT file FROM requests WHERE file != ''")
             return {str(file) for (file,) in rows}
 
-    def publish(self, request: Request, image: Image) -> None:
-        """The import is done: the image is READY, with its name and the puller's list."""
+    def publish(self, request: Request, image: Image) -> bool:
+        """The import is done: the image is READY, with its name and the puller's list.
+
+        Nothing is done, and False, where another list was asked for meanwhile.
+        """
         acl = acl_text(request.acl)
         with sql_errors(self._path), transaction(self._db):
+            asked = self._request(request.key)
+            if asked is not None and asked.acl != request.acl:
+                return False
             self._db.execute(
                 f"INSERT INTO images VALUES ({', '.join('?' * 10)})"  # noqa: S608 (question marks)
                 " ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
@@ -187,6 +194,7 @@ class Book:
                 (request.name.itype, request.name.tag, image.id),
             )
             self._forget(request.key)
+            return True
 
     # images
 

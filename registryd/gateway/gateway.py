@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from cache.errors import Fault
-from registryd.gateway.asking import Standing, lists_differ, newest, with_list_of
+from registryd.gateway.asking import Standing, lists_differ, newest, relisted, with_list_of
 from registryd.gateway.book import FILE, Book
 from registryd.gateway.errors import ImageUnknown, LoginLost
 from registryd.gateway.logins import Key, Logins
@@ -133,7 +133,7 @@ class Gateway:
             if verdict == "tell" and not (
                 state == "READY" and lists_differ(image, request, wanted)
             ):
-                return None
+                return relisted(before, request, wanted)
             return with_list_of(image, request, wanted)
 
         image, stands = await self._hop(self._book.settle, name, account, decide)
@@ -167,9 +167,9 @@ class Gateway:
                 self.clock() - since,
                 update_timeout=self.config.update_timeout,
             )
-            if verdict == "tell":
-                return None
-            return with_list_of(image, request, lists if lists != NO_LIST else None)
+            wanted = lists if lists != NO_LIST else None
+            anew = with_list_of(image, request, wanted)
+            return relisted(before, request, wanted) if verdict == "tell" else anew
 
         image, stands = await self._hop(self._book.settle, name, account, decide)
         if file is not None and (stands is None or stands.file != named):
@@ -303,23 +303,27 @@ class Gateway:
         try:
             await self._work.carry_out(request, login, maker, step, told)
             _log.info("import done: image=%s uid=%d", request.name, request.account.uid)
-            self._let_go(key, login)
         except Fault as fault:
-            self._let_go(key, login)
-            lost = request.with_login and login is None and fault.exit_code in NO_ACCESS
+            lost = fault.exit_code in NO_ACCESS
+            if lost and self._logins.of(key) is not login:  # they have come with another one since
+                await step("PENDING")
+                return
+            lost = lost and request.with_login and login is None
             await self._fail(stands, LoginLost.of(fault) if lost else fault)
         except Exception:
-            self._let_go(key, login)
             _log.exception("import failed: image=%s", request.name)
             await self._fail(stands, Fault("internal error, see the daemon's log"))
+        await self._let_go(key)
         if request.file:
             with suppress(Fault):  # the next start sweeps it
                 await in_thread(self.shelf.clear, self.shelf.file(request.file))
         self._tell()
 
-    def _let_go(self, key: Key, login: Login | None) -> None:
+    async def _let_go(self, key: Key) -> None:
         self._said.pop(key, None)
-        self._logins.let_go(key, login)
+        request = await self._hop(self._book.request, key)
+        if request is None or request.state not in UNDER_WAY:  # else it was asked for anew
+            self._logins.let_go(key)
 
     async def _fail(self, request: Request, fault: Fault) -> None:
         line = " ".join(str(fault).split())[:LINE]
@@ -335,10 +339,15 @@ class Gateway:
         """The image with an id, with all its names."""
         return await self._hop(self._book.image, id)
 
-    async def publish(self, request: Request, image: Image) -> None:
-        """The import is done, and the image READY."""
-        await self._hop(self._book.publish, request, image)
+    async def asked(self, request: Request) -> Request:
+        """An import with the list that its puller wants by now."""
+        return await self._hop(self._book.request, request.key) or request
+
+    async def publish(self, request: Request, image: Image) -> bool:
+        """The import is done, and the image READY; not if its puller wants another list by now."""
+        done = await self._hop(self._book.publish, request, image)
         self._tell()
+        return done
 
     # inside
 

@@ -42,10 +42,9 @@ class Logins:
             self._tried.clear()
         self._logins[key], self._tried[key] = login, self._print(login)
 
-    def let_go(self, key: Key, login: Login | None) -> None:
-        """Forget a login, unless somebody has come with another one since."""
-        if self._logins.get(key) is login:
-            self._logins.pop(key, None)
+    def let_go(self, key: Key) -> None:
+        """Forget the login of an import that has ended."""
+        self._logins.pop(key, None)
 
     def _print(self, login: Login) -> bytes:
         words = (login.username, login.password.reveal(), login.identity_token.reveal())

@@ -47,8 +47,11 @@ class Published(Protocol):
     async def known(self, id: str) -> Image | None:
         """The image with an id, with all its names."""
 
-    async def publish(self, request: Request, image: Image) -> None:
-        """The import is done, and the image READY."""
+    async def asked(self, request: Request) -> Request:
+        """An import with the list that its puller wants by now."""
+
+    async def publish(self, request: Request, image: Image) -> bool:
+        """The import is done, and the image READY; not if its puller wants another list by now."""
 
 
 class Locks:
@@ -127,9 +130,12 @@ class Work:
                     await self._prove(found)
             try:
                 await step("TRANSFER")
-                image = self._image(request, found, content, size, before)
-                await in_thread(self._shelf.transfer, image)
-                await self._published.publish(request, image)
+                done = False
+                while not done:
+                    request = await self._published.asked(request)
+                    image = self._image(request, found, content, size, before)
+                    await in_thread(self._shelf.transfer, image)
+                    done = await self._published.publish(request, image)
             except Fault:
                 if before is None:  # nobody would ever find it, and its room were lost
                     await in_thread(self._shelf.drop, found.id)
