@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from registryd.schedulers.errors import RecordUnwritable
 from registryd.schedulers.record import FOLDER, Record, file_of
 from registryd.schedulers.record_files import remove, write
+from tests.real.dockerd import needs_root
 from tests.real.runtimes import need
 from tests.test_floors import ROOT
 
@@ -74,3 +77,32 @@ def test_a_record_goes(tmp_path: Path) -> None:
         remove(tmp_path / "s", "7")
 
     assert (0o400, []) == (mode & 0o777, list((tmp_path / "s").iterdir()))
+
+
+def test_a_record_follows_no_link(tmp_path: Path) -> None:
+    """Where somebody has put a link in place of the folder, root writes and removes nothing behind
+    it."""
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / file_of("7")).write_text("theirs")
+    (tmp_path / "s").symlink_to("else")
+    with pytest.raises(RecordUnwritable):
+        write(tmp_path / "s", "7", Record("fetching", "a"), uid=61011)
+    with pytest.raises(RecordUnwritable):
+        remove(tmp_path / "s", "7")
+
+    assert [(file_of("7"), "theirs")] == [
+        (each.name, each.read_text()) for each in (tmp_path / "else").iterdir()
+    ]
+
+
+@needs_root
+def test_a_record_s_folder_is_root_s(tmp_path: Path) -> None:
+    """One that was given to the daemon's user with all that is in its own is taken back."""
+    folder = tmp_path / "s"
+    folder.mkdir(mode=0o777)
+    os.chown(folder, 61011, 61011)
+    write(folder, "7", Record("fetching", "a"), uid=61012)
+    seen = folder.stat()
+
+    assert (0, 0, 0o755) == (seen.st_uid, seen.st_gid, seen.st_mode & 0o777)
+    assert 61012 == (folder / file_of("7")).stat().st_uid
