@@ -49,8 +49,7 @@ class Room:
         clock: Callable[[], float],
     ) -> None:
         self.bounds = Bounds()
-        #: How the names of images begin that could be had nowhere else again.
-        self.alone: tuple[str, ...] = ()
+        self._alone: tuple[str, ...] = ()
         self._store = store
         self._rows = rows
         self._db = db
@@ -62,6 +61,14 @@ class Room:
         self._news = asyncio.Event()
         self._let_in: set[Ingest] = set()
         store.held.watch(self._changed)
+
+    def bound(self, bounds: Bounds, alone: tuple[str, ...] = ()) -> None:
+        """Keep these from now on, and images whose names begin so, as nobody could give them again.
+
+        What is too much by now goes in the background.
+        """
+        self.bounds, self._alone = bounds, alone
+        self._news.set()
 
     def _changed(self, digest: Digest, size: int | None) -> None:
         if size is not None and not self.bounds.none:
@@ -156,7 +163,7 @@ class Room:
         """What may go. What it would touch is looked at, whether somebody has it open."""
         await self._uses.write()
         now, table = self._clock(), await self._db(self._rows.read, self._clock())
-        busy = Busy(alone=self.alone)
+        busy = Busy(alone=self._alone)
         looked: set[Digest] = set()
         while True:
             busy = replace(busy, arriving=self._arriving())

@@ -90,8 +90,7 @@ class Reloads:
 def _bound(store: BlobStore, config: Config) -> None:
     """How much room the store may take, and which images nobody could bring again."""
     away = [name for name, registry in config.registries.items() if registry.offline]
-    store.room.alone = tuple(f"{name}/" for name in (LOCALHOST, *away))
-    store.room.bounds = config.cache.bounds
+    store.room.bound(config.cache.bounds, tuple(f"{name}/" for name in (LOCALHOST, *away)))
 
 
 @asynccontextmanager

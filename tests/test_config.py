@@ -249,6 +249,8 @@ BAD = [
         '"keep" is not allowed (use one of "refuse", "serve")',
     ),
     (f'[{REGISTRY}]\noffline = "yes"', f'{REGISTRY}.offline: "yes" is not true or false'),
+    ("[cache]\nlow_water = 95", "cache: low_water is above high_water"),
+    ('[cache]\nmax_size = "-1"', "cache.max_size: '-1' is not a size"),
     ("[transfer]\njobs = 0", "transfer.jobs: 0 is not in the range from 1 to 256"),
     ('[transfer]\nrange_size = "4MX"', "transfer.range_size: '4MX' has the unit 'MX', which is no"),
     ("[transfer]\nrange_size = 32", "transfer.range_size: 32 is not in the range from 64KiB to 4G"),

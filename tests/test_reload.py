@@ -45,6 +45,7 @@ TLS = Listen("127.0.0.1:5050", tls_cert=Path("/t/c"), tls_key=Path("/t/k"))
         replace(RUNNING, registries={**RUNNING.registries, "c.io": RegistryConfig(rate=3)}),
         replace(RUNNING, registries={"a.io": RegistryConfig(max_connections=2, offline=True)}),
         replace(RUNNING, hosts=HostsConfig(system_files=False)),
+        replace(RUNNING, cache=CacheConfig(Path("/c"), max_size=9, low_water=70, min_free=3)),
         replace(
             RUNNING,
             registries={

@@ -52,7 +52,7 @@ async def test_what_is_let_in_makes_the_longest_unused_go(store, clock, root):
     a byte comes; what it shares stays."""
     await image(store, clock, "old", 30, 1)
     await image(store, clock, "new", 31, 1)
-    store.room.bounds = Bounds(100 * KIB)
+    store.room.bound(Bounds(100 * KIB))
     ingest = await begin(store, noise(45 * KIB))
     await ingest.write(0, [noise(45 * KIB)])
     await store.commit(ingest)
@@ -68,7 +68,7 @@ async def test_nothing_goes_for_what_does_not_fit(store, clock, root):
     await image(store, clock, "may go", 30)
     kept = await image(store, clock, "pinned", 31)
     await store.pins.add(kept.digest, name="mine", ttl=None)
-    store.room.bounds = Bounds(100 * KIB)
+    store.room.bound(Bounds(100 * KIB))
     before = blobs(root)
     with pytest.raises(DiskFull, match="have to go, and only") as refused:
         await begin(store, noise(70 * KIB))
@@ -82,7 +82,7 @@ async def test_nothing_goes_for_what_does_not_fit(store, clock, root):
 
 async def test_two_do_not_get_the_same_room(store, root):
     """What was let in counts at its whole size before it has come, until it is given up."""
-    store.room.bounds = Bounds(100 * KIB)
+    store.room.bound(Bounds(100 * KIB))
     first = await begin(store, noise(60 * KIB, seed=1))
     with pytest.raises(DiskFull):
         await begin(store, noise(60 * KIB, seed=2))
@@ -100,7 +100,7 @@ async def test_what_is_leased_pinned_open_or_alone_stays(store, clock, root):
     await image(store, clock, "goes", 9)
     await store.pins.add(roots["b"].digest, name="mine", ttl=None)
     held = next(digest for digest in await store.closure(roots["c"].digest))
-    store.room.alone = (f"{REPOSITORY}:d",)
+    store.room.bound(Bounds(), (f"{REPOSITORY}:d",))
     async with store.lease() as lease, store.open_blob(held):
         await lease.hold(roots["a"].digest)
         planned = await store.room.plan(1 << 30)
@@ -139,15 +139,19 @@ async def test_what_has_just_come_is_not_spare_yet(store, clock):
 
 
 async def test_the_high_mark_is_kept_in_the_background(store, clock):
-    """When content whose size nobody knew passes the high mark, older content goes to the low."""
+    """When content whose size nobody knew passes the high mark, older content goes to the low; a
+    bound that has become lower is kept at once."""
     await image(store, clock, "old", 40)
-    store.room.bounds = Bounds(100 * KIB)
+    store.room.bound(Bounds(100 * KIB))
     keeping = asyncio.ensure_future(store.room.keep())
     await image(store, clock, "new", 51)
     await until(lambda: store.size < 80 * KIB)
+    first = await names(store)
+    store.room.bound(Bounds(50 * KIB))
+    await until(lambda: not store.size)
     keeping.cancel()
 
-    assert ["new"] == await names(store)
+    assert (["new"], []) == (first, await names(store))
 
 
 async def test_a_lease_taken_since_the_choice_keeps_the_name(store, clock):
@@ -160,6 +164,17 @@ async def test_a_lease_taken_since_the_choice_keeps_the_name(store, clock):
 
     assert () == done
     assert ["old"] == await names(store)
+
+
+async def test_a_name_that_has_moved_since_stays(store, clock, root):
+    """A name that means another image by now is not taken; what it meant before goes."""
+    old = await image(store, clock, "app", 5)
+    choice = await store.room.plan(1)
+    new = await image(store, clock, "app", 6)
+    await store.room._carry_out(choice)
+
+    assert {f"{REPOSITORY}:app": str(new.digest)} == entries(root)
+    assert (None, True) == (store.find(old.digest), await store.is_complete(new))
 
 
 def test_open_files_are_seen(files):

@@ -25,7 +25,10 @@ STAYS = (Column("STAYS"), Column("DIGEST"), Column("LAST USED"), Column("WHY"))
 def arguments(parser: Parser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would go and why, and change nothing"
+        "--dry-run",
+        action="store_true",
+        default=False,
+        help="say what would go and why, and change nothing",
     )
     parser.add_argument(
         "--free",
