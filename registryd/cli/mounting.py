@@ -21,7 +21,7 @@ from registryd.cli.platforms import single_preferred
 from registryd.oci.reference import Reference
 
 #: What names a file and no image.
-ENDINGS = (".sqsh", ".sqfs", ".squash", ".squashfs", ".sif")
+ENDINGS = (".sqsh", ".sqfs", ".squash", ".squashfs", ".sfs", ".sif")
 BEGINNINGS = ("/", "./", "../")
 
 

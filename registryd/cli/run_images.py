@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from cache.content import Digest
 from registryd.cli.backend import Event, Report, backend
 from registryd.cli.command import Context
+from registryd.cli.mounting import ENDINGS
 from registryd.cli.own_names import OWN_REGISTRY
 from registryd.cli.platforms import own
 from registryd.launch.errors import LaunchFailed
@@ -29,8 +30,6 @@ from registryd.oci.reference import Reference
 if TYPE_CHECKING:
     from registryd.secrets import Login
 
-#: How files are named that are images by themselves.
-_ENDINGS = (".sqsh", ".sqfs", ".squashfs", ".sfs", ".sif")
 #: States of a blob that need no telling, and no time.
 _IDLE = ("waiting", "held")
 _FORMS = ("squashfs:", "sif:", "rootfs:")
@@ -70,7 +69,7 @@ def found_file(text: str) -> Found | None:
         )
     form = next((form for form in _FORMS if text.startswith(form)), "")
     is_path = text.startswith(("/", "./", "../"))
-    if not form and not is_path and not (text.endswith(_ENDINGS) and Path(text).is_file()):
+    if not form and not is_path and not (text.endswith(ENDINGS) and Path(text).is_file()):
         return None
     path = Path(text.removeprefix(form)).absolute()
     if not path.exists():

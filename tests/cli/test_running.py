@@ -11,9 +11,11 @@ import pytest
 from cache.errors import StoreLocked
 from registryd.cli import run_flags
 from registryd.cli.arguments import DEFAULTS, Parser
+from registryd.cli.mounting import ENDINGS
 from registryd.cli.patience import QUIET, in_turn
 from registryd.cli.run_images import found_file
 from registryd.cli.running import state_folder
+from registryd.mounts.errors import NotMountable
 from registryd.oci.errors import UsageError
 
 
@@ -72,6 +74,18 @@ def test_gpus_in_the_words_of_apptainer() -> None:
 
     assert ["/dev/x", "nvidia.com/gpu=all", "amd.com/gpu=all"] == options.devices
     assert ["--nv"] == options.words
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_same_names_are_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """What mount takes for a file, run takes for one: no registry is asked for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"image{ending}").write_bytes(b"words")
+
+    with pytest.raises(NotMountable, match="is no squashfs"):
+        found_file(f"image{ending}")
 
 
 @pytest.mark.parametrize("name", ["oci:/a:b", "oci-archive:a.tar", "docker-archive:a", "dir:a"])
