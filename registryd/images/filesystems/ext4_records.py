@@ -108,7 +108,7 @@ def inode(entry: Entry, more: Inode) -> bytes:
         seconds,
         0,
         entry.gid & 0xFFFF,
-        more.links if more.links < LINKS_LIMIT else 1,
+        more.links if more.links <= LINKS_LIMIT else 1,
         more.sectors & 0xFFFFFFFF,
         _EXTENTS if more.by_extents else 0,
         0,

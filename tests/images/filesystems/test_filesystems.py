@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -23,8 +24,11 @@ from registryd.images.filesystems.ext4 import make_ext4
 from registryd.images.filesystems.ext4_records import (
     EXTENT_LIMIT,
     PER_BLOCK,
+    Attributes,
     Extent,
+    Inode,
     extent_tree,
+    inode,
     shape,
     tree_blocks,
 )
@@ -304,3 +308,11 @@ except Exception as error:
 
     assert done.stdout.startswith("DiskFull "), done
     assert 1 == done.stdout.count("\n")
+
+
+@pytest.mark.parametrize(("links", "counted"), [(65_000, 65_000), (65_001, 1)])
+def test_as_many_names_as_it_takes(links: int, counted: int) -> None:
+    """ext4 counts up to 65,000 names, those of a folder too; of more in a folder it says one."""
+    made = inode(Entry((), FOLDER), Inode(links, 0, 0, bytes(60), True, Attributes(b"", b""), 0))
+
+    assert (counted,) == struct.unpack_from("<H", made, 26)
