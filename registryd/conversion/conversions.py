@@ -29,6 +29,7 @@ from registryd.conversion.making import (
     MAKERS,
     Planned,
     Terms,
+    able_to,
     check,
     layers_of,
     plan_of,
@@ -148,7 +149,9 @@ class Conversions:
         if document is None and others is not None:
             bring = partial(others.bring, remote, reference)
             key = (manifest.digest, recipe, "elsewhere")
-            document = await self._wait_for(key, Run(manifest, recipe, bring, "brought"), tell)
+            able = await able_to(recipe, self._terms)
+            run = Run(manifest, recipe, bring, "brought", able=able)
+            document = await self._wait_for(key, run, tell)
         if document is None:
             await check(recipe, self._terms)
             await self._present(remote, reference, manifest)

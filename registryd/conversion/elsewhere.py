@@ -73,17 +73,26 @@ class Elsewhere:
         manifest: Manifest,
         recipe: Recipe,
         tell: Callable[[int, int], None],
+        *,
+        able: bool = True,
     ) -> Found | None:
-        """What another node has made, or makes now; None where it is for this one to make."""
+        """What another node has made, or makes now; None where it is for this one to make.
+
+        A node that is not ``able`` to asks on where it would be its own turn.
+        """
         company = self._company
         if not company.others:
             return None
         key, token = _key(manifest.digest, recipe), None
-        for name in company.placement.ranked(key, 0, ASKED):
+        for name in company.placement.ranked(key, 0, ASKED if able else ASKED + 1):
             node = company.cluster.find(name)
-            if name == company.me:
+            if name == company.me and able:
                 return None
-            if node is None or not company.peers.usable(name, company.clock()):
+            if (
+                node is None
+                or name == company.me
+                or not company.peers.usable(name, company.clock())
+            ):
                 continue
             token = token or await _token(remote, reference)
             asked = {

@@ -15,7 +15,7 @@ from typing import Final
 from cache.content import Descriptor, Digest
 from registryd.conversion.recipe import Form, Recipe
 from registryd.images.dressing.dress import dress
-from registryd.images.errors import NotAnImage
+from registryd.images.errors import NotAnImage, NotMade
 from registryd.images.files import in_thread
 from registryd.images.filesystems.erofs import make_erofs
 from registryd.images.filesystems.ext4 import make_ext4
@@ -71,6 +71,15 @@ async def check(recipe: Recipe, terms: Terms) -> None:
     """Raise NotMade without the program that a form takes."""
     if recipe.form == "squashfs":
         await in_thread(program, terms.environ)
+
+
+async def able_to(recipe: Recipe, terms: Terms) -> bool:
+    """Whether the program that a form takes is here."""
+    try:
+        await check(recipe, terms)
+    except NotMade:
+        return False
+    return True
 
 
 async def tool_of(recipe: Recipe, terms: Terms) -> str:

@@ -35,12 +35,17 @@ class Run:
         recipe: Recipe,
         work: Callable[[Run], Awaitable[Manifest | None]],
         outcome: str = "made",
+        *,
+        able: bool = True,
     ) -> None:
-        """``outcome`` is what it is counted as when it ends well."""
+        """``outcome`` is what it is counted as when it ends well; ``able``: this node could make it
+        by itself.
+        """
         self.manifest = manifest
         self.recipe = recipe
         self.work = work
         self.outcome = outcome
+        self.able = able
         self.offset = 0
         self.total = 2 * sum(layer.size for layer in manifest.layers)
         self.over = False

@@ -31,7 +31,9 @@ class Sharing:
     async def bring(self, remote: Remote | None, reference: Reference, run: Run) -> Manifest | None:
         """Have what another node makes here; None where this one must make it. Raises DiskFull."""
         manifest, recipe = run.manifest, run.recipe
-        found = await self._elsewhere.made(remote, reference, manifest, recipe, run.reached)
+        found = await self._elsewhere.made(
+            remote, reference, manifest, recipe, run.reached, able=run.able
+        )
         if found is None:
             return None
         try:

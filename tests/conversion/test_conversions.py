@@ -18,14 +18,16 @@ from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch, Fault, IngestAborted
 from cache.store import BlobStore
 from registryd.config import TransferConfig
-from registryd.conversion.conversions import Conversions, Converted
+from registryd.conversion.conversions import Conversions, Converted, Others
 from registryd.conversion.making import Terms
 from registryd.conversion.recipe import Recipe
+from registryd.conversion.run import Run
 from registryd.images.errors import NotAnImage, NotMade
 from registryd.oci.errors import ManifestInvalid
 from registryd.oci.manifest import Manifest
 from registryd.oci.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_MANIFEST
 from registryd.oci.reference import Reference
+from registryd.ports import Remote
 from registryd.transfer.cached import CachedSink
 from registryd.transfer.copy import copy_image
 from registryd.transfer.flight import Flights
@@ -103,7 +105,7 @@ class Place:
         return len(self.log.read_bytes()) if self.log.exists() else 0
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Node]:
+    async def opened(self, others: Others | None = None) -> AsyncIterator[Node]:
         """The node."""
         async with (
             BlobStore.open(self.root) as store,
@@ -111,7 +113,8 @@ class Place:
         ):
             library = Library(store, flights, policy=TagPolicy({}), clock=lambda: 0.0)
             await library.restore(own=True)
-            async with Conversions.open(library, store, Terms(self.environ), jobs=2) as found:
+            terms = Terms(self.environ)
+            async with Conversions.open(library, store, terms, jobs=2, others=others) as found:
                 yield Node(store, library, found)
 
     def left(self) -> list[str]:
@@ -229,14 +232,31 @@ async def test_a_program_that_fails(place: Place, script: list[str], said: str) 
         assert [] == place.left()
 
 
+class Idle:
+    """Other nodes that make nothing, and note whether who asks could."""
+
+    def __init__(self) -> None:
+        self.able: list[bool] = []
+
+    async def bring(self, remote: Remote | None, reference: Reference, run: Run) -> Manifest | None:
+        self.able.append(run.able)
+        return None
+
+
 async def test_without_the_program(place: Place) -> None:
-    """It is missed before anything is fetched, and the line names the package."""
+    """Others are asked, and told that it is missed here; then it is, before anything is fetched,
+    and the line names the package."""
+    others = Idle()
+    async with place.opened(others) as node:
+        await node.converted(await node.hold(sample(LOW)))
     place.environ["PATH"] = str(place.programs)
-    async with place.opened() as node:
+    async with place.opened(others) as node:
         image = sample(LOW).root
         assert isinstance(image, Manifest)
         with pytest.raises(NotMade, match=r"not on the PATH \(Debian: squashfs-tools-ng\)"):
-            await node.converted(image)
+            await node.converted(image, recipe=Recipe(compressor="gzip"))
+
+    assert [True, False] == others.able
 
 
 GIVEN = {"os": "linux", "architecture": "amd64"}

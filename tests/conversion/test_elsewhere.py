@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -73,13 +73,16 @@ class Answers:
         yield each()
 
 
-async def ask(answers: Answers, me: str = "e:1") -> tuple[Found | None, list[tuple[int, int]]]:
+async def ask(
+    answers: Answers, me: str = "e:1", *, able: bool = True
+) -> tuple[Found | None, list[tuple[int, int]]]:
     """What comes of asking; and how far it was told to be."""
     told: list[tuple[int, int]] = []
     names = dict.fromkeys([*NODES, me])
     company = Exchange(KnownHolders(me, list(names)), ScriptedPeers(b"")).company
     elsewhere = Elsewhere(company, cast("PeerLines", answers))
-    found = await elsewhere.made(None, NAME, IMAGE, Recipe(), lambda *at: told.append(at))
+    tell: Callable[[int, int], None] = lambda *at: told.append(at)  # noqa: E731
+    found = await elsewhere.made(None, NAME, IMAGE, Recipe(), tell, able=able)
     return found, told
 
 
@@ -124,3 +127,11 @@ async def test_all_ask_the_same_one() -> None:
         assert (found is None) == (not answers.asked)
 
     assert {"a:1": ["c:1"], "b:1": ["c:1"], "c:1": [], "d:1": ["c:1"]} == asked
+
+
+async def test_a_node_without_the_program_asks_on() -> None:
+    """Where it would be its own turn, the next two are asked; itself never."""
+    answers = Answers([], [])
+    found, _ = await ask(answers, "c:1", able=False)
+
+    assert (None, 2) == (found, len(set(answers.asked) - {"c:1"}))
