@@ -37,6 +37,11 @@ _CLOSURE = """
 """
 #: Which links count: all of them, or those to what a manifest needs.
 _EVERY, _NEEDED = "true", "rule != 'made'"
+#: Everything that needs a digest, itself included.
+_ABOVE = (
+    "WITH RECURSIVE up(digest) AS (SELECT ? UNION SELECT parent FROM links JOIN up"
+    " ON child = up.digest WHERE rule != 'made') SELECT digest FROM up"
+)
 #: What keeps content: names (complete or not), and leases and pins that have not run out.
 _ROOTS = f"SELECT digest FROM names UNION SELECT digest FROM leases WHERE expires > ?1 {PINNED}"  # noqa: S608 (our own text)
 
@@ -304,15 +309,19 @@ class Index:
         """Mark the names complete whose closure became whole by ``arrived``; gives them."""
         if not self._db.execute("SELECT 1 FROM names WHERE complete = 0 LIMIT 1").fetchone():
             return []
-        query = (
-            "WITH RECURSIVE up(digest) AS (SELECT ? UNION"
-            " SELECT parent FROM links JOIN up ON child = up.digest)"
-            " SELECT digest FROM up"
-        )
-        pending = self._names(f"WHERE complete = 0 AND digest IN ({query})", str(arrived))
+        pending = self._names(f"WHERE complete = 0 AND digest IN ({_ABOVE})", str(arrived))
         done = [entry.name for entry in pending if self.is_complete(entry.descriptor)]
         self._db.executemany("UPDATE names SET complete = 1 WHERE name = ?", [(n,) for n in done])
         return done
+
+    def lose(self, digest: Digest) -> list[str]:
+        """Forget that a blob is here, and nothing else of it; gives the names that need it."""
+        with self._transaction():
+            self._db.execute("DELETE FROM blobs WHERE digest = ?", (str(digest),))
+            needing = self._names(f"WHERE digest IN ({_ABOVE}) ORDER BY name", str(digest))
+            whole = [(self.is_complete(entry.descriptor), entry.name) for entry in needing]
+            self._db.executemany("UPDATE names SET complete = ? WHERE name = ?", whole)
+        return [entry.name for entry in needing]
 
     # leases and what may go
 

@@ -25,6 +25,7 @@ DATABASE = "cache.db"
 LOCK = "lock"
 BLOBS = "blobs"
 INGEST = "ingest"
+QUARANTINE = "quarantine"
 
 #: What an ingest's two files are called after its key.
 DATA_SUFFIX = ".data"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,6 @@ class Room:
         change: RowHop,
         listing: Listing,
         uses: Uses,
-        clock: Callable[[], float],
     ) -> None:
         self.bounds = Bounds()
         self._alone: tuple[str, ...] = ()
@@ -56,7 +55,7 @@ class Room:
         self._change = change
         self._listing = listing
         self._uses = uses
-        self._clock = clock
+        self._clock = uses.clock
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._let_in: set[Ingest] = set()

@@ -42,6 +42,7 @@ from cache.passages import Passages
 from cache.pins import Pins
 from cache.repositories import Repositories
 from cache.room import Room
+from cache.scrub import Scrub
 from cache.spool import put_whole
 from cache.uses import Uses
 
@@ -73,8 +74,9 @@ class BlobStore:
         self.grants = Grants(index.grants, self._db, clock)
         self.pins = Pins(index.pins, self._db, clock)
         self._uses = Uses(index, self._db, clock)
-        shown = self._listing
-        self.room = Room(self, index.tables, self._db, self._change, shown, self._uses, clock)
+        self.room = Room(self, index.tables, self._db, self._change, self._listing, self._uses)
+        self.scrub = Scrub(self, files, index.lose, self._io, self._change, self._listing,
+                           self._passages, self._acts)  # fmt: skip
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
         #: manifests can put those names back (and then ``index.json`` is written anew).
@@ -189,8 +191,7 @@ class BlobStore:
                     await self._io(place)
                 await self._record(digest, size, repository, links)
 
-        if digest not in self.held:
-            await self.room.expect(size)
+        await self.room.expect(0 if digest in self.held else size)
         await self._acts.run(land())
 
     async def ingest(self, digest: Digest, *, size: int | None = None) -> Ingest:

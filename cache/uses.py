@@ -23,12 +23,12 @@ class Uses:
     def __init__(self, index: Index, rows: RowHop, clock: Callable[[], float]) -> None:
         self._index = index
         self._rows = rows
-        self._clock = clock
+        self.clock = clock
         self._used: dict[Digest, float] = {}
 
     async def touch(self, digest: Digest) -> None:
         """Remember a use; off the hot path."""
-        self._used[digest] = self._clock()
+        self._used[digest] = self.clock()
         if len(self._used) >= TOUCH_BATCH:
             await self.write()
 

@@ -27,7 +27,9 @@ CONNECT_TIMEOUT = 5.0
 #: An answer may wait for a registry and its retries.
 ANSWER_TIMEOUT = 600.0
 #: These have no limit: events may be rare, and a daemon that dies closes the socket.
-STREAMS = frozenset({"pull", "push", "convert", "prefetch", "gateway_pull", "gateway_import"})
+STREAMS = frozenset(
+    {"pull", "push", "convert", "prefetch", "verify", "gateway_pull", "gateway_import"}
+)
 #: An error body and an event are small; what is longer is not ours.
 ERROR_LIMIT = 64 * 1024
 LINE_LIMIT = 1024 * 1024
@@ -54,6 +56,7 @@ ROUTES = {
     "pin": ("POST", "/api/v1/cache/pin"),
     "unpin": ("POST", "/api/v1/cache/unpin"),
     "gc": ("POST", "/api/v1/cache/gc"),
+    "verify": ("POST", "/api/v1/cache/verify"),
     "active": ("GET", "/api/v1/cache/active"),
     "grants": ("GET", "/api/v1/access"),
     "revoke": ("POST", "/api/v1/access/revoke"),

@@ -33,6 +33,7 @@ from registryd.operations.limits import Limited
 from registryd.operations.node import Raw, Result
 from registryd.operations.pins import Pinning
 from registryd.operations.prefetch import Prefetching
+from registryd.operations.proving import Proving
 from registryd.ports import Sink
 from registryd.secrets import Login
 from registryd.transfer import report as events
@@ -55,6 +56,7 @@ class Operations(
     Pinning,
     Collecting,
     Prefetching,
+    Proving,
     Clustered,
     Converting,
     Gatewayed,

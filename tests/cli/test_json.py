@@ -82,6 +82,7 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "cache unpin", ("--as", "mine")
     yield "cache df", ()
     yield "cache gc", ("--dry-run",)
+    yield "cache verify", (own,)
     yield "cache ls", ()
     yield "cache active", ()
     yield "access ls", ()

@@ -1,0 +1,74 @@
+"""Story: a disk that has changed what was on it; what it says is never given out again."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.real.conftest import Start, Upstream
+from tests.real.images import Images
+from tests.real.stories import Daemon, blob_reads, blobs_of, told
+
+
+@pytest.fixture
+def node(start: Start, everyones: Upstream) -> Daemon:
+    """A daemon that holds nothing yet."""
+    return start(everyones.sections)
+
+
+def spoil(node: Daemon, digest: str) -> None:
+    """Change one bit of a blob's file, as a bad disk would."""
+    path = node.root / "blobs" / digest.replace(":", "/")
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(100)
+        bit = file.read(1)[0] ^ 1
+        file.seek(100)
+        file.write(bytes([bit]))
+    path.chmod(0o444)
+
+
+def test_what_a_disk_has_changed_is_fetched_again(
+    node: Daemon, everyones: Upstream, images: Images
+) -> None:
+    """The wrong layer is found, put aside and named with its image; it alone is fetched again, by a
+    runtime's request or a pull, and what was made of the image is made again."""
+    name, registry = everyones.name("gzip"), everyones.registry
+    made = node.ctl.json("convert", name)["blob"]
+    clean = node.ctl.json("cache", "verify")
+    sizes = {each["digest"]: each["size"] for each in node.ctl.json("cache", "ls")["blobs"]}
+    layer = max(images.blobs("gzip") & sizes.keys(), key=lambda digest: sizes[digest])
+    before = blob_reads(registry)
+    for digest in (layer, made):
+        spoil(node, digest)
+    ran = node.ctl("cache", "verify", name, "--progress", "none")
+    listed = [each["reference"] for each in node.ctl.json("images")["images"]]
+    status, content = node.get(f"/v2/{name.rpartition(':')[0]}/blobs/{layer}")
+    node.ctl.ok("pull", "-q", name)
+    again = node.ctl.json("convert", name)
+    last = node.ctl.json("cache", "verify")
+
+    assert ([], len(sizes)) == (clean["corrupt"], clean["blobs"])
+    assert 5 == ran.code
+    assert "2 blobs of the cache put aside as wrong" in ran.err.splitlines()[-1]
+    lines = {line.partition(": ")[0]: line for line in ran.out.splitlines()}
+    assert {layer, made} == set(lines)
+    assert f"needed by {name}; now {node.root}/quarantine/" in lines[layer]
+    assert "needed by no image; now " in lines[made]
+    assert name not in listed
+    assert (200, sizes[layer]) == (status, len(content))
+    assert Counter({layer: 1}) == blob_reads(registry) - before
+    assert (True, made) == (again["made"], again["blob"])
+    assert [] == last["corrupt"]
+    assert images.blobs("gzip") <= blobs_of(node.root)
+    assert 2 == len(os.listdir(node.root / "quarantine"))
+
+
+def test_what_cannot_be_verified_is_one_line(node: Daemon) -> None:
+    """A name or digest that the cache does not hold is said to be none."""
+    for target in ("up.test/lib/none:1", "sha256:" + "0" * 64):
+        ran = node.ctl("cache", "verify", target)
+
+        assert (2, True) == (ran.code, "is not in the cache" in told(ran))
