@@ -140,17 +140,11 @@ def choose(table: Table, busy: Busy, wanted: int, now: float) -> Choice:
     )
     going = _images(round_, order, free)
     gone = {each.digest for each in going}
+    otherwise = NEEDLESS if sum(each.bytes for each in going) >= free else SHARED
     staying = (
-        _verdict(image, {}, image.why or (NEEDLESS if enough(going, free) else SHARED))
-        for image in images
-        if image.digest not in gone
+        _verdict(image, {}, image.why or otherwise) for image in images if image.digest not in gone
     )
     return Choice((*spare, *going), tuple(staying))
-
-
-def enough(going: Sequence[Verdict], wanted: int) -> bool:
-    """Whether this frees what is wanted."""
-    return sum(each.bytes for each in going) >= wanted
 
 
 def _image(table: Table, digest: Digest, names: Sequence[str]) -> _Image:
@@ -196,19 +190,18 @@ def _spare(round_: _Round, now: float) -> list[Verdict]:
 def _images(round_: _Round, order: Sequence[_Image], wanted: int) -> list[Verdict]:
     """Images until there is enough; again and again, as one that goes lets others free more."""
     going: list[Verdict] = []
-    rest, before = list(order), -1
-    while len(rest) != before:
-        before = len(rest)
-        for image in tuple(rest):
-            if enough(going, wanted):
-                return going
-            frees = round_.frees(image)
+    rest, before, freed = list(order), -1, 0
+    while len(rest) != before and freed < wanted:
+        before, left = len(rest), list[_Image]()
+        for image in rest:
+            frees = round_.frees(image) if freed < wanted else {}
             if not round_.busy.opened.isdisjoint(frees):
                 image.why = OPEN
             elif frees:
                 going.append(_verdict(image, frees, UNUSED))
                 round_.holders.subtract(image.needs)
+                freed += sum(frees.values())
             else:
-                continue
-            rest.remove(image)
+                left.append(image)
+        rest = left
     return going

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: What was chosen may have been leased before it went: so often is chosen anew.
 TRIES = 3
+#: Seconds in which nothing more goes in the background once too little could: looking costs too.
+PAUSE = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +104,8 @@ class Room:
         await self.expect(sum(size for d, size in new.items() if self._store.find(d) is None))
 
     async def _fit(self, size: int) -> None:
+        if size <= 0:  # what is here already is not refused, however little room there is
+            return
         for _ in range(TRIES):
             used, free = await self._state(size)
             must, wanted = self.bounds.must(used, free), self.bounds.should(used, free)
@@ -151,12 +155,20 @@ class Room:
             await self._news.wait()
             self._news.clear()
             try:
-                async with self._turn:
-                    wanted = self.bounds.should(*await self._state())
-                    if wanted:
-                        await self._carry_out(await self._choice(wanted))
+                if not await self._go_down():
+                    await asyncio.sleep(PAUSE)
             except Fault as fault:
                 _log.error("the cache could not be made smaller: %s", fault)
+
+    async def _go_down(self) -> bool:
+        """Let go what had better go; whether that was enough."""
+        async with self._turn:
+            wanted = self.bounds.should(*await self._state())
+            if not wanted:
+                return True
+            choice = await self._choice(wanted)
+            await self._carry_out(choice)
+            return choice.freed >= wanted
 
     async def _choice(self, wanted: int) -> Choice:
         """What may go. What it would touch is looked at, whether somebody has it open."""

@@ -203,7 +203,7 @@ class BlobStore:
 
     async def upload(self) -> Ingest:
         """Begin the arrival of a blob whose digest is said at the end; not kept over a restart."""
-        await self.room.expect(0)
+        await self.room.expect(1)
         return await self._arrive(f"{layout.UPLOAD_PREFIX}{secrets.token_hex(16)}", None, None)
 
     async def _arrive(self, key: str, digest: Digest | None, size: int | None) -> Ingest:

@@ -14,6 +14,14 @@ _PINNED = "SELECT digest FROM pins WHERE expires IS NULL OR expires > ?"
 _LEASED = "SELECT digest FROM leases WHERE expires > ?"
 
 
+class _Digests(dict[str, Digest]):
+    """Each digest made once: the same one is found by what it is, not by comparing texts."""
+
+    def __missing__(self, text: str) -> Digest:
+        self[text] = made = Digest.parse(text)
+        return made
+
+
 class TableRows:
     """What is held and what keeps it, by the index's connection."""
 
@@ -22,7 +30,7 @@ class TableRows:
 
     def read(self, now: float) -> Table:
         """All of it as it is now."""
-        parse = Digest.parse
+        parse = _Digests().__getitem__
         links, names = defaultdict[Digest, list[Digest]](list), defaultdict[Digest, list[str]](list)
         blobs = self._db.execute("SELECT digest, size, used FROM blobs").fetchall()
         for parent, child in self._db.execute("SELECT parent, child FROM links"):
@@ -31,10 +39,9 @@ class TableRows:
             names[parse(digest)].append(name)
         pinned = frozenset(parse(d) for (d,) in self._db.execute(_PINNED, (now,)))
         leased = frozenset(parse(d) for (d,) in self._db.execute(_LEASED, (now,)))
-        held = {digest: parse(digest) for digest, _, _ in blobs}
         return Table(
-            sizes={held[digest]: size for digest, size, _ in blobs},
-            used={held[digest]: used for digest, _, used in blobs},
+            sizes={parse(digest): size for digest, size, _ in blobs},
+            used={parse(digest): used for digest, _, used in blobs},
             links=links,
             names=names,
             pinned=pinned,

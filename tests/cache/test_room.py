@@ -80,6 +80,21 @@ async def test_nothing_goes_for_what_does_not_fit(store, clock, root):
     assert ["pinned"] == await names(store)
 
 
+async def test_what_is_here_is_not_refused(store, clock):
+    """When there is no room at all, what is held can be put and named again; nothing else comes."""
+    root = await image(store, clock, "held", 30)
+    await store.pins.add(root.digest, name="mine", ttl=None)
+    content, descriptor = layer("held too")
+    await store.put(content, descriptor)
+    store.room.bound(Bounds(10 * KIB))
+    await store.put(content, descriptor)
+    for coming in (store.put(*layer("new")), store.upload(), begin(store, b"more")):
+        with pytest.raises(DiskFull):
+            await coming
+
+    assert (["held"], []) == (await names(store), store.arriving())
+
+
 async def test_two_do_not_get_the_same_room(store, root):
     """What was let in counts at its whole size before it has come, until it is given up."""
     store.room.bound(Bounds(100 * KIB))
