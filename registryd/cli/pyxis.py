@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,11 +29,12 @@ from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 from registryd.schedulers.pyxis import Step, image_of_uri, step_of
 from registryd.schedulers.squash_folder import SquashFolder
+from registryd.units import parse_duration
 
 PROGRAM = "registryd-pyxis-importer"
 #: Where the files are, unless a site says otherwise: on a disk, as memory is for jobs.
 FOLDER_VARIABLE, USUAL_FOLDER = "REGISTRYD_PYXIS_FOLDER", "/var/tmp/registryd-{uid}"  # noqa: S108 (a folder of the user's own, which is proven)
-#: The pin ends after this at the latest, should nobody release it.
+#: The pin ends after this at the latest, and the file goes, should nobody release it.
 KEPT = "8d"
 
 
@@ -73,6 +75,7 @@ def _folder(environ: Mapping[str, str]) -> SquashFolder:
 def get(context: Context, image: Reference, step: Step) -> Path:
     """The image as a squashfs that stays until ``release``. Raises Fault."""
     folder = _folder(context.environ)
+    folder.sweep(time.time() - parse_duration(KEPT))
     with backend(context, image.registry) as chosen:
         try:
             return _got(context, chosen, image, step, folder)

@@ -2,7 +2,7 @@
 
 Invariants:
 - the folder is its user's alone: one that is another's, or that others may enter, is refused;
-- a file is there from when a step has its link until the last step's link goes;
+- a file is there from when a step has its link until the last step's link goes, or was forgotten;
 - what changes links does so under one lock, and only for moments: copying needs none.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from registryd.schedulers.errors import FolderUnusable
 
 _SUFFIX = ".sqsh"
 _IMAGE = "image-"
+#: A step's file, or an image's: what else is in a folder that a site has named is not ours.
+_OURS = re.compile(r"(?:[0-9]{1,10}\.[0-9]{1,10}|image-[0-9a-f]{64,128})\.sqsh")
 
 
 class SquashFolder:
@@ -59,6 +62,16 @@ class SquashFolder:
             for image in self.path.glob(f"{_IMAGE}*{_SUFFIX}"):
                 if image.lstat().st_nlink == 1:
                     image.unlink(missing_ok=True)
+
+    def sweep(self, before: float) -> None:
+        """Take away what no step has taken or left since then: who did not release it is gone.
+
+        A step that still runs has the file open, and needs no name for it.
+        """
+        with self._lock():
+            for left in self.path.iterdir():
+                if _OURS.fullmatch(left.name) and left.lstat().st_ctime < before:
+                    left.unlink(missing_ok=True)
 
     def _image(self, digest: Digest) -> Path:
         return self.path / f"{_IMAGE}{digest.hex}{_SUFFIX}"

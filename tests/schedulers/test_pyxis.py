@@ -70,6 +70,20 @@ def test_the_last_step_takes_the_file(tmp_path: Path) -> None:
     assert [] == list((tmp_path / "f").iterdir())
 
 
+def test_what_nobody_releases_goes(tmp_path: Path) -> None:
+    """A node that broke down, or a step that was killed, leaves files: they go after a while."""
+    folder, digest = SquashFolder(tmp_path / "f"), Digest.of(b"image")
+    (tmp_path / "f/7.0.sqsh").write_bytes(b"image")
+    (tmp_path / "f/mine.sqsh").touch()
+    folder.share("7.0.sqsh", digest)
+    changed = (tmp_path / "f/7.0.sqsh").stat().st_ctime
+    folder.sweep(changed - 1)
+    assert 3 == len(list((tmp_path / "f").iterdir()))
+    folder.sweep(changed + 1)
+
+    assert ["mine.sqsh"] == [each.name for each in (tmp_path / "f").iterdir()]
+
+
 def test_a_folder_of_others_is_refused(tmp_path: Path) -> None:
     """One that others may enter, and a link to one's own, could be somebody else's trap."""
     (tmp_path / "open").mkdir(mode=0o755)
