@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,36 @@ def test_units_agree_with_the_defaults() -> None:
     assert [f"/opt/registryd/bin/registryd --config {places.config}"] == service["ExecStart"]
     assert [places.root.name] == service["StateDirectory"]
     assert daemon.drain_timeout < parse_duration(service["TimeoutStopSec"][0])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give capabilities away")
+def test_what_the_gateway_needs_is_said(tmp_path: Path) -> None:
+    """With the capabilities that the page names a user's file is read as that user; with none, as
+    in the unit, it is not."""
+    said = re.search(r"^CapabilityBoundingSet=(.+)$", (UNITS / "README.md").read_text(), re.M)
+    assert said
+    named = "".join(f",+{each.removeprefix('CAP_').lower()}" for each in said[1].split())
+    words = f"""
+from pathlib import Path
+from registryd.gateway.handing import copy_as
+from registryd.gateway.record import Account
+try:
+    copy_as(Account(61011, 61011), "/etc/passwd", Path({str(tmp_path)!r}, "x"))
+except Exception as error:
+    print(error)
+"""
+    found = []
+    for more in ("", named):
+        bound = ["setpriv", f"--bounding-set=-all{more}", "--inh-caps=-all", "--no-new-privs"]
+        run = subprocess.run(
+            [*bound, sys.executable, "-c", words],
+            capture_output=True,
+            text=True,
+            cwd=UNITS.parent,
+            check=True,
+        )
+        found.append("Operation not permitted" in run.stdout)
+        (tmp_path / "x").unlink()
+
+    assert [True, False] == found
+    assert "" == run.stdout

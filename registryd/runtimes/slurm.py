@@ -78,7 +78,9 @@ def decide(plan: Plan, seen: Seen) -> Decision:
             File(PLUGIN_LINE, f"optional /{PLUGIN} registryctl={plan.program}\n", "move it away")
         )
     else:
-        notes.append("for --image: make -C slurm install (wants libslurm-dev), then this again")
+        notes.append(
+            f"for --image: make -C {sources()} install (wants libslurm-dev), then this again"
+        )
     exceptions = tuple(
         f"/{MAIN} has a {hook} of its own: let {path} call /{SCRIPTS}/{HOOKS[hook]}"
         for hook, path in theirs.items()

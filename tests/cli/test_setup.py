@@ -10,6 +10,7 @@ import pytest
 from registryd.runtimes import containerd, docker, podman
 from tests.cli.conftest import Ctl
 from tests.fakes.daemon import Answer, FakeDaemon
+from tests.test_floors import ROOT
 
 ADDRESS = ("--address", "127.0.0.1:6000")
 #: What setup writes for Slurm where slurm.conf has a Prolog.
@@ -162,7 +163,7 @@ def test_slurm(ctl: Ctl, prefix: Path) -> None:
     first = ctl(*words, "--program", "/opt/r/bin/registryctl")
     assert "has a Prolog of its own: let /etc/slurm/mine.sh call" in first.err
     assert "put the line 'include /etc/slurm/registryd.conf' at the end" in first.err
-    assert "make -C slurm install" in first.err
+    assert f"make -C {ROOT / 'slurm'} install" in first.err
     scripts = ["epilog.sh", "prolog.sh", "task_prolog.sh"]
     assert scripts == sorted(p.name for p in (slurm / "registryd").glob("*.sh"))
     assert {0o755} == {p.stat().st_mode & 0o777 for p in (slurm / "registryd").glob("*.sh")}
