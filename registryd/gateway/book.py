@@ -146,9 +146,9 @@ class Book:
         with sql_errors(self._path):
             rows = self._db.execute(
                 f"SELECT * FROM requests WHERE state IN ({marks})"  # noqa: S608 (question marks)
-                " ORDER BY created, itype, tag, uid",
-                sorted(UNDER_WAY),
-            )
+                " ORDER BY created, itype, tag, uid LIMIT ?",
+                (*sorted(UNDER_WAY), len(taken) + 1),
+            ).fetchall()
             free = (each for each in map(request_of, rows) if each.key not in taken)
             found = next(free, None)
             return None if found is None else replace(found, state="PENDING", message="")

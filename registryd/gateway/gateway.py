@@ -38,7 +38,7 @@ from registryd.secrets import Login
 
 #: Seconds after which a worker tries again what the database did not let it write down.
 REST: Final = 5.0
-#: Of a failure's line as much is kept.
+#: Of a failure's line as much is kept, as text: what an archive says may be none.
 LINE: Final = 500
 #: How it ends where a registry does not let somebody in: some say that there is no such image.
 NO_ACCESS: Final = frozenset({2, 3})
@@ -272,8 +272,8 @@ class Gateway:
                     await self._carry_out(request, maker)
                 finally:
                     self._busy.discard(request.key)
-            except Fault as fault:  # the database: what it does not take now is begun anew
-                _log.error("gateway: %s", fault)
+            except Exception as error:  # the database: what it does not take now is begun anew
+                _log.error("gateway: %s", error, exc_info=not isinstance(error, Fault))
                 await asyncio.sleep(self.rest)
 
     async def _next(self) -> Request | None:
@@ -326,7 +326,7 @@ class Gateway:
             self._logins.let_go(key)
 
     async def _fail(self, request: Request, fault: Fault) -> None:
-        line = " ".join(str(fault).split())[:LINE]
+        line = " ".join(str(fault).split())[:LINE].encode(errors="replace").decode()
         _log.warning(
             "import failed: image=%s uid=%d error=%s", request.name, request.account.uid, line
         )

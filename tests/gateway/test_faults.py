@@ -11,7 +11,7 @@ import pytest
 
 from registryd.gateway.gateway import Gateway
 from tests.fakes.waiting import until
-from tests.gateway.test_gateway import ANN, NAME, ONE, ROOT, TWO, House, ended, finds, pulled
+from tests.gateway.test_gateway import ANN, BOB, NAME, ONE, ROOT, TWO, House, ended, finds, pulled
 
 
 @asynccontextmanager
@@ -88,3 +88,34 @@ async def test_a_database_that_is_damaged(tmp_path: Path, caplog: pytest.LogCapt
         assert "" == await finds(gateway, ANN)
         assert "READY" == await pulled(gateway, ANN)
         assert ONE == await finds(gateway, ANN)
+
+
+async def test_a_reason_that_is_no_text(tmp_path: Path) -> None:
+    """An import may fail by a name that is not UTF-8: it is told as far as it can be written."""
+    house = House(tmp_path)
+    house.maker.images["docker.io/a/b:1"].lacks = "\udcff"
+    async with house.open() as gateway:
+        assert "FAILURE: it lacks its layer ?" == await pulled(gateway, ANN)
+
+
+async def test_a_row_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told again and again; imports go on as soon as it is mended."""
+    house = House(tmp_path)
+    async with hasty(house) as gateway:
+        house.maker.gate.clear()
+        await gateway.pull(ANN, NAME)
+        await house.maker.begun.wait()
+        with sqlite3.connect(tmp_path / "gateway.db") as db:
+            db.execute(
+                "INSERT INTO requests SELECT itype, 'x', 7, 'PENDING', '', 0, 'no account', acl,"
+                " 0, 0, 0, kind, file, form, path FROM requests"
+            )
+        db.close()
+        house.maker.gate.set()
+        await until(lambda: "gateway: Expecting value" in caplog.text)
+        await gateway.pull(BOB, NAME)
+        with sqlite3.connect(tmp_path / "gateway.db") as db:
+            db.execute("DELETE FROM requests WHERE tag = 'x'")
+        db.close()
+
+        assert "READY" == await ended(gateway, BOB)
