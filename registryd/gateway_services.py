@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 async def with_gateway(node: Node, config: Config) -> AsyncIterator[Node]:
     """The node with a gateway. Raises StoreUnusable, DiskFull, ConfigInvalid."""
     async with Gateway.open(config.cache.root, config.gateway, time.time) as gateway:
+        gateway.shelf.min_free = lambda: node.store.room.bounds.min_free
         yield replace(node, gateway=gateway)
 
 

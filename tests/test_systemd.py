@@ -115,7 +115,7 @@ from pathlib import Path
 from registryd.gateway.handing import copy_as
 from registryd.gateway.record import Account
 try:
-    copy_as(Account(61011, 61011), "/etc/passwd", Path({str(tmp_path)!r}, "x"))
+    copy_as(Account(61011, 61011), "/etc/passwd", Path({str(tmp_path)!r}, "x"), lambda fd: None)
 except Exception as error:
     print(error)
 """

@@ -12,13 +12,11 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from cache.errors import DiskFull
 from registryd.gateway.record import Account
-from registryd.images.archive import DISK_KEPT
 from registryd.images.errors import PathUnusable, path_faults
 from registryd.images.files import HOP, write_all
 from registryd.oci.errors import Denied, UsageError
@@ -43,17 +41,17 @@ def check_path(text: str, folders: Sequence[Path]) -> str:
     return str(path)
 
 
-def copy_as(account: Account, path: str, target: Path) -> None:
+def copy_as(account: Account, path: str, target: Path, check: Callable[[int], None]) -> None:
     """Copy a user's file into a new one of ours, as that user.
 
-    Blocks. Raises PathUnusable, DiskFull.
+    ``check`` raises DiskFull where no more may be written into that. Blocks. Raises PathUnusable.
     """
     with path_faults(target):
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with _reading(account, path) as process:
             try:
-                _copy(process, path, fd, target)
+                _copy(process, path, fd, check)
             except BaseException:
                 process.kill()
                 raise
@@ -85,19 +83,19 @@ def _reading(account: Account, path: str) -> subprocess.Popen[bytes]:
         raise PathUnusable(f"{path}: cannot be read as user {account.uid}: {error}") from error
 
 
-def _copy(process: subprocess.Popen[bytes], path: str, fd: int, target: Path) -> None:
+def _copy(
+    process: subprocess.Popen[bytes], path: str, fd: int, check: Callable[[int], None]
+) -> None:
     """Write what it reads, while there is room and time. Raises PathUnusable, DiskFull."""
     assert process.stdout is not None  # noqa: S101 (it was asked for)
     pipe, ends, ready = process.stdout.fileno(), time.monotonic() + LIMIT, select.poll()
     ready.register(pipe, select.POLLIN)
-    with path_faults(target):
+    with path_faults(Path(path)):
         while True:
             if not ready.poll(max(ends - time.monotonic(), 0) * 1000):
                 raise PathUnusable(f"{path}: was not read in {LIMIT:.0f} s")
             piece = os.read(pipe, HOP)
             if not piece:
                 return
-            disk = os.fstatvfs(fd)
-            if disk.f_bavail * disk.f_frsize < DISK_KEPT:
-                raise DiskFull(f"{target.parent}: no room for what is imported")
+            check(fd)
             write_all(fd, piece)

@@ -24,8 +24,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from cache.errors import DiskFull
 from registryd.gateway.meta import meta_of
 from registryd.gateway.record import Image
+from registryd.images.archive import DISK_KEPT
 from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import HOP, PARTIAL, sync_folder
 
@@ -47,6 +49,8 @@ class Shelf:
         #: Where work in hand lies.
         self.work = root / FOLDER / "work"
         self._site = image_dir
+        #: Bytes of the disk that the cache wants to stay free, whose images would go for them.
+        self.min_free: Callable[[], int] = lambda: 0
 
     def prepare(self, kept: Iterable[str], images: Iterable[str]) -> None:
         """Make the folders, and sweep the work that was cut off; files ``kept`` are needed yet.
@@ -79,6 +83,12 @@ class Shelf:
     def file(self, name: str) -> Path:
         """A file of the work by its name."""
         return self.work / name
+
+    def check_room(self, file: int) -> None:
+        """Raise DiskFull where no more may be written into this open file of the work."""
+        disk = os.fstatvfs(file)
+        if disk.f_bavail * disk.f_frsize < max(DISK_KEPT, self.min_free()):
+            raise DiskFull(f"{self.work}: no room for what is imported")
 
     def new_folder(self) -> Path:
         """An empty folder in the work, with a name of its own."""

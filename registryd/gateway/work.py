@@ -101,7 +101,8 @@ class Work:
             return
         copied = self._shelf.new_file()
         try:
-            await in_thread(copy_as, request.account, request.path, copied)
+            check = self._shelf.check_room
+            await in_thread(copy_as, request.account, request.path, copied, check)
             await self._import(request, copied, maker, step)
         finally:
             await in_thread(self._shelf.clear, copied)

@@ -17,9 +17,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from cache.errors import DiskFull
 from registryd.gateway.record import Account
-from registryd.images.archive import DISK_KEPT
 from registryd.images.errors import path_faults
 from registryd.images.files import in_thread, write_all
 from registryd.oci.errors import Denied, UsageError
@@ -124,7 +122,7 @@ async def _import(request: web.Request) -> web.StreamResponse:
         )
 
     try:
-        await _spool(request, file)
+        await _spool(request, file, operations.gateway.shelf.check_room)
         return await streamed(request, act)
     finally:
         if not taken:
@@ -135,7 +133,7 @@ def _words(text: str | None) -> list[str]:
     return [word for word in (text or "").split(",") if word]
 
 
-async def _spool(request: web.Request, file: Path) -> None:
+async def _spool(request: web.Request, file: Path, check: Callable[[int], None]) -> None:
     """Put the body into a new file. Raises DiskFull, PathUnusable."""
     with path_faults(file):
         fd = await in_thread(os.open, file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -144,20 +142,18 @@ async def _spool(request: web.Request, file: Path) -> None:
         async for piece in request.content.iter_any():
             pieces += piece
             if len(pieces) >= _HOP:
-                await in_thread(_write, fd, bytes(pieces), file)
+                await in_thread(_write, fd, bytes(pieces), file, check)
                 pieces.clear()
-        await in_thread(_write, fd, bytes(pieces), file)
+        await in_thread(_write, fd, bytes(pieces), file, check)
         with path_faults(file):
             await in_thread(os.fsync, fd)
     finally:
         await in_thread(os.close, fd)
 
 
-def _write(fd: int, content: bytes, file: Path) -> None:
+def _write(fd: int, content: bytes, file: Path, check: Callable[[int], None]) -> None:
     with path_faults(file):
-        disk = os.fstatvfs(fd)
-        if disk.f_bavail * disk.f_frsize < DISK_KEPT:
-            raise DiskFull(f"{file.parent}: no room for what is imported")
+        check(fd)
         write_all(fd, content)
 
 
