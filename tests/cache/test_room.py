@@ -9,6 +9,7 @@ from cache.bounds import Bounds
 from cache.content import Digest
 from cache.errors import DiskFull
 from cache.eviction import GRACE, OPEN
+from cache.layout import blob_path
 from cache.opened import opened
 from cache.spool import put_whole
 from tests.cache.samples import arriving, blobs, entries, layer, noise, parent
@@ -203,3 +204,16 @@ def test_open_files_are_seen(files):
     os.close(fd)
 
     assert (set(), {digest}, set()) == (before, held, opened(files.root, [digest]))
+
+
+def test_what_has_another_name_counts_as_open(files):
+    """Taking one of two names away would free nothing: the gateway keeps images by a second one."""
+    content, descriptor = layer("linked")
+    digest = descriptor.digest
+    put_whole(files, content, digest)
+    other = files.root / "other"
+    other.hardlink_to(blob_path(files.root, digest))
+    linked = opened(files.root, [digest])
+    other.unlink()
+
+    assert ({digest}, set()) == (linked, opened(files.root, [digest]))
