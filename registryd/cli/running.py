@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from cache.content import Digest
+from cache.errors import BlobNotFound, Fault
 from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
+from registryd.cli.errors import ending
 from registryd.cli.gateway_images import found_in_gateway
 from registryd.cli.patience import in_turn
 from registryd.cli.platforms import single_preferred
@@ -75,7 +77,7 @@ def run_image(context: Context, verb: str) -> NoReturn:
         raise SystemExit(code)
     start(
         wish,
-        lambda: _rootfs(context, found),
+        lambda: _remembered(context, folder, key, found),
         folder=folder,
         key=f"{key}\0{more.shape}" if key else "",
         rest=more.rest,
@@ -112,7 +114,7 @@ def _named(context: Context, folder: Path, key: str) -> Found:
         found = _whole(context, platform)
         return Record(found.name, found.digest, found.raw.decode(), str(found.file or ""))
 
-    about = f"{key}\0{options.reference}\0{platform}"
+    about = _about(context, key)
     record = recorded(folder, about, find)
     path = Path(record.path) if record.path else None
     if path is not None and not os.access(path, os.R_OK):  # evicted: it is made again
@@ -123,6 +125,23 @@ def _named(context: Context, folder: Path, key: str) -> Found:
     raw = record.config.encode()
     config = parse_config(raw)
     return Found(record.name, record.digest, config, exact, file=path, raw=raw)
+
+
+def _about(context: Context, key: str) -> str:
+    """What a job's record is about."""
+    return f"{key}\0{context.options.reference}\0{single_preferred(context)}"
+
+
+def _remembered(context: Context, folder: Path, key: str, found: Found) -> Rootfs:
+    """Where the image's files are; a record of what is nowhere any more is forgotten."""
+    try:
+        return _rootfs(context, found)
+    except Fault as fault:
+        if key and ending(fault)[0] == BlobNotFound.exit_code:
+            from registryd.cli.run_records import forget
+
+            forget(folder, _about(context, key))
+        raise
 
 
 def _whole(context: Context, platform: str | None) -> Found:

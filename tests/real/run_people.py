@@ -88,6 +88,7 @@ def person(uid: int, node: Daemon, code: Path) -> Me:
         plain_environ(home)
         for path in (home, *home.rglob("*")):
             os.chown(path, uid, uid)
+        home.chmod(0o700)  # its runtime folder too: what a job has found is not of another run
         assert "" == who("pull", "-q", NAME).err
         who("exec", NAME, "true")
     return who

@@ -6,6 +6,7 @@ both by a mount namespace of each command's own.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -292,6 +293,22 @@ def test_what_is_killed_is_no_hindrance(me: Me, node: Daemon) -> None:
 
     assert serving
     assert "again\n" == third
+
+
+def test_what_a_job_found_and_is_no_more(me: Me) -> None:
+    """The image that a job has found may be gone: that is said once, and then found out anew."""
+    job = me.with_environ(LSB_JOBID="5", XDG_RUNTIME_DIR=str(me.home / "gone"))
+    (me.home / "gone").mkdir(mode=0o700)
+    os.chown(me.home / "gone", me.uid, me.uid)
+    job.ok("exec", NAME, "true")
+    names = me.home / "gone/registryd/run/names"
+    (record,) = (path for path in names.iterdir() if not path.suffix)
+    said = json.loads(record.read_text())
+    record.write_text(json.dumps({**said, "digest": f"sha256:{0:064}", "path": ""}))
+    lost = job("exec", NAME, "true")
+
+    assert (2, 1) == (lost.code, lost.err.count("\n")), lost
+    assert "" == job.ok("exec", NAME, "true")
 
 
 @pytest.mark.parametrize("uid", [0, NOBODY])

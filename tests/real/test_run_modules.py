@@ -99,6 +99,7 @@ def person(place: Path, uid: int) -> Me:
         (home / "data/file").write_text("of the home\n")
         for path in (home, *home.rglob("*")):
             os.chown(path, uid, uid)
+        home.chmod(0o700)  # its runtime folder too: what a job has found is not of another run
     environ = {"XDG_CONFIG_HOME": str(home / ".config")}
     return Me(uid, home, place / "no-socket", place / "code", environ)
 
