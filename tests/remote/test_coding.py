@@ -17,8 +17,8 @@ TEXT = b"some text " * 100
 @pytest.mark.parametrize(
     ("raw", "coding", "expected"),
     [
-        (gzip.compress(TEXT), "gzip", TEXT),
-        (gzip.compress(TEXT), " X-GZIP ", TEXT),
+        (gzip.compress(TEXT, mtime=0), "gzip", TEXT),
+        (gzip.compress(TEXT, mtime=0), " X-GZIP ", TEXT),
         (zlib.compress(TEXT), "deflate", TEXT),
         (gzip.compress(TEXT, mtime=0), "", gzip.compress(TEXT, mtime=0)),
         (gzip.compress(TEXT, mtime=0), "br", gzip.compress(TEXT, mtime=0)),
