@@ -23,25 +23,26 @@ _CANNOT: Final = frozenset(
 )
 
 
-def copy_out(source: int, path: Path) -> int:
+def copy_out(source: int, path: Path, *, before: bytes = b"", mode: int = 0o666) -> int:
     """Write all of an open file to a path, in place of one that is there; how many bytes it has.
 
-    Raises DiskFull, PathUnusable.
+    ``before`` stands before it there. Raises DiskFull, PathUnusable.
     """
     partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
     with path_faults(path):
-        target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             size = os.fstat(source).st_size
-            if not _cloned(source, target):
-                copy_range(source, target, size)
+            if before or not _cloned(source, target):
+                write_all(target, before)
+                _copy_range(source, target, size)
             os.fsync(target)
             partial.replace(path)
         finally:
             os.close(target)
             partial.unlink(missing_ok=True)
         sync_folder(path.parent)
-    return size
+    return len(before) + size
 
 
 def _cloned(source: int, target: int) -> bool:
@@ -52,7 +53,7 @@ def _cloned(source: int, target: int) -> bool:
     return True
 
 
-def copy_range(source: int, target: int, size: int) -> None:
+def _copy_range(source: int, target: int, size: int) -> None:
     """Append the first bytes of one file to another. Raises OSError."""
     at = 0
     try:
