@@ -13,7 +13,7 @@ from registryd.images.errors import NotAnImage
 
 #: Most entries of all layers of an image: the largest real ones have half of it.
 ENTRIES_LIMIT: Final = 1_000_000
-#: Bytes that all names, links and attributes of an image may have together: they are kept.
+#: Bytes of all names, links, attributes and maps of sparse files of an image: they are kept.
 NAMES_LIMIT: Final = 256 << 20
 _NO_LIMIT: Final = 2**63 - 1
 

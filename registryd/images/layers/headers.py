@@ -22,7 +22,7 @@ from registryd.images.errors import NotAnImage
 from registryd.images.inflate import Readable
 from registryd.images.layers.allowance import ENTRIES_LIMIT, Allowance
 from registryd.images.layers.reading import Stretches
-from registryd.images.layers.sparse import Holes, sparse_map
+from registryd.images.layers.sparse import STRETCH_COST, Holes, sparse_map
 from registryd.images.tar_fields import BLOCK, ZEROS, number, pax_records, sum_is_right, text
 
 #: Longest path and longest part of one: what Linux takes (PATH_MAX, NAME_MAX).
@@ -96,6 +96,8 @@ def read_entries(file: Readable, where: str, layer: int, allowance: Allowance) -
         names += sum(map(len, entry.way)) + len(entry.link)
         if entry.xattrs:
             names += sum(len(key) + len(value) for key, value in entry.xattrs)
+        if entry.holes is not None:
+            names += STRETCH_COST * len(entry.holes.stored)
         contents += entry.size
         if len(found) - counted == _COUNTED or names > _NAMES_COUNTED:
             allowance.take(where, len(found) - counted, names, contents)

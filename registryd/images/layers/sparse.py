@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Most stretches of one file: 32 MB of a map.
 STRETCHES_LIMIT: Final = 1 << 20
+#: Bytes of memory that one takes: two numbers, and the pair that they are.
+STRETCH_COST: Final = 128
 _OLD_FIRST: Final = 386
 _OLD_COUNT: Final = 4
 _MORE_COUNT: Final = 21
@@ -107,7 +109,7 @@ def _listed(scan: Scan, stored: int) -> list[int]:
         block = scan.stretches.exactly(BLOCK)
         lines += block.count(b"\n")
         content += block
-        if wanted is None and b"\n" in content:
+        if wanted is None and lines:
             wanted = 1 + 2 * min(scan.decimal(bytes(content).partition(b"\n")[0]), STRETCHES_LIMIT)
     return [scan.decimal(line) for line in bytes(content).split(b"\n")[1:wanted]]
 

@@ -20,6 +20,7 @@ from registryd.images.layers.contents import each_file
 from registryd.images.layers.headers import Entry, read_entries, way_of
 from registryd.images.layers.plan import flatten
 from registryd.images.layers.reading import Stretches
+from registryd.images.layers.sparse import STRETCH_COST
 from registryd.images.layers.stream import header
 from registryd.images.tar_fields import number
 from tests.images.layers.trees import IMAGE, Openers, layer, member, planned
@@ -131,6 +132,17 @@ def test_all_layers_share_the_limits(spent: str) -> None:
 
     with pytest.raises(NotAnImage, match=r"^layer 1: "):
         read(raw, allowance)
+
+
+def test_maps_of_sparse_files_are_counted() -> None:
+    """They are kept as names are, and are part of what all names may have."""
+    pairs = ",".join(f"{number * 8192},1" for number in range(1000))
+    holes = {"GNU.sparse.map": pairs, "GNU.sparse.size": str(1 << 23)}
+    raw = layer(member("s", b"x" * 1000, pax_headers=holes))
+    read(raw, Allowance(names=1 + 1000 * STRETCH_COST))
+
+    with pytest.raises(NotAnImage, match="bytes of names"):
+        read(raw, Allowance(names=1000 * STRETCH_COST))
 
 
 @pytest.mark.parametrize(
