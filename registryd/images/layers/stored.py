@@ -17,12 +17,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch
 from registryd.images.archive import PLAIN_FREE, RATIO_LIMIT
-from registryd.images.errors import NotAnImage
+from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.inflate import MAGIC_LENGTH, Inflated, Readable, compression
 from registryd.images.layers.allowance import Allowance
 from registryd.images.layers.headers import Entry, read_entries
@@ -73,8 +74,8 @@ class StoredLayer:
     def opened(self) -> Readable:
         """Its tar from the beginning. Raises PathUnusable."""
         where = str(self.descriptor.digest)
-        file = _Reading(self.file, self.told)
-        kind = compression(os.pread(self.file, MAGIC_LENGTH, 0))
+        file = _Reading(self.file, self.told, where)
+        kind = compression(file.beginning())
         return file if kind is None else _Bounded(Inflated(file, kind, where), self.limit, where)
 
 
@@ -118,14 +119,21 @@ def _entries(layer: StoredLayer, where: str, number: int, allowance: Allowance) 
 class _Reading:
     """A file read from its beginning, at a place of its own."""
 
-    def __init__(self, file: int, told: Callable[[int], None]) -> None:
+    def __init__(self, file: int, told: Callable[[int], None], where: str) -> None:
         self._file = file
         self._told = told
+        self._where = Path(where)
         self._offset = 0
 
+    def beginning(self) -> bytes:
+        """What says how it is compressed. Raises PathUnusable."""
+        with path_faults(self._where):
+            return os.pread(self._file, MAGIC_LENGTH, 0)
+
     def read(self, count: int) -> bytes:
-        """Up to so many bytes; none at the end."""
-        piece = os.pread(self._file, count, self._offset)
+        """Up to so many bytes; none at the end. Raises PathUnusable, and what ``told`` does."""
+        with path_faults(self._where):
+            piece = os.pread(self._file, count, self._offset)
         self._offset += len(piece)
         self._told(len(piece))
         return piece

@@ -15,7 +15,7 @@ import pytest
 
 from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch
-from registryd.images.errors import NotAnImage
+from registryd.images.errors import NotAnImage, PathUnusable
 from registryd.images.layers.allowance import Allowance
 from registryd.images.layers.headers import read_entries
 from registryd.images.layers.stored import StoredLayer, planned
@@ -104,3 +104,14 @@ def test_limits_are_counted_to_the_last_entry() -> None:
     for short in (Allowance(entries=2499), Allowance(names=9999), Allowance(stopped=True)):
         with pytest.raises(NotAnImage, match=r"^layer 1: "):
             read_entries(BytesIO(raw), "layer 1", 0, short)
+
+
+def test_a_disk_that_does_not_give_it(tmp_path: Path) -> None:
+    """It is said of which layer, in one line; that it is a folder is what the system says here."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    descriptor = Descriptor.of(OCI_LAYER_GZIP, b"")
+    try:
+        with pytest.raises(PathUnusable, match=rf"^{descriptor.digest}: .*is a directory$"):
+            planned([StoredLayer(folder, descriptor)], IMAGE)
+    finally:
+        os.close(folder)
