@@ -8,7 +8,7 @@ import gzip
 import os
 import stat
 import subprocess
-from io import RawIOBase
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -17,14 +17,15 @@ import zstandard
 from typing_extensions import Buffer, override
 
 from cache.errors import DigestMismatch, DiskFull, Fault
-from registryd.images.errors import NotAnImage, NotMade
+from registryd.images.errors import NotAnImage, NotMade, PathUnusable
 from registryd.images.layers import squashfs
+from registryd.images.layers.extract import extract
 from registryd.images.layers.squashfs import Compressor
 from registryd.images.layers.target import FlatForm, FlatTerms, open_flat
 from registryd.oci.errors import UsageError
 from registryd.transfer.copy import copy_image
 from tests.fakes.endpoints import MemorySource, Sample, image, index
-from tests.images.layers.trees import WHEN, extracted, layer, member, tarred, walked
+from tests.images.layers.trees import WHEN, extracted, layer, member, planned, tarred, walked
 from tests.real.dockerd import needs_root
 from tests.real.runtimes import need
 
@@ -108,13 +109,39 @@ async def test_any_node_makes_the_same_file(tmp_path: Path) -> None:
 
 def test_without_rights(tmp_path: Path) -> None:
     """Who is not root owns all; devices and set-user-id bits are left out and counted."""
-    skipped = extracted(tmp_path / "root", LOW, HIGH, privileged=False)
+    linked = layer(member("nil", kind="h", link="dev/null"))
+    skipped = extracted(tmp_path / "root", LOW, HIGH, linked, privileged=False)
     tree = walked(tmp_path / "root")
 
     assert "2 device nodes, 1 set-user-id and set-group-id bits" == str(skipped)
     assert {(os.geteuid(), os.getegid())} == {(item.uid, item.gid) for item in tree.values()}
     assert (0o755, 0o400, 0o700) == tuple(tree[name].mode for name in ("su", "etc/shared", "etc"))
-    assert {"null", "sda"}.isdisjoint(name.rpartition("/")[2] for name in tree)
+    assert {"null", "nil", "sda"}.isdisjoint(name.rpartition("/")[2] for name in tree)
+
+
+@pytest.mark.parametrize("planted", ["folder", "file"])
+def test_who_changes_the_root_meanwhile(tmp_path: Path, planted: str) -> None:
+    """Nothing is written where their link leads, be it one in the way or another name of a file."""
+    raw = layer(member("d/a", b"a"), member("e/b", b"b"))
+    root, other = tmp_path / "root", tmp_path / "other"
+    root.mkdir()
+    other.mkdir()
+    (other / "theirs").write_bytes(b"theirs")
+
+    class Changing(BytesIO):
+        @override
+        def read(self, count: int | None = -1, /) -> bytes:
+            if not self.tell() and planted == "file":
+                (root / "d/a").hardlink_to(other / "theirs")
+            elif not self.tell():
+                (root / "d").rename(tmp_path / "was")
+                (root / "d").symlink_to(other)
+            return super().read(count)
+
+    with pytest.raises(PathUnusable):
+        extract(planned(raw), [lambda: Changing(raw)], "x", root, privileged=False)
+
+    assert {"theirs": b"theirs"} == {path.name: path.read_bytes() for path in other.iterdir()}
 
 
 def test_holes_stay_holes(tmp_path: Path) -> None:

@@ -265,6 +265,16 @@ def test_what_cannot_be(entries: tuple[tuple[tarfile.TarInfo, bytes], ...], said
         planned(layer(*entries))
 
 
+def test_a_way_that_links_make_longer() -> None:
+    """A path that no system call takes is refused, though every name in the layer is short."""
+    deep = "/".join(["n" * 250] * 16)
+    layers = layer(member("l", kind="l", link=deep), member(f"l/{'m' * 79}"))
+    with pytest.raises(NotAnImage, match=rf"^{IMAGE}: a path has more than 4095 bytes$"):
+        planned(layers[:-1024], layer(member(f"l/{'m' * 80}")))
+
+    assert 4095 == max(len(named.path) for named in planned(layers).others)
+
+
 def test_links_stay_inside() -> None:
     """Links in the way are followed from the image's top, whatever they climb; the last is not."""
     plan = planned(
