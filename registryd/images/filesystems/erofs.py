@@ -10,18 +10,17 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from registryd.images.errors import NotMade, path_faults
+from registryd.images.errors import NotMade
 from registryd.images.filesystems import erofs_records as records
 from registryd.images.filesystems.erofs_records import IN_CHUNKS, PLAIN, WITH_REST, Inode
 from registryd.images.filesystems.nodes import BLOCK, Node, Nodes
-from registryd.images.filesystems.writing import At, file_into
+from registryd.images.filesystems.writing import At, file_into, opened
 from registryd.images.layers.contents import Opener, each_file
 from registryd.images.layers.headers import FILE, SYMLINK
 from registryd.images.layers.plan import Plan
@@ -41,12 +40,8 @@ def make_erofs(plan: Plan, openers: Sequence[Opener], where: str, path: Path) ->
     Raises NotMade, NotAnImage, DiskFull, PathUnusable.
     """
     image = _Image(plan)
-    with path_faults(path):
-        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            image.write(At(file), openers, where)
-        finally:
-            os.close(file)
+    with opened(path) as out:
+        image.write(out, openers, where)
 
 
 @dataclass(slots=True)

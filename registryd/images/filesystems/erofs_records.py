@@ -11,15 +11,8 @@ from typing import Final, NamedTuple
 
 from registryd.images.errors import NotMade
 from registryd.images.filesystems.nodes import BLOCK
-from registryd.images.layers.headers import (
-    BLOCKS,
-    CHARACTER,
-    FIFO,
-    FILE,
-    FOLDER,
-    SYMLINK,
-    Entry,
-)
+from registryd.images.filesystems.records import KINDS, device_of, mode_of, shortened
+from registryd.images.layers.headers import BLOCKS, CHARACTER, Entry
 
 #: Inodes are counted in places of so many bytes from the beginning; the first is after the
 #: superblock.
@@ -36,15 +29,6 @@ _OF_CHANGE: Final = 0x2
 _CHUNKED: Final = 0x4
 _EXTENDED: Final = 1
 _SECOND: Final = 10**9
-_MODES: Final = {
-    FILE: 0o100000,
-    FOLDER: 0o040000,
-    SYMLINK: 0o120000,
-    CHARACTER: 0o020000,
-    BLOCKS: 0o060000,
-    FIFO: 0o010000,
-}
-_KINDS: Final = {FILE: 1, FOLDER: 2, CHARACTER: 3, BLOCKS: 4, FIFO: 5, SYMLINK: 7}
 #: Magic, sum, what old kernels may ignore, size of blocks, the top, inodes, time and its rest,
 #: blocks, where inodes and shared attributes begin, identifier, name, what they may not ignore.
 _SUPERBLOCK: Final = struct.Struct("<IIIBBHQQIIII16s16sI")
@@ -53,7 +37,6 @@ _INODE: Final = struct.Struct("<HHHHQIIIIQII16x")
 _ENTRY: Final = struct.Struct("<QHBB")
 _XATTR_HEADER: Final = 12
 _XATTR: Final = struct.Struct("<BBH")
-_PREFIXES: Final = ((b"user.", 1), (b"security.", 6))
 _VALUE_LIMIT: Final = 0xFFFF
 
 
@@ -74,10 +57,10 @@ def inode(entry: Entry, more: Inode) -> bytes:
     return _INODE.pack(
         _EXTENDED | more.form << 1,
         (more.attributes - _XATTR_HEADER) // 4 + 1 if more.attributes else 0,
-        _MODES[entry.kind] | (0o777 if entry.kind == SYMLINK else entry.mode),
+        mode_of(entry),
         0,
         more.size,
-        _device(entry) if entry.kind in (CHARACTER, BLOCKS) else more.where,
+        device_of(entry) if entry.kind in (CHARACTER, BLOCKS) else more.where,
         more.number,
         entry.uid,
         entry.gid,
@@ -85,10 +68,6 @@ def inode(entry: Entry, more: Inode) -> bytes:
         rest,
         more.links,
     )
-
-
-def _device(entry: Entry) -> int:
-    return entry.minor & 0xFF | entry.major << 8 & 0xFFF00 | (entry.minor & ~0xFF) << 12
 
 
 def folder_shape(names: Iterable[bytes]) -> tuple[list[int], int]:
@@ -114,7 +93,7 @@ def folder_blocks(
         at = count * _ENTRY.size
         entries = b""
         for name, number, kind in part:
-            entries += _ENTRY.pack(number, at, _KINDS[kind], 0)
+            entries += _ENTRY.pack(number, at, KINDS[kind], 0)
             at += len(name)
         done += count
         block = entries + b"".join(name for name, _, _ in part)
@@ -127,10 +106,10 @@ def attributes(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
         return b""
     found = bytes(_XATTR_HEADER)
     for key, value in pairs:
-        prefix, index = next((each for each in _PREFIXES if key.startswith(each[0])), (b"", 0))
-        if not index or len(value) > _VALUE_LIMIT:
+        short = shortened(key)
+        if short is None or len(value) > _VALUE_LIMIT:
             raise NotMade(f"EROFS takes no attribute {key[:60]!r} of {len(value)} bytes")
-        name = key[len(prefix) :]
+        index, name = short
         entry = _XATTR.pack(len(name), index, len(value)) + name + value
         found += entry.ljust(len(entry) + 3 & ~3, b"\0")
     if (len(found) - _XATTR_HEADER) // 4 >= _VALUE_LIMIT:

@@ -10,16 +10,15 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from registryd.images.errors import NotMade, path_faults
+from registryd.images.errors import NotMade
 from registryd.images.filesystems import ext4_records as records
 from registryd.images.filesystems.ext4_records import Attributes, Extent, Inode, Shape
 from registryd.images.filesystems.nodes import BLOCK, Node, Nodes
-from registryd.images.filesystems.writing import At, file_into
+from registryd.images.filesystems.writing import At, file_into, opened
 from registryd.images.layers.contents import Opener, each_file
 from registryd.images.layers.headers import BLOCKS, CHARACTER, FILE, SYMLINK
 from registryd.images.layers.plan import Plan
@@ -40,12 +39,8 @@ def make_ext4(plan: Plan, openers: Sequence[Opener], where: str, path: Path) -> 
     Raises NotMade, NotAnImage, DiskFull, PathUnusable.
     """
     image = _Image(plan)
-    with path_faults(path):
-        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            image.write(At(file), openers, where)
-        finally:
-            os.close(file)
+    with opened(path) as out:
+        image.write(out, openers, where)
 
 
 class _Image:

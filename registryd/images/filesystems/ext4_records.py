@@ -13,15 +13,8 @@ from typing import Final, NamedTuple
 
 from registryd.images.errors import NotMade
 from registryd.images.filesystems.nodes import BLOCK
-from registryd.images.layers.headers import (
-    BLOCKS,
-    CHARACTER,
-    FIFO,
-    FILE,
-    FOLDER,
-    SYMLINK,
-    Entry,
-)
+from registryd.images.filesystems.records import KINDS, device_of, mode_of, shortened
+from registryd.images.layers.headers import FOLDER, Entry
 
 INODE_SIZE: Final = 256
 #: The first ten belong to the file system; the second is the top.
@@ -33,15 +26,6 @@ SHORT_LINK: Final = 59
 #: Most names of one file, and most folders in one that are counted.
 LINKS_LIMIT: Final = 65_000
 _SECOND: Final = 10**9
-_MODES: Final = {
-    FILE: 0o100000,
-    FOLDER: 0o040000,
-    SYMLINK: 0o120000,
-    CHARACTER: 0o020000,
-    BLOCKS: 0o060000,
-    FIFO: 0o010000,
-}
-_KINDS: Final = {FILE: 1, FOLDER: 2, CHARACTER: 3, BLOCKS: 4, FIFO: 5, SYMLINK: 7}
 _EXTENTS: Final = 0x80000
 _EXTRA: Final = 32
 #: Mode, uid, size, access, change, modification, deletion, gid, links, sectors, flags, version,
@@ -59,7 +43,6 @@ PER_BLOCK: Final = (BLOCK - 12) // 12
 EXTENT_LIMIT: Final = 32_768
 _XATTR_MAGIC: Final = 0xEA020000
 _XATTR: Final = struct.Struct("<BBHIII")
-_PREFIXES: Final = ((b"user.", 1), (b"security.", 6))
 _ROOM_IN_INODE: Final = INODE_SIZE - 128 - _EXTRA - 4
 _XATTR_HEADER: Final = 32
 _GROUP: Final = struct.Struct("<IIIHHHHIHHHH")
@@ -100,7 +83,7 @@ def inode(entry: Entry, more: Inode) -> bytes:
     """The inode of an entry."""
     seconds, extra = _time(entry.mtime)
     record = _INODE.pack(
-        _MODES[entry.kind] | (0o777 if entry.kind == SYMLINK else entry.mode),
+        mode_of(entry),
         entry.uid & 0xFFFF,
         more.size & 0xFFFFFFFF,
         seconds,
@@ -151,8 +134,7 @@ def device(entry: Entry) -> bytes:
     major, minor = entry.major, entry.minor
     if major < 256 and minor < 256:
         return struct.pack("<II", major << 8 | minor, 0).ljust(60, b"\0")
-    new = minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
-    return struct.pack("<II", 0, new & 0xFFFFFFFF).ljust(60, b"\0")
+    return struct.pack("<II", 0, device_of(entry)).ljust(60, b"\0")
 
 
 def folder_blocks(
@@ -169,7 +151,7 @@ def folder_blocks(
                 yield _closed(block, last)
                 block = bytearray()
             last = len(block)
-            block += _ENTRY.pack(number, length, len(name), _KINDS[kind])
+            block += _ENTRY.pack(number, length, len(name), KINDS[kind])
             block += name.ljust(length - 8, b"\0")
     yield _closed(block, last)
 
@@ -231,10 +213,10 @@ def attributes(pairs: Sequence[tuple[bytes, bytes]]) -> Attributes:
 
 
 def _prefix(key: bytes) -> tuple[int, bytes]:
-    for prefix, index in _PREFIXES:
-        if key.startswith(prefix):
-            return index, key[len(prefix) :]
-    raise NotMade(f"ext4 has no attribute {key[:60]!r}")
+    short = shortened(key)
+    if short is None:
+        raise NotMade(f"ext4 has no attribute {key[:60]!r}")
+    return short
 
 
 def _packed(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from registryd.images.errors import path_faults
 
 
 class At:
@@ -23,6 +27,17 @@ class At:
             count = os.pwrite(self._file, view, offset)
             offset += count
             view = view[count:]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[At]:
+    """A file that is there, to be written. Raises DiskFull, PathUnusable."""
+    with path_faults(path):
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            yield At(file)
+        finally:
+            os.close(file)
 
 
 def file_into(out: At, pieces: Iterable[bytes], runs: Sequence[tuple[int, int, int]]) -> None:
