@@ -138,7 +138,6 @@ class Ends:
         return FlatTerms(
             environ=context.environ,
             warned=context.console.warning,
-            compressor=getattr(context.options, "compat", None) or "zstd",
             replace=self._replace,
         )
 

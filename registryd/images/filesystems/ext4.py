@@ -56,6 +56,11 @@ class _Image:
             if (pairs := kept(node.entry.xattrs))
         }
         self.attributes_at: dict[int, int] = {}
+        self.folder_blocks = {
+            node.number: sum(1 for _ in self._folder(node))
+            for node in self.nodes.all
+            if node.is_folder
+        }
         self.shape = self._placed()
 
     def write(self, out: At, openers: Sequence[Opener], where: str) -> None:
@@ -108,7 +113,7 @@ class _Image:
     def _stretches(self, node: Node) -> Iterator[tuple[int, int]]:
         """Blocks of a node that hold something."""
         if node.is_folder:
-            yield 0, sum(1 for _ in self._folder(node))
+            yield 0, self.folder_blocks[node.number]
         elif node.entry.kind == SYMLINK:
             if len(node.entry.link) > records.SHORT_LINK:
                 yield 0, 1

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import struct
 import subprocess
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -192,11 +193,7 @@ def _output(words: Sequence[str], environ: Mapping[str, str]) -> str:
 
 
 def _on_path(environ: Mapping[str, str], name: str) -> str | None:
-    for folder in environ.get("PATH", os.defpath).split(os.pathsep):
-        candidate = os.path.join(folder or ".", name)
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):  # False where not allowed
-            return candidate
-    return None
+    return shutil.which(name, path=environ.get("PATH", os.defpath))
 
 
 def _feed(plan: Plan, openers: Sequence[Opener], where: str, pipe: int) -> None:

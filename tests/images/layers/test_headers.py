@@ -134,6 +134,15 @@ def test_all_layers_share_the_limits(spent: str) -> None:
         read(raw, allowance)
 
 
+def test_attributes_are_counted() -> None:
+    """Keys and values are part of what all names may have."""
+    raw = layer(member("a", pax_headers={"SCHILY.xattr.user.k": "v" * 100}))
+    read(raw, Allowance(names=1 + 106))
+
+    with pytest.raises(NotAnImage, match="bytes of names"):
+        read(raw, Allowance(names=106))
+
+
 def test_maps_of_sparse_files_are_counted() -> None:
     """They are kept as names are, and are part of what all names may have."""
     pairs = ",".join(f"{number * 8192},1" for number in range(1000))
