@@ -23,6 +23,7 @@ from registryd.cluster_config import FASTEST, ClusterConfig
 from registryd.convert_config import ConvertConfig
 from registryd.gateway_config import GatewayConfig
 from registryd.oci.errors import ConfigInvalid
+from registryd.places import Places, system_places, user_places
 from registryd.registry_config import (
     DAY,
     ENVIRONMENT,
@@ -214,40 +215,6 @@ class Config:
     def __post_init__(self) -> None:
         object.__setattr__(self, "registries", MappingProxyType(dict(self.registries)))
         object.__setattr__(self, "signatures", MappingProxyType(dict(self.signatures)))
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where things are when no one says otherwise."""
-
-    root: Path
-    socket: Path
-    config: Path
-
-
-def system_places() -> Places:
-    """The places of the machine's daemon."""
-    return Places(
-        root=Path("/var/lib/registryd"),
-        socket=Path("/run/registryd/registryd.sock"),
-        config=Path("/etc/registryd/config.toml"),
-    )
-
-
-def user_places(environ: Mapping[str, str], home: Path) -> Places:
-    """The places of one user (XDG Base Directory Specification: relative values are ignored)."""
-
-    def base(variable: str) -> Path | None:
-        value = environ.get(variable, "")
-        return Path(value) / "registryd" if value.startswith("/") else None
-
-    root = base("XDG_DATA_HOME") or home / ".local/share/registryd"
-    config = base("XDG_CONFIG_HOME") or home / ".config/registryd"
-    return Places(
-        root=root,
-        socket=(base("XDG_RUNTIME_DIR") or root) / "registryd.sock",
-        config=config / "config.toml",
-    )
 
 
 def default_config(defaults: Places) -> Config:

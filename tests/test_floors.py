@@ -20,6 +20,7 @@ FLOORS = (
         "registryd.units",
         "registryd.hostlist",
         "registryd.pem",
+        "registryd.places",
         "registryd.unix_http",
         "registryd.receiving",
         "registryd.trickle",

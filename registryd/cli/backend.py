@@ -123,7 +123,7 @@ def _daemon(path: Path) -> Backend:
 
 def usual_sockets(context: Context) -> tuple[Path, Path]:
     """Where a daemon answers that nobody has named: the user's own first, then the machine's."""
-    from registryd.config import system_places, user_places
+    from registryd.places import system_places, user_places
 
     return user_places(context.environ, context.home).socket, system_places().socket
 

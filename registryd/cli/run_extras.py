@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from registryd.cli.command import Context
 from registryd.launch.edits import Edits
 from registryd.launch.plan import Site
+from registryd.places import system_places, user_places
 
 if TYPE_CHECKING:
     from registryd.launch.module_edits import Added
 
-#: Where the machine's files are; the configuration may name another folder for the modules.
-_CONFIG, _MODULES = "/etc/registryd/config.toml", "/etc/registryd/modules.d"
+#: Where the machine's modules are, where its configuration names no other folder.
+_MODULES = Path("/etc/registryd/modules.d")
 
 #: What is left to do in an image whose files are at a place; without one they are seen already.
 Rest = Callable[[str | None], Edits]
@@ -43,9 +44,8 @@ def extras(context: Context, library_path: str) -> Extras:
     """What is added to an image with this LD_LIBRARY_PATH. Raises ConfigInvalid, LaunchRefused."""
     asked = context.options.modules or context.options.devices
     asked = asked or context.environ.get("REGISTRYD_MODULE")
-    base = context.environ.get("XDG_CONFIG_HOME", "")
-    own = Path(base) if base.startswith("/") else context.home / ".config"
-    places = (_CONFIG, _MODULES, str(own / "registryd/config.toml"))
+    own = user_places(context.environ, context.home)
+    places = (system_places().config, _MODULES, own.config)
     if not asked and not any(os.access(place, os.R_OK) for place in places):
         return Extras()
     from registryd.cli.site import added_here, run_settings

@@ -55,6 +55,20 @@ def test_the_thin_path_is_thin(daemon: FakeDaemon, words: tuple[str, ...]) -> No
     assert modules(*words, "--socket", str(daemon.socket)) & HEAVY == set()
 
 
+def test_a_daemon_in_its_usual_place_is_found_as_thinly(
+    daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To know where daemons are, nothing of the configuration is read or imported."""
+    daemon.on("GET", "/api/v1/images", Answer.of({}))
+    (tmp_path / "registryd").mkdir()
+    (tmp_path / "registryd/registryd.sock").symlink_to(daemon.socket)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("REGISTRYD_SOCKET", raising=False)
+    monkeypatch.delenv("REGISTRYD_ROOT", raising=False)
+
+    assert modules("images") & {*HEAVY, "registryd.config"} == set()
+
+
 def test_only_the_command_that_runs_is_imported(daemon: FakeDaemon) -> None:
     """The other commands stay on the disk."""
     daemon.on("GET", "/api/v1/images", Answer.of({}))

@@ -76,7 +76,7 @@ def _look(context: Context, reference: Reference) -> tuple[list[Looked], list[st
 def _configured(context: Context, registry: str) -> Looked:
     """What the user's own configuration says, which counts where no daemon does the work."""
     from registryd.cli.settings import settings
-    from registryd.config import user_places
+    from registryd.places import user_places
     from registryd.remote.credentials import Looked
     from registryd.remote.logins import configured_login
 
