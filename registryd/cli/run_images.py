@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.content import Digest
-from registryd.cli.backend import Event, Report, backend
+from registryd.cli.backend import Backend, Event, Report, backend
 from registryd.cli.command import Context
-from registryd.cli.mounting import ENDINGS
+from registryd.cli.mounting import BEGINNINGS, ENDINGS
 from registryd.cli.own_names import OWN_REGISTRY
 from registryd.cli.platforms import own
 from registryd.launch.errors import LaunchFailed
@@ -68,7 +68,7 @@ def found_file(text: str) -> Found | None:
             f"{text} is not started as it is: registryctl import {text} NAME comes first"
         )
     form = next((form for form in _FORMS if text.startswith(form)), "")
-    is_path = text.startswith(("/", "./", "../"))
+    is_path = text.startswith(BEGINNINGS)
     if not form and not is_path and not (text.endswith(ENDINGS) and Path(text).is_file()):
         return None
     path = Path(text.removeprefix(form)).absolute()
@@ -113,15 +113,21 @@ def program() -> Path:
 
 def with_squashfs(context: Context, found: Found) -> Found:
     """The image with its squashfs open, which is made the first time. Raises Fault."""
-    if found.reference is None or found.file is not None:
+    if found.reference is None or found.file is not None or found.opened >= 0:
         return found
-    exact = found.reference.with_digest(Digest.parse(found.digest))
-    login = login_to(context, exact)
-    with backend(context, exact.registry) as cache:
-        wanted = {"reference": str(exact), "form": "squashfs"}
-        with _when_needed(context) as show:
-            done = cache.stream("convert", wanted, show, login)
-        file = cache.opened(str(exact), str(done["blob"]), login)
+    login = login_to(context, found.reference)
+    with backend(context, found.reference.registry) as cache:
+        return opened_by(cache, context, found, found.reference, login)
+
+
+def opened_by(
+    cache: Backend, context: Context, found: Found, reference: Reference, login: Login | None
+) -> Found:
+    """The same by a backend that is at hand, for this login. Raises Fault."""
+    exact = str(reference.with_digest(Digest.parse(found.digest)))
+    with _when_needed(context) as show:
+        done = cache.stream("convert", {"reference": exact, "form": "squashfs"}, show, login)
+    file = cache.opened(exact, str(done["blob"]), login)
     path = Path(os.readlink(f"/proc/self/fd/{file}"))
     return replace(found, opened=file, file=path if os.access(path, os.R_OK) else None)
 

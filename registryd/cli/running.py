@@ -1,8 +1,8 @@
 """From an image's name to a command that runs in it.
 
 Invariants:
-- the way that is taken when all is there already is short: one question to the cache, then the
-  command takes this process over;
+- the way that is taken when all is there already is short: the cache is asked for configuration,
+  squashfs and file by one backend, once each, then the command takes this process over;
 - an image is never unpacked into a folder: its squashfs is made once, and mounted.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cache.content import Digest
 from cache.errors import BlobNotFound, Fault
-from registryd.cli.backend import Backend, backend
+from registryd.cli.backend import Backend, Raw, backend
 from registryd.cli.command import Context
 from registryd.cli.errors import ending
 from registryd.cli.gateway_images import found_in_gateway
@@ -25,7 +25,14 @@ from registryd.cli.patience import in_turn
 from registryd.cli.platforms import single_preferred
 from registryd.cli.run_extras import extras
 from registryd.cli.run_flags import flags
-from registryd.cli.run_images import Found, found_file, login_to, program, with_squashfs
+from registryd.cli.run_images import (
+    Found,
+    found_file,
+    login_to,
+    opened_by,
+    program,
+    with_squashfs,
+)
 from registryd.cli.run_runtimes import as_folder, chosen
 from registryd.launch.identity import Person
 from registryd.launch.plan import Caller, Wish
@@ -110,21 +117,24 @@ def _named(context: Context, folder: Path, key: str) -> Found:
         return _whole(context, platform)
     from registryd.cli.run_records import Record, forget, recorded
 
+    mine: list[Found] = []
+
     def find() -> Record:
         found = _whole(context, platform)
+        mine.append(found)
         return Record(found.name, found.digest, found.raw.decode(), str(found.file or ""))
 
     about = _about(context, key)
     record = recorded(folder, about, find)
-    path = Path(record.path) if record.path else None
-    if path is not None and not os.access(path, os.R_OK):  # evicted: it is made again
+    if record.path and not os.access(record.path, os.R_OK):  # evicted: it is made again
         forget(folder, about)
         record = recorded(folder, about, find)
-        path = Path(record.path) if record.path else None
+    if mine:  # its file is open already
+        return mine[-1]
     exact = Reference.parse(record.name).with_digest(Digest.parse(record.digest))
     raw = record.config.encode()
-    config = parse_config(raw)
-    return Found(record.name, record.digest, config, exact, file=path, raw=raw)
+    file = Path(record.path) if record.path else None
+    return Found(record.name, record.digest, parse_config(raw), exact, file=file, raw=raw)
 
 
 def _about(context: Context, key: str) -> str:
@@ -146,11 +156,11 @@ def _remembered(context: Context, folder: Path, key: str, found: Found) -> Rootf
 
 def _whole(context: Context, platform: str | None) -> Found:
     """The image of a name with its squashfs. Raises Fault."""
-    return in_turn(lambda: with_squashfs(context, _found(context, platform)), context.console.words)
+    return in_turn(lambda: _found(context, platform), context.console.words)
 
 
 def _found(context: Context, platform: str | None) -> Found:
-    """The image of a name: digest and configuration, with no question to a registry if possible."""
+    """The same, with no question to a registry if possible."""
     reference = Reference.parse(context.options.reference)
     login = login_to(context, reference)
     with backend(context, reference.registry) as chosen:
@@ -160,6 +170,12 @@ def _found(context: Context, platform: str | None) -> Found:
             reference = _held(chosen, reference)
         wanted = {"reference": str(reference), "platform": platform}
         answer = chosen.raw("config", wanted, login)
+        found = _read(reference, platform, answer)
+        return opened_by(chosen, context, found, reference, login)
+
+
+def _read(reference: Reference, platform: str | None, answer: Raw) -> Found:
+    """What an image says of itself. Raises PlatformUnknown where another one was wanted."""
     config = parse_config(answer.content)
     digest = answer.manifest_digest
     own = config.platform

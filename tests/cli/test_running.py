@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,17 @@ import pytest
 from cache.errors import StoreLocked
 from registryd.cli import run_flags
 from registryd.cli.arguments import DEFAULTS, Parser
+from registryd.cli.command import Context
+from registryd.cli.console import Console
 from registryd.cli.mounting import ENDINGS
 from registryd.cli.patience import QUIET, in_turn
-from registryd.cli.run_images import found_file
+from registryd.cli.platforms import own
+from registryd.cli.run_images import Found, found_file, with_squashfs
 from registryd.cli.running import state_folder
 from registryd.mounts.errors import NotMountable
 from registryd.oci.errors import UsageError
+from registryd.oci.image_config import ImageConfig
+from registryd.oci.reference import Reference
 
 
 @pytest.mark.parametrize(("mode", "taken"), [(0o700, True), (0o755, False), (0o1777, False)])
@@ -74,6 +80,22 @@ def test_gpus_in_the_words_of_apptainer() -> None:
 
     assert ["/dev/x", "nvidia.com/gpu=all", "amd.com/gpu=all"] == options.devices
     assert ["--nv"] == options.words
+
+
+def test_a_file_that_was_handed_over_is_not_asked_for_again(tmp_path: Path) -> None:
+    """Where the cache's files may be read by its daemon alone, one is handed over once a start."""
+    handed = Found(
+        "localhost/a:1",
+        f"sha256:{0:064}",
+        ImageConfig(platform=own()),
+        Reference.parse("localhost/a:1"),
+        opened=0,
+    )
+    options = argparse.Namespace(**DEFAULTS)
+    console = Console(sys.stdout, sys.stderr, sys.stdin)
+    nobody = {"REGISTRYD_SOCKET": str(tmp_path / "nobody.sock")}
+
+    assert handed is with_squashfs(Context(options, console, nobody, tmp_path), handed)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
