@@ -180,6 +180,36 @@ def test_what_it_sees(me: Me) -> None:
     )
 
 
+def test_nothing_gives_it_a_right(me: Me) -> None:
+    """No file of the image or of a bind is a device or gives a right, and no program gives more:
+    an ordinary user's command has no capability, root's those that docker leaves."""
+    shown = me.home / "with-rights"
+    shown.mkdir(exist_ok=True)
+    words = (
+        "-v",
+        f"{shown}:/data/rights",
+        NAME,
+        "cat",
+        "/proc/self/status",
+        "/proc/self/mountinfo",
+    )
+    lines = [line.split() for line in me.ok("exec", *words).splitlines()]
+    status = {line[0]: line[1] for line in lines if line[0].endswith(":") and len(line) == 2}
+    mounts = {line[4]: set(line[5].split(",")) for line in lines if line[0].isdecimal()}
+    open_to = [
+        path
+        for path, options in mounts.items()
+        if not f"{path}/".startswith("/dev/") and not {"nosuid", "nodev"} <= options
+    ]
+
+    assert "1" == status["NoNewPrivs:"]
+    allowed = 0 if me.uid else 0xA80425FB
+    assert {allowed} == {int(status[f"Cap{each}:"], 16) for each in ("Bnd", "Prm", "Eff")}
+    assert {"0" * 16} == {status["CapInh:"], status["CapAmb:"]}
+    assert {"/", "/data/rights"} <= set(mounts)
+    assert [] == open_to
+
+
 def test_writing_and_being_somebody_else(me: Me) -> None:
     """--writable-tmpfs takes everything, and forgets it; --user is seen as that user."""
     script = "echo 1 > /data/x; rm /etc/motd; mkdir /new /opt/tool/y; ls / /opt/tool"
