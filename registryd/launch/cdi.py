@@ -36,8 +36,6 @@ from registryd.launch.errors import LaunchRefused
 from registryd.oci.errors import UsageError
 from registryd.yaml_values import TEXT_LIMIT
 
-#: Where files are, the one that decides last.
-FOLDERS: Final = (Path("/etc/cdi"), Path("/var/run/cdi"))
 #: Files of a folder that are read.
 FILES_LIMIT: Final = 1000
 #: Every device of a kind, where the kind has none of that name.

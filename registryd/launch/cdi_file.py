@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from registryd.launch.edits import HOOK_POINTS, absolute
+from registryd.launch.edits import absolute
 from registryd.launch.plain_values import mapping_of_texts, number, without_nulls, yes_or_no
 from registryd.oci.errors import UsageError
 from registryd.tables import KeyWrong, list_of, one_of, read_table, table, text
@@ -28,6 +28,15 @@ VERSIONS: Final = (
 )
 #: What a file may use that says nothing newer.
 EARLIEST: Final = "0.3.0"
+#: When a hook is called (runtime specification 1.2, "POSIX-platform Hooks").
+_HOOK_POINTS: Final = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)
 #: Characters of all annotations of one place (Kubernetes' limit, which the specification takes).
 ANNOTATIONS_LIMIT: Final = 256 << 10
 LARGEST_ID: Final = 2**32 - 1
@@ -132,7 +141,7 @@ class Mount:
 class CdiHook:
     """A program that an OCI runtime would call."""
 
-    point: Annotated[str, one_of(*HOOK_POINTS), "hookName"]
+    point: Annotated[str, one_of(*_HOOK_POINTS), "hookName"]
     path: Annotated[str, text(_path)]
     args: Annotated[tuple[str, ...], _texts] = ()
     env: Annotated[tuple[str, ...], list_of(text(_variable), "variables")] = ()

@@ -18,15 +18,6 @@ from registryd.launch.errors import LaunchRefused
 
 #: What can be done to a variable.
 CHANGES: Final = ("set", "default", "prepend", "append", "unset")
-#: When a hook is called (runtime specification 1.2, "POSIX-platform Hooks").
-HOOK_POINTS: Final = (
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-)
 
 
 def absolute(path: str, what: str) -> str:
@@ -98,37 +89,15 @@ class EnvChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
-    """A program of this machine that an OCI runtime calls."""
-
-    point: str
-    path: str
-    args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    timeout: int = 0
-
-    def __post_init__(self) -> None:
-        if self.point not in HOOK_POINTS:
-            raise LaunchRefused(f"{self.point!r} is no point of a hook ({', '.join(HOOK_POINTS)})")
-        object.__setattr__(self, "path", absolute(self.path, "a hook"))
-
-
-@dataclass(frozen=True, slots=True)
 class Edits:
     """All that is added, in the order in which it is applied."""
 
     binds: tuple[Bind, ...] = ()
     env: tuple[EnvChange, ...] = ()
     devices: tuple[Device, ...] = ()
-    hooks: tuple[Hook, ...] = ()
 
     def __add__(self, other: Edits) -> Edits:
-        return Edits(
-            self.binds + other.binds,
-            self.env + other.env,
-            self.devices + other.devices,
-            self.hooks + other.hooks,
-        )
+        return Edits(self.binds + other.binds, self.env + other.env, self.devices + other.devices)
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """The environment with all changes, in their order."""

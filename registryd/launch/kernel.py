@@ -16,7 +16,6 @@ from typing import Final
 
 # <linux/sched.h>
 NEWNS: Final = 0x00020000
-NEWIPC: Final = 0x08000000
 NEWUSER: Final = 0x10000000
 # <linux/mount.h>
 RDONLY: Final = 1

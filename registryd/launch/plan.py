@@ -116,7 +116,6 @@ class Launch:
     folders: tuple[str, ...]
     user: Identity
     steps: tuple[Step, ...]
-    edits: Edits
 
 
 def plan(wish: Wish, files: Files, machine: Machine | None) -> Launch:
@@ -151,7 +150,7 @@ def plan(wish: Wish, files: Files, machine: Machine | None) -> Launch:
         argv: tuple[str, ...] = (action, *flags.words)
     else:
         argv = _argv(wish.config, flags, shell)
-    return Launch(argv, env, folders, who, view, wish.edits)
+    return Launch(argv, env, folders, who, view)
 
 
 def _mounts(wish: Wish, home: Bind, names: Sequence[Mount]) -> list[Mount]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from registryd.launch.edits import Bind, Device, Edits, EnvChange, Hook, together
+from registryd.launch.edits import Bind, Device, Edits, EnvChange, together
 from registryd.launch.errors import LaunchRefused
 
 
@@ -46,8 +46,6 @@ def test_edits_are_applied_in_their_order() -> None:
         lambda: Device("dev/x", "/dev/x"),
         lambda: EnvChange("A=B", "1"),
         lambda: EnvChange("A", "1", "push"),
-        lambda: Hook("never", "/bin/true"),
-        lambda: Hook("prestart", "true"),
     ],
 )
 def test_no_invalid_edit_exists(wrong: Callable[[], object]) -> None:
