@@ -9,6 +9,7 @@ from typing import Final
 
 from registryd.cli.command import Context
 from registryd.cli.run_images import Found
+from registryd.cli.run_jobs import job_of
 from registryd.launch.errors import LaunchFailed
 from registryd.launch.start import Rootfs
 
@@ -49,9 +50,9 @@ def as_folder(context: Context, found: Found) -> Rootfs:
     """The image as a folder, for as long as this process and what it starts. Raises Fault."""
     if found.folder:
         return Rootfs(folder=found.folder)
-    from registryd.mounts.held import acquire, scope_of
+    from registryd.mounts.held import acquire
 
     held = acquire(
-        found.open(), key=found.digest, scope=scope_of(context.environ), environ=context.environ
+        found.open(), key=found.digest, scope=job_of(context.environ), environ=context.environ
     )
     return Rootfs(folder=str(held.path))

@@ -33,6 +33,7 @@ from registryd.cli.run_images import (
     program,
     with_squashfs,
 )
+from registryd.cli.run_jobs import job_of
 from registryd.cli.run_runtimes import as_folder, chosen
 from registryd.launch.identity import Person
 from registryd.launch.plan import Caller, Wish
@@ -46,9 +47,6 @@ from registryd.oci.reference import Reference
 if TYPE_CHECKING:
     from registryd.secrets import Login
 
-#: Variables by which a batch system names a job, and its step: whose are the same are of one
-#: company. It ends a step's processes together, so nobody else may depend on them.
-JOBS = (("SLURM_JOB_ID", "SLURM_STEP_ID"), ("PBS_JOBID",), ("FLUX_JOB_ID",), ("LSB_JOBID",))
 #: Says that everything was fetched by this command already.
 _AGAIN = "REGISTRYD_BEGUN_AGAIN"
 
@@ -248,12 +246,8 @@ def _folder(said: str) -> str:
 
 def _key(context: Context) -> str:
     """What commands have in common that share namespaces; nothing for one that is alone."""
-    options, environ = context.options, context.environ
-    if options.no_join:
+    if context.options.no_join:
         return ""
-    if options.join is not None:
-        return f"join {options.join}"
-    for names in JOBS:
-        if environ.get(names[0]):
-            return " ".join(f"{name}={environ.get(name, '')}" for name in names)
-    return ""
+    if context.options.join is not None:
+        return f"join {context.options.join}"
+    return job_of(context.environ)

@@ -35,13 +35,6 @@ from registryd.mounts.locks import door, locked, take, taken
 How = Literal["kernel", "squashfuse"]
 #: What the name of an entry that is counted by locks begins with.
 HELD: Final = "held-"
-#: Whose processes a scheduler ends together: the step where there are steps, else the job.
-_SCOPES: Final = (
-    ("SLURM_JOB_ID", "SLURM_STEP_ID"),
-    ("PBS_JOBID",),
-    ("LSB_JOBID",),
-    ("FLUX_JOB_ID",),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +64,6 @@ class Wanted:
     def label(self) -> str:
         """As the list of mounts has it; a comma would end the option."""
         return self.key.replace(",", "_").replace("\\", "_")
-
-
-def scope_of(environ: Mapping[str, str]) -> str:
-    """The job and step that this process is part of, as the scheduler names them; "" for none."""
-    for names in _SCOPES:
-        if names[0] in environ:
-            return ".".join(environ.get(name, "") for name in names)
-    return ""
 
 
 def acquire(
