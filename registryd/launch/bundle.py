@@ -19,18 +19,9 @@ from registryd.launch.errors import LaunchRefused
 from registryd.launch.identity import Identity
 from registryd.launch.plan import Launch
 from registryd.launch.view import Step
+from registryd.oci.capabilities import ROOT_KEEPS
 
 PROGRAMS: Final = ("crun", "runc")
-#: What root keeps, as docker has it.
-_ROOT_KEEPS: Final = tuple(
-    f"CAP_{name}"
-    for name in (
-        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
-        *("NET_BIND_SERVICE", "NET_RAW", "SYS_CHROOT", "MKNOD", "AUDIT_WRITE", "SETFCAP"),
-    )
-)
-
-
 _SETS: Final = ("bounding", "effective", "permitted", "inheritable")
 
 
@@ -123,7 +114,7 @@ def _config(launch: Launch, made: _Bundle, ids: tuple[int, int]) -> dict[str, An
     """The bundle's config.json."""
     uid, gid = ids
     folder, user = launch.folders[0], launch.user
-    kept = list(_ROOT_KEEPS) if (uid, user.uid) == (0, 0) else []
+    kept = list(ROOT_KEEPS) if (uid, user.uid) == (0, 0) else []
     namespaces = [{"type": "mount"}]
     linux: dict[str, Any] = {"namespaces": namespaces, "rootfsPropagation": "rslave"}
     if uid != 0:

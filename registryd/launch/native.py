@@ -23,10 +23,8 @@ from registryd.launch.errors import LaunchFailed
 from registryd.launch.identity import Identity
 from registryd.launch.plan import Launch
 from registryd.launch.view import Step
+from registryd.oci.capabilities import ROOT_KEEPS
 
-#: What root keeps, as docker has it: chown, dac_override, fowner, fsetid, kill, setgid, setuid,
-#: setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
-ROOT_KEEPS: Final = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
 #: Exit codes of shells for a command that is not there, and for one that cannot be run.
 NOT_FOUND: Final = 127
 NOT_RUN: Final = 126
@@ -164,7 +162,7 @@ def become(user: Identity) -> None:
 def give_up() -> None:
     """Lose every privilege, but for what docker leaves to root. Raises LaunchFailed."""
     root = os.geteuid() == 0 and kernel.outermost()
-    kept = ROOT_KEEPS & kernel.capabilities() if root else frozenset[int]()
+    kept = frozenset(ROOT_KEEPS.values()) & kernel.capabilities() if root else frozenset[int]()
     try:
         kernel.drop_privileges(kept)
         kernel.set_capabilities(kept)

@@ -17,25 +17,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from registryd.images.bundle.users import User
+from registryd.oci.capabilities import ROOT_KEEPS
 from registryd.oci.image_config import ImageConfig
 
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_CAPABILITIES: Final = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-)
+_CAPABILITIES: Final = tuple(ROOT_KEEPS)
 _MASKED: Final = (
     "/proc/acpi",
     "/proc/asound",
