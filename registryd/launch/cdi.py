@@ -22,7 +22,6 @@ from typing import Final
 
 from registryd.launch.cdi_file import (
     CdiFile,
-    CdiFileWrong,
     CdiHook,
     ContainerEdits,
     DeviceNode,
@@ -33,8 +32,8 @@ from registryd.launch.cdi_file import (
 )
 from registryd.launch.edits import Bind, Device, Edits, EnvChange
 from registryd.launch.errors import LaunchRefused
+from registryd.launch.plain_values import text_of
 from registryd.oci.errors import UsageError
-from registryd.yaml_values import TEXT_LIMIT
 
 #: Files of a folder that are read.
 FILES_LIMIT: Final = 1000
@@ -123,8 +122,8 @@ def read_folders(folders: Sequence[Path]) -> Devices:
     for rank, folder in enumerate(folders):
         for path in _files(folder, problems):
             try:
-                file = _read(path)
-            except CdiFileWrong as error:
+                file = read_cdi(text_of(path), in_json=path.suffix == ".json")
+            except UsageError as error:
                 problems.append(f"{path}: {error}")
                 continue
             for device in file.devices:
@@ -150,19 +149,6 @@ def _files(folder: Path, problems: list[str]) -> list[Path]:
         problems.append(f"{folder}: cannot be read: {error.strerror}")
         return []
     return [folder / name for name in names if name.endswith((".json", ".yaml"))][:FILES_LIMIT]
-
-
-def _read(path: Path) -> CdiFile:
-    try:
-        with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise CdiFileWrong("is no file")
-            words = file.read(4 * TEXT_LIMIT + 1).decode()
-    except OSError as error:
-        raise CdiFileWrong(f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise CdiFileWrong(f"is not UTF-8 text (byte {error.start})") from None
-    return read_cdi(words, in_json=path.suffix == ".json")
 
 
 # --- edits -------------------------------------------------------------------------------------

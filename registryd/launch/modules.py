@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Final
 
 from registryd.launch.errors import LaunchRefused
 from registryd.launch.module_file import DEFAULT, NONE, Module, ModuleWrong, When, read_module
-from registryd.yaml_values import TEXT_LIMIT
+from registryd.launch.plain_values import text_of
+from registryd.oci.errors import UsageError
 
 #: Files of a folder that are read.
 FILES_LIMIT: Final = 500
@@ -58,26 +58,14 @@ def read_modules(folder: Path | None) -> Modules:
     paths = [Path(str(folder), name) for name in names if name.endswith(_SUFFIXES)]
     for path in [path for path in paths if not path.name.startswith(".")][:FILES_LIMIT]:
         try:
-            module = read_module(_text(path), stem=path.stem)
+            module = read_module(text_of(path), stem=path.stem)
             if module.name in found:
                 raise ModuleWrong(f"name: {module.name} is the name of another file's module too")
-        except ModuleWrong as error:
+        except UsageError as error:
             problems[path.stem] = f"{path}: {error}"
         else:
             found[module.name] = module
     return Modules(found, problems)
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ModuleWrong("is no file")
-            return file.read(4 * TEXT_LIMIT + 1).decode()
-    except OSError as error:
-        raise ModuleWrong(f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ModuleWrong(f"is not UTF-8 text (byte {error.start})") from None
 
 
 def choose(

@@ -1,13 +1,18 @@
-"""Kinds of ``registryd.tables`` for YAML and JSON, where every scalar is the text as written."""
+"""Files of a site, and kinds of ``registryd.tables`` for YAML and JSON, where every scalar is the
+text as written."""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
+from registryd.oci.errors import UsageError
 from registryd.tables import KeyWrong, Kind, key_step, shown, stepping
-from registryd.yaml_values import DEEPEST
+from registryd.yaml_values import DEEPEST, TEXT_LIMIT
 
 _TRUTHS: Final = {"true": True, "True": True, "TRUE": True} | dict.fromkeys(
     ("false", "False", "FALSE"), False
@@ -15,6 +20,26 @@ _TRUTHS: Final = {"true": True, "True": True, "TRUE": True} | dict.fromkeys(
 _NUMBER = re.compile(r"[+-]?(?:0o?[0-7]+|0x[0-9a-fA-F]+|0|[1-9][0-9]*)")
 #: Digits of a number.
 _DIGITS: Final = 24
+#: A letter has four bytes at most.
+_BYTES: Final = 4 * TEXT_LIMIT
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, or more of it than is taken. Raises UsageError."""
+    try:
+        with open(path, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError("is no file")
+            return file.read(_BYTES + 1).decode()
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"is not UTF-8 text (byte {error.start})") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a path that may be a pipe, which would keep us until somebody writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def number(low: int, high: int) -> Kind[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,18 @@ def test_refused(folder: Path, asked: str, said: str) -> None:
         chosen(folder, asked)
 
     assert said in str(caught.value)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """What stands among a site's files and is none is said at once: nobody waits for its writer."""
+    for name in ("a.yaml", "b.json"):
+        os.mkfifo(tmp_path / name)
+
+    assert {"a": f"{tmp_path}/a.yaml: is no file"} == read_modules(tmp_path).problems
+    assert (
+        f"{tmp_path}/a.yaml: is no file",
+        f"{tmp_path}/b.json: is no file",
+    ) == read_folders([tmp_path]).problems
 
 
 def test_no_folder(tmp_path: Path) -> None:
