@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: What was chosen may have been leased before it went: so often is chosen anew.
 TRIES = 3
+#: Images that go in one step, which costs about the same for one: all of the index is looked at.
+TOGETHER = 64
 #: Seconds in which nothing more goes in the background once too little could: looking costs too.
 PAUSE = 5.0
 
@@ -191,24 +193,37 @@ class Room:
         return frozenset(each.expected for each in ingests if each.expected is not None)
 
     async def _carry_out(self, choice: Choice) -> tuple[Verdict, ...]:
-        """Let it go; gives what has gone."""
-        done = [await self._let_go(verdict) for verdict in choice.going]
-        return tuple(verdict for verdict in done if verdict is not None)
+        """Let it go; gives what has gone. What nobody named goes first: it needs no room to go."""
+        spare = [each for each in choice.going if not each.names]
+        named = [each for each in choice.going if each.names]
+        done = await self._let_go(spare)
+        for at in range(0, len(named), TOGETHER):
+            done += await self._let_go(await self._forget(named[at : at + TOGETHER]))
+        return tuple(done)
 
-    async def _let_go(self, verdict: Verdict) -> Verdict | None:
-        if verdict.names:
-            forget = self._rows.forget
-            if not await self._change(forget, verdict.digest, verdict.names, self._clock()):
-                return None
-            await self._listing.publish()
-        gone = await self._store.remove(verdict.frees)
-        if not gone and not verdict.names:
-            return None
-        _log.info(
-            "evicted: %s bytes=%d last_used=%.0f why=%s",
-            f"image={' '.join(verdict.names)}" if verdict.names else f"blob={verdict.digest}",
-            sum(gone.values()),
-            verdict.used,
-            verdict.why,
-        )
-        return replace(verdict, frees=gone)
+    async def _forget(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Take the names of images away; gives those that nobody keeps by now."""
+        named = [(each.digest, each.names) for each in verdicts]
+        kept = await self._change(self._rows.forget, named, self._clock())
+        await self._listing.publish()
+        return [each for each in verdicts if each.digest not in kept]
+
+    async def _let_go(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Remove the content of images whose names are gone, or that never had any."""
+        if not verdicts:
+            return []
+        gone = await self._store.remove({digest for each in verdicts for digest in each.frees})
+        done = [
+            replace(each, frees={digest: gone[digest] for digest in each.frees if digest in gone})
+            for each in verdicts
+        ]
+        done = [each for each in done if each.frees or each.names]
+        for each in done:
+            _log.info(
+                "evicted: %s bytes=%d last_used=%.0f why=%s",
+                f"image={' '.join(each.names)}" if each.names else f"blob={each.digest}",
+                each.bytes,
+                each.used,
+                each.why,
+            )
+        return done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cache.content import Digest
 from cache.database import transaction
@@ -48,14 +48,18 @@ class TableRows:
             leased=leased,
         )
 
-    def forget(self, digest: Digest, names: Sequence[str], now: float) -> bool:
-        """Take these names from an image, unless somebody keeps it by now; whether that is done."""
-        text = str(digest)
-        kept = f"SELECT 1 WHERE ?1 IN ({_PINNED}2) OR ?1 IN ({_LEASED}2)"
+    def forget(self, images: Iterable[tuple[Digest, Sequence[str]]], now: float) -> set[Digest]:
+        """Take their names from images, but from those that somebody keeps by now; gives these."""
+        is_kept = f"SELECT 1 WHERE ?1 IN ({_PINNED}2) OR ?1 IN ({_LEASED}2)"
+        kept = set()
         with transaction(self._db):
-            if self._db.execute(kept, (text, now)).fetchone():
-                return False
-            self._db.executemany(
-                "DELETE FROM names WHERE name = ? AND digest = ?", [(name, text) for name in names]
-            )
-        return True
+            for digest, names in images:
+                text = str(digest)
+                if self._db.execute(is_kept, (text, now)).fetchone():
+                    kept.add(digest)
+                    continue
+                self._db.executemany(
+                    "DELETE FROM names WHERE name = ? AND digest = ?",
+                    [(name, text) for name in names],
+                )
+        return kept
