@@ -19,6 +19,7 @@ from cache.bounds import Bounds
 from cache.content import Descriptor, Digest
 from cache.errors import DiskFull, Fault
 from cache.eviction import Busy, Choice, Verdict, choose
+from cache.files import Files
 from cache.hops import RowHop
 from cache.ingest import Ingest
 from cache.listing import Listing
@@ -45,6 +46,7 @@ class Room:
     def __init__(
         self,
         store: BlobStore,
+        files: Files,
         rows: TableRows,
         db: RowHop,
         change: RowHop,
@@ -54,6 +56,7 @@ class Room:
         self.bounds = Bounds()
         self._alone: tuple[str, ...] = ()
         self._store = store
+        self._files = files
         self._rows = rows
         self._db = db
         self._change = change
@@ -132,7 +135,7 @@ class Room:
 
     async def _state(self, size: int = 0) -> tuple[int, int]:
         """Bytes taken and bytes left on the disk, once ``size`` more have come."""
-        free = (await self._store.usage())["free"] if self.bounds.min_free else 0
+        free = await asyncio.to_thread(self._files.free_bytes) if self.bounds.min_free else 0
         used = self.used()
         coming = sum((ingest.size or 0) - ingest.held.total for ingest in self._let_in)
         return used + size, free - coming - size

@@ -72,9 +72,9 @@ class BlobStore:
         self._media_types = Memo(index.media_type, self._db)
         self.repositories = Repositories(index.repositories, self._db)
         self.grants = Grants(index.grants, self._db, clock)
-        self.pins = Pins(index.pins, self._db, clock)
-        self._uses = Uses(index, self._db, clock)
-        self.room = Room(self, index.tables, self._db, self._change, self._listing, self._uses)
+        self.pins, self._uses = Pins(index.pins, self._db, clock), Uses(index, self._db, clock)
+        self.room = Room(self, files, index.tables, self._db, self._change, self._listing,
+                         self._uses)  # fmt: skip
         self.scrub = Scrub(self, files, index.lose, self._io, self._change, self._listing,
                            self._passages, self._acts)  # fmt: skip
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
