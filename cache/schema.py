@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from cache.errors import StoreUnusable
+from cache.layout import DATABASE
 
 MIGRATIONS = (
     """
@@ -87,18 +89,18 @@ MIGRATIONS = (
 )
 
 
-def migrate(connection: sqlite3.Connection) -> bool:
-    """Bring the file up to date, a transaction a step; whether it was empty before.
+def migrate(
+    connection: sqlite3.Connection, steps: Sequence[str] = MIGRATIONS, file: str = DATABASE
+) -> bool:
+    """Bring a file up to date by these steps, a transaction each; whether it was empty before.
 
     Raises StoreUnusable if it comes from a newer registryd.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
+    if version > len(steps):
         raise StoreUnusable(
-            f"cache.db has schema {version}, this registryd knows {len(MIGRATIONS)}: upgrade it"
+            f"{file} has schema {version}, this registryd knows {len(steps)}: upgrade it"
         )
-    for step in range(version, len(MIGRATIONS)):
-        connection.executescript(
-            f"BEGIN;{MIGRATIONS[step]};PRAGMA user_version = {step + 1};COMMIT;"
-        )
+    for step in range(version, len(steps)):
+        connection.executescript(f"BEGIN;{steps[step]};PRAGMA user_version = {step + 1};COMMIT;")
     return bool(version == 0)

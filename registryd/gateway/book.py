@@ -11,14 +11,15 @@ Invariants:
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cache.database import keep_private, open_database, sql_errors, transaction
 from cache.errors import StoreUnusable
+from cache.schema import migrate
 from registryd.gateway.names import ImageName
 from registryd.gateway.record import Account, Image, Lookup, Request
 from registryd.gateway.rows import acl_of, acl_text, image_of, image_row, request_of, request_row
@@ -80,7 +81,7 @@ class Book:
         known = path.exists() and path.stat().st_size > 0
         keep_private(path)
         self._path = path
-        self._db, fresh = open_database(path, _upgrade)
+        self._db, fresh = open_database(path, partial(migrate, steps=_SCHEMA, file=FILE))
         if fresh and known:
             _log.warning("%s was damaged, and is put aside: its images are to be pulled anew", path)
         with sql_errors(path):
@@ -352,15 +353,3 @@ class Book:
         for itype, tag, id in rows:
             by_name.setdefault(ImageName(itype, tag), []).append(id)
         yield from by_name.items()
-
-
-def _upgrade(db: sqlite3.Connection) -> bool:
-    """Bring the file up to date; whether it was empty before. Raises StoreUnusable."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > len(_SCHEMA):
-        raise StoreUnusable(
-            f"{FILE} has schema {version}, this registryd knows {len(_SCHEMA)}: upgrade it"
-        )
-    for step in range(version, len(_SCHEMA)):
-        db.executescript(f"BEGIN;{_SCHEMA[step]};PRAGMA user_version = {step + 1};COMMIT;")
-    return bool(version == 0)

@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 from cache.errors import Fault
+from cache.hops import P, T, hop
 from registryd.gateway.asking import Standing, lists_differ, newest, relisted, with_list_of
 from registryd.gateway.book import FILE, Book
 from registryd.gateway.errors import ImageUnknown, LoginLost
@@ -42,9 +43,6 @@ REST: Final = 5.0
 LINE: Final = 500
 #: How it ends where a registry does not let somebody in: some say that there is no such image.
 NO_ACCESS: Final = frozenset({2, 3})
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -395,6 +393,4 @@ class Gateway:
         moved.set()
 
     def _hop(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: act(*args, **kwargs)
-        )
+        return hop(self._thread, act, *args, **kwargs)

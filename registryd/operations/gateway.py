@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from registryd.gateway.rights import check_admin
 from registryd.gateway.states import UNDER_WAY
 from registryd.images.files import in_thread
 from registryd.oci.errors import UsageError
+from registryd.operations.holdings import moment
 from registryd.operations.node import Node, Result
 from registryd.secrets import Login
 from registryd.transfer.report import Report
@@ -156,7 +156,7 @@ class Gatewayed:
         return {
             "lookups": [
                 {
-                    "time": _moment(each.time),
+                    "time": moment(each.time),
                     "user": each.user,
                     "uid": each.uid,
                     "name": str(each.name),
@@ -227,9 +227,9 @@ class Gatewayed:
             "form": image.form,
             "content": f"sha256:{image.content}",
             "size": image.size,
-            "last_pull": _moment(image.last_pull),
-            "last_lookup": _moment(image.last_lookup),
-            "expires": _moment(image.last_lookup + self.gateway.config.expiration),
+            "last_pull": moment(image.last_pull),
+            "last_lookup": moment(image.last_lookup),
+            "expires": moment(image.last_lookup + self.gateway.config.expiration),
             **setup.as_json(),
         }
 
@@ -248,13 +248,9 @@ def _asked(request: Request) -> Result:
         "uid": request.account.uid,
         "state": request.state,
         "message": request.message,
-        "since": _moment(request.changed),
+        "since": moment(request.changed),
     }
 
 
 def _failed(words: str, exit_code: int) -> Result:
     return {"event": "failed", "message": words, "code": "UNKNOWN", "exit_code": exit_code}
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -6,13 +6,13 @@ Invariant: they are the business of root and the daemon's own user alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from cache.grants import Grant
 from cache.store import BlobStore
 from registryd.access import LOGIN, SHOWN
 from registryd.oci.errors import Denied, UsageError
 from registryd.oci.reference import Reference
+from registryd.operations.holdings import moment
 from registryd.operations.node import Result
 
 
@@ -67,7 +67,7 @@ def _shown(grants: Sequence[Grant]) -> list[dict[str, str]]:
         {
             "repository": grant.repository,
             "principal": grant.principal,
-            "expires": datetime.fromtimestamp(grant.expires, UTC).isoformat(timespec="seconds"),
+            "expires": moment(grant.expires),
         }
         for grant in grants
     ]

@@ -9,15 +9,15 @@ Invariants:
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
 from cache.content import Digest
 from cache.errors import Pinned, PinNotFound
 from cache.pins import Pin
 from cache.store import BlobStore
-from registryd.access import OWNER, Caller
 from registryd.oci.errors import Denied, UsageError
 from registryd.oci.reference import Reference
+from registryd.operations.asking import Asking
+from registryd.operations.holdings import moment
 from registryd.operations.node import Node, Result
 from registryd.secrets import Login
 from registryd.units import format_duration, parse_duration
@@ -31,7 +31,7 @@ USERS_MOST = 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 
 
-class Pinning:
+class Pinning(Asking):
     """Pins. Every method raises Faults only."""
 
     _node: Node
@@ -64,9 +64,7 @@ class Pinning:
 
     async def _meaning(self, image: Reference, login: Login | None, principal: str) -> Digest:
         """What it means here; its registry is asked only where nothing is held by that name."""
-        caller = Caller(principal, login) if principal or login else OWNER
-        tags = self._node.library.tags
-        remote = await self._node.access.admit(caller, image, lambda r: tags.prove(r, image))
+        remote = await self._admit(image, login, principal)
         if image.digest is not None:
             return image.digest
         held = await self._store.resolve(str(image))
@@ -104,7 +102,7 @@ class Pinning:
         if pins and len(names) <= going:
             first = pins[0]
             more = f" and {len(pins) - 1} more" if len(pins) > 1 else ""
-            end = f" until {_moment(first.expires)}" if first.expires else ""
+            end = f" until {moment(first.expires)}" if first.expires else ""
             whose = f" of {first.owner}" if first.owner else ""
             raise Pinned(
                 f"{first.reference} is pinned by {first.name}{whose}{more}{end}, so its last name"
@@ -136,9 +134,5 @@ def _shown(pin: Pin) -> dict[str, object]:
         "reference": pin.reference,
         "digest": str(pin.digest),
         "owner": pin.owner or "root",
-        "expires": None if pin.expires is None else _moment(pin.expires),
+        "expires": None if pin.expires is None else moment(pin.expires),
     }
-
-
-def _moment(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds or 0.0, UTC).isoformat(timespec="seconds")
