@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from cache.errors import Pinned, PinNotFound
-from registryd.oci.errors import Denied, UsageError
+from registryd.oci.errors import Denied, Unauthorized, UsageError
 from registryd.operations import Operations
 from registryd.operations.pins import USERS_MOST
+from registryd.secrets import Login, Secret
 from tests.fakes.endpoints import image
 from tests.fakes.node import RunningNode, plain, running_node
 from tests.fakes.registry import FakeRegistry
@@ -104,6 +105,19 @@ async def test_a_user_pins_what_they_may_for_a_time(
     await verbs.pin(name, name="p0", principal="uid:7")
     with pytest.raises(Denied, match=f"{USERS_MOST} pins"):
         await verbs.pin(name, name="more", principal="uid:7")
+
+
+async def test_who_is_not_let_in_pins_nothing(verbs: Operations, upstream: FakeRegistry) -> None:
+    """That a private image is held is not told to whom its registry keeps out, by tag or digest."""
+    upstream.users = {"ann": "word"}
+    name, ann = offer(upstream, image(OLD)), Login("ann", Secret("word"))
+    await verbs.pull(name, principal="uid:7", login=ann)
+    mine = await verbs.pin(name, principal="uid:7", login=ann)
+    for reference in (name, f"{name}@{mine['digest']}"):
+        with pytest.raises(Unauthorized):
+            await verbs.pin(reference, principal="uid:8")
+
+    assert {"pins": []} == await verbs.pins(principal="uid:8")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "-x", "x" * 129, "a b", "a\n"])

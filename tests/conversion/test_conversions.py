@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from cache.bounds import Bounds
 from cache.content import Descriptor, Digest
-from cache.errors import DigestMismatch, Fault, IngestAborted
+from cache.errors import DigestMismatch, DiskFull, Fault, IngestAborted
 from cache.store import BlobStore
 from registryd.config import TransferConfig
 from registryd.conversion.conversions import Conversions, Converted, Others
@@ -230,6 +231,24 @@ async def test_a_program_that_fails(place: Place, script: list[str], said: str) 
         assert before == set(node.store.held)
         assert {} == await node.store.unreferenced()
         assert [] == place.left()
+
+
+async def test_no_room_for_what_was_made(place: Place) -> None:
+    """The blob comes before the manifest that names it: where it finds no room, neither is there,
+    and the image is converted when there is."""
+    async with place.opened() as node:
+        image = await node.hold(sample(LOW))
+        before = set(node.store.held)
+        async with node.store.lease() as lease:
+            await lease.hold(image.digest)
+            node.store.room.bound(Bounds(node.store.size + 1))
+            with pytest.raises(DiskFull, match="no room for"):
+                await node.converted(image)
+
+            assert (before, []) == (set(node.store.held), await node.store.made.of(image.digest))
+            assert [] == place.left()
+            node.store.room.bound(Bounds())
+            assert (await node.converted(image)).made
 
 
 class Idle:

@@ -20,7 +20,7 @@ from registryd.conversion.elsewhere import Elsewhere
 from registryd.conversion.recipe import Recipe
 from registryd.conversion.run import Run
 from registryd.conversion.sharing import Sharing
-from registryd.oci.manifest import Manifest
+from registryd.oci.manifest import Document, Manifest
 from registryd.transfer.cached import CachedSink
 from registryd.transfer.copy import copy_image
 from registryd.transfer.flight import Flights
@@ -38,17 +38,21 @@ IMPATIENT = TransferConfig(attempts=1, connect_timeout=0.1)
 
 
 @asynccontextmanager
-async def brought(root: Path, *turns: Turn) -> AsyncIterator[tuple[Manifest | None, BlobStore]]:
+async def brought(
+    root: Path, *turns: Turn, said: Document = MADE, held: bytes = b""
+) -> AsyncIterator[tuple[Manifest | None, BlobStore]]:
     """What came of a conversion whose maker does this when it is asked for chunks."""
     peers = ScriptedPeers(CONTENT)
     company = Exchange(KnownHolders("e:1", [*NODES, "e:1"]), peers).company
-    lines = Answers([last(MADE)])
+    lines = Answers([last(said)])
     async with (
         BlobStore.open(root) as store,
         Flights.open(store, IMPATIENT) as flights,
     ):
         library = Library(store, flights, policy=TagPolicy({}), clock=lambda: 0.0)
         await copy_image(MemorySource(sample(LOW)), CachedSink(library, store, NAME))
+        if held:
+            await store.put(held, Descriptor.of(BLOB.media_type, held))
         sharing = Sharing(Elsewhere(company, cast("PeerLines", lines)), flights, store)
         for node in NODES:
             peers.script(node, turns if node == "c:1" else ())
@@ -86,3 +90,12 @@ async def test_what_does_not_come_is_made_here(tmp_path: Path, does: str) -> Non
         assert store.find(BLOB.digest) is None
         assert [] == await store.made.of(IMAGE.digest)
         assert Digest.of(LOW) in store.held
+
+
+async def test_another_size_of_what_is_here_is_not_believed(tmp_path: Path) -> None:
+    """A maker whose manifest gives a blob that is held another size: nothing of it is kept."""
+    said = made(blobs=(Descriptor(BLOB.media_type, BLOB.digest, BLOB.size - 1),))
+    async with brought(tmp_path / "cache", said=said, held=CONTENT) as (found, store):
+        assert found is None
+        assert [] == await store.made.of(IMAGE.digest)
+        assert store.find(said.digest) is None
