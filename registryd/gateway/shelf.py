@@ -16,24 +16,23 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
-import stat
 import struct
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
 from cache.errors import DiskFull
 from registryd.gateway.meta import meta_of
 from registryd.gateway.record import Image
-from registryd.images.archive import DISK_KEPT
+from registryd.images.archive import DISK_KEPT, has_room
+from registryd.images.clone import copy_out
 from registryd.images.errors import NotAnImage, path_faults
-from registryd.images.files import HOP, PARTIAL, sync_folder
+from registryd.images.files import PARTIAL, remove_folder, sync_folder
 
 FOLDER: Final = "gateway"
-#: Bytes that the kernel is asked to copy at once.
-_STRETCH: Final = 1 << 30
+#: What is in the site's folder is read by udiRoot, which is root.
+_MODE: Final = 0o600
 #: The beginning of a squashfs 4.0: magic, version at 28, bytes used at 40.
 _SUPERBLOCK: Final = struct.Struct("<4s24xHH8xQ")
 _MAGIC: Final = b"hsqs"
@@ -86,8 +85,7 @@ class Shelf:
 
     def check_room(self, file: int) -> None:
         """Raise DiskFull where no more may be written into this open file of the work."""
-        disk = os.fstatvfs(file)
-        if disk.f_bavail * disk.f_frsize < max(DISK_KEPT, self.min_free()):
+        if not has_room(file, max(DISK_KEPT, self.min_free())):
             raise DiskFull(f"{self.work}: no room for what is imported")
 
     def new_folder(self) -> Path:
@@ -126,7 +124,7 @@ class Shelf:
         with path_faults(made):
             with made.open("rb") as file:
                 check_squashfs(file.fileno(), "what was made")
-                content = proven or hash_file(file.fileno())
+                content = proven or hash_file(file)
                 size = os.fstat(file.fileno()).st_size
                 os.fsync(file.fileno())
             made.replace(self.path(id))
@@ -140,8 +138,9 @@ class Shelf:
         target, meta = self._site_files(image.id)
         with path_faults(self._site):
             if not target.exists() or target.stat().st_size != image.size:
-                _written(target, lambda partial: _copied(self.path(image.id), partial))
-            _written(meta, lambda partial: _text(partial, meta_of(image)))
+                with self.path(image.id).open("rb") as made:
+                    copy_out(made.fileno(), target, mode=_MODE)
+            _write_text(meta, meta_of(image))
 
     def drop(self, id: str) -> None:
         """Take an image away."""
@@ -169,56 +168,28 @@ def check_squashfs(file: int, where: str) -> None:
         raise NotAnImage(f"{where} is a squashfs of {used} bytes, of which {size} are here")
 
 
-def hash_file(file: int) -> str:
-    """The sha256 (hex) of all of a file."""
-    proof = hashlib.sha256()
-    offset = 0
-    while piece := os.pread(file, HOP, offset):
-        proof.update(piece)
-        offset += len(piece)
-    return proof.hexdigest()
+def hash_file(file: BufferedReader) -> str:
+    """The sha256 (hex) of all of a file, which has not been read yet."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _written(target: Path, write: Callable[[Path], None]) -> None:
-    """Make a file under another name beside it, and name it when it is on disk."""
+def _write_text(target: Path, text: str) -> None:
+    """Write a file under another name beside it, and name it when it is on disk."""
     partial = target.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
     try:
-        write(partial)
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(target)
         sync_folder(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _copied(source: Path, partial: Path) -> None:
-    """A copy with a mode of its own, which shares its blocks where the disk can do that."""
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with source.open("rb") as read, os.fdopen(fd, "wb") as write:
-        with suppress(OSError):  # another disk, or an old kernel
-            while os.copy_file_range(read.fileno(), write.fileno(), _STRETCH):
-                pass
-        offset = os.lseek(write.fileno(), 0, os.SEEK_CUR)
-        read.seek(offset)
-        shutil.copyfileobj(read, write, HOP)
-        write.flush()
-        os.fsync(write.fileno())
-
-
-def _text(partial: Path, text: str) -> None:
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _remove(path: Path) -> None:
-    if not path.is_dir() or path.is_symlink():
+    if path.is_dir() and not path.is_symlink():
+        remove_folder(path)
+    else:
         path.unlink(missing_ok=True)
-        return
-    for above, names, _ in os.walk(path):
-        for name in names:
-            inner = Path(above, name)
-            if not inner.is_symlink():
-                inner.chmod(stat.S_IRWXU)
-    shutil.rmtree(path)

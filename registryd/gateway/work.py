@@ -215,7 +215,7 @@ class _Handed:
         self._shelf = shelf
         with path_faults(file), file.open("rb") as opened:
             check_squashfs(opened.fileno(), "the file")
-            self.id = hash_file(opened.fileno())
+            self.id = hash_file(opened)
 
     async def unpack(self, folder: Path) -> None:
         """Unpack it. Raises NotMade, Refused."""

@@ -179,8 +179,7 @@ class _Guard:
             raise NotAnImage(
                 f"{self._path} holds more than {RATIO_LIMIT} times its own size, as no image does"
             )
-        disk = os.fstatvfs(file)
-        if disk.f_bavail * disk.f_frsize < DISK_KEPT:
+        if not has_room(file):
             raise DiskFull(
                 f"{self._spool}: no room for what is in {self._path} after {self._count} bytes"
                 " (TMPDIR names another folder)"
@@ -207,6 +206,12 @@ def _bring(path: Path, spool: Path, source: Readable | _Pipe, file: int, guard: 
             guard.admit(file, len(piece))
             write_all(file, piece)
     return piece is None or bool(piece)
+
+
+def has_room(file: int, kept: int = DISK_KEPT) -> bool:
+    """Whether the disk of an open file has more left than what is kept of it. Raises OSError."""
+    disk = os.fstatvfs(file)
+    return disk.f_bavail * disk.f_frsize >= kept
 
 
 def unnamed(files: ExitStack, folder: Path) -> int:

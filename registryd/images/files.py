@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -285,6 +286,16 @@ def write_all(file: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(file, rest) :]
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it, whatever modes its folders have. Raises OSError."""
+    for above, names, _ in os.walk(folder):
+        for name in names:
+            inner = Path(above, name)
+            if not inner.is_symlink():
+                inner.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder)
 
 
 def sync_folder(path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from cache.content import Descriptor, Digest
 from cache.errors import DiskFull
-from registryd.images.archive import DISK_KEPT, unnamed
+from registryd.images.archive import has_room, unnamed
 from registryd.images.errors import NotAnImage, path_faults
 from registryd.images.files import Proof, in_thread, receive, write_all
 from registryd.images.layers.contents import Opener
@@ -118,8 +118,7 @@ class _Arriving:
     def write(self, pieces: list[bytes]) -> None:
         """Take these pieces, the next in order."""
         with path_faults(self._spool):
-            disk = os.fstatvfs(self._file)
-            if disk.f_bavail * disk.f_frsize < DISK_KEPT:
+            if not has_room(self._file):
                 raise DiskFull(
                     f"{self._spool}: no room for the layers (TMPDIR names another folder)"
                 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -22,7 +21,7 @@ from registryd.images.bundle.configuration import Starter, configuration
 from registryd.images.bundle.users import find_user
 from registryd.images.dressing.dress import with_places
 from registryd.images.errors import path_faults
-from registryd.images.files import PARTIAL, in_thread, is_vacant, sync_folder
+from registryd.images.files import PARTIAL, in_thread, is_vacant, remove_folder, sync_folder
 from registryd.images.layers.contents import Opener
 from registryd.images.layers.extract import extract
 from registryd.images.layers.names import Names
@@ -182,19 +181,9 @@ def _make_folder(path: Path, fill: Callable[[Path], list[str]]) -> list[str]:
     with path_faults(path), ExitStack() as undo:
         path.parent.mkdir(parents=True, exist_ok=True)
         made.mkdir(mode=stat.S_IRWXU)
-        undo.callback(_remove, made)
+        undo.callback(remove_folder, made)
         warnings = fill(made)
         made.rename(path)  # takes the place of an empty folder, and of nothing else
         undo.pop_all()
         sync_folder(path.parent)
     return warnings
-
-
-def _remove(folder: Path) -> None:
-    """Remove a root that is not whole, whatever modes its folders have."""
-    for above, names, _ in os.walk(folder):
-        for name in names:
-            inner = Path(above, name)
-            if not inner.is_symlink():
-                inner.chmod(stat.S_IRWXU)
-    shutil.rmtree(folder)
