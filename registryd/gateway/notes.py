@@ -26,10 +26,12 @@ class Notes:
     def __init__(self, write: Callable[[Sequence[Lookup]], Awaitable[None]]) -> None:
         self._write = write
         self._noted: list[Lookup] = []
+        self._news = asyncio.Event()
 
     def add(self, lookup: Lookup) -> None:
         """Note one."""
         self._noted.append(lookup)
+        self._news.set()
 
     async def flush(self) -> None:
         """Write down what was noted. Raises StoreUnusable, DiskFull."""
@@ -40,6 +42,8 @@ class Notes:
     async def run(self) -> None:
         """Write down what is noted, until cancelled."""
         while True:
+            await self._news.wait()
+            self._news.clear()
             await asyncio.sleep(GATHERED)
             try:
                 await self.flush()
