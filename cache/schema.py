@@ -77,6 +77,8 @@ MIGRATIONS = (
     DROP TABLE links;
     ALTER TABLE links_new RENAME TO links;
     CREATE INDEX links_by_child ON links (child);
+    -- index.json tells of all that was made, and is rendered whenever a name is set
+    CREATE INDEX links_made ON links (parent, child) WHERE rule = 'made';
     """,
     """
     -- what somebody wants kept, and until when (NULL: until they say otherwise)

@@ -134,11 +134,14 @@ def scratched(path):
 
 
 def shuffled(path):
-    """Well-formed pages that contradict one another."""
+    """Well-formed pages that contradict one another: one table has what is another's."""
+    with closing(sqlite3.connect(path)) as db:
+        pages = dict(db.execute("SELECT name, rootpage FROM sqlite_schema"))
     with path.open("r+b") as file:
-        pages = file.read()
-        file.seek(3 * 4096)  # the page before it is free since the tables had their last change
-        file.write(pages[4096:8192])
+        file.seek((pages["blobs"] - 1) * 4096)
+        page = file.read(4096)
+        file.seek((pages["links"] - 1) * 4096)
+        file.write(page)
 
 
 @pytest.mark.parametrize("damage", [garbage, torn, scratched, shuffled])

@@ -26,4 +26,6 @@ def test_links_stay_and_may_say_what_was_made():
     assert [ROW] == db.execute("SELECT * FROM links WHERE rule = 'any'").fetchall()
     plan = str(db.execute("EXPLAIN QUERY PLAN SELECT 1 FROM links WHERE child = 'x'").fetchall())
     assert "links_by_child" in plan
+    made = str(db.execute("EXPLAIN QUERY PLAN SELECT * FROM links WHERE rule = 'made'").fetchall())
+    assert "links_made" in made  # else each name that is set has all links read
     assert schema.migrate(older(0))
