@@ -36,6 +36,10 @@ LOOKS = (
 REGISTRIES = ()
 #: By what slurm.conf calls it.
 HOOKS = {"Prolog": "prolog.sh", "Epilog": "epilog.sh", "TaskProlog": "task_prolog.sh"}
+#: The prolog is to run before the first step is wanted, on all nodes at once. Slurm reads the last
+#: of two lines of a key, so that ours would take away what other flags do (Contain, X11).
+FLAGS = "PrologFlags"
+_EARLY = re.compile(r"\b(?:Alloc|Contain|X11)\b", re.IGNORECASE)
 
 _PROGRAM = re.compile(r'^(registryctl=|local registryctl = ")registryctl("?)$', re.MULTILINE)
 
@@ -62,6 +66,7 @@ def decide(plan: Plan, seen: Seen) -> Decision:
     """The scripts and the lines that name them; what slurm.conf lacks is for a person."""
     said = seen.files.get(MAIN, "")
     theirs = {hook: path for hook in HOOKS if (path := _value(said, hook))}
+    flags = _value(said, FLAGS)
     files = [
         File(f"{SCRIPTS}/{name}", script(name, plan.program), "move it away", False, True)
         for name in HOOKS.values()
@@ -70,7 +75,7 @@ def decide(plan: Plan, seen: Seen) -> Decision:
         File(f"{FOLDER}/burst_buffer.lua", script("burst_buffer.lua", plan.program),
              "call slurm stage-in from its slurm_bb_data_in", False),
         File(f"{FOLDER}/oci.conf", script("oci.conf", plan.program), "leave it, if it works"),
-        File(OWN, _lines(theirs), "move it away"),
+        File(OWN, _lines(theirs, flags), "move it away"),
     ]  # fmt: skip
     notes = ["for stage-in: BurstBufferType=burst_buffer/lua, and an empty burst_buffer.conf"]
     if PLUGIN in seen.files:
@@ -86,14 +91,15 @@ def decide(plan: Plan, seen: Seen) -> Decision:
         for hook, path in theirs.items()
         if HOOKS[hook] not in path
     )
+    if flags and not _EARLY.search(flags):
+        exceptions += (f"/{MAIN} has {FLAGS}={flags}: let it have Alloc too",)
     decision = Decision(tuple(files), _todo(seen), exceptions, tuple(notes))
     return blocked(decision, seen)
 
 
-def _lines(theirs: dict[str, str]) -> str:
-    own = [f"{hook}=/{SCRIPTS}/{name}" for hook, name in HOOKS.items() if hook not in theirs]
-    # The prolog is to run before the first step is wanted, on all nodes at once.
-    return "\n".join([*own, "PrologFlags=Alloc"]) + "\n"
+def _lines(theirs: dict[str, str], flags: str) -> str:
+    own = [f"{hook}=/{SCRIPTS}/{name}\n" for hook, name in HOOKS.items() if hook not in theirs]
+    return "".join(own) + ("" if flags else f"{FLAGS}=Alloc\n")
 
 
 def _todo(seen: Seen) -> tuple[str, ...]:

@@ -189,6 +189,22 @@ def test_slurm(ctl: Ctl, prefix: Path) -> None:
     assert {*before, plugin, slurm / "plugstack.conf"} == left
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [("Contain,X11", False), ("alloc", False), ("Serial", True)],
+)
+def test_slurm_s_prolog_flags_stay(ctl: Ctl, prefix: Path, flags: str, said: bool) -> None:
+    """Slurm reads the last line of a key: what a site's flags do is not taken away by ours."""
+    slurm = prefix / "etc/slurm"
+    slurm.mkdir(parents=True)
+    (slurm / "slurm.conf").write_text(f"PrologFlags={flags}\n")
+
+    done = ctl("setup", "slurm", "--prefix", str(prefix))
+
+    assert "PrologFlags" not in (slurm / "registryd.conf").read_text()
+    assert said == (f"has PrologFlags={flags}: let it have Alloc too" in done.err)
+
+
 def test_slurm_wants_a_plain_path(ctl: Ctl, prefix: Path) -> None:
     """A path that a shell would read in another way is refused, and nothing is written."""
     refused = ctl("setup", "slurm", "--prefix", str(prefix), "--program", "/a b/$(id)")
