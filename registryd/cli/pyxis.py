@@ -90,21 +90,21 @@ def _got(
 ) -> Path:
     from registryd.cli import conversions, wording
     from registryd.cli.logins import login_for
+    from registryd.cli.resolving import exact
 
     login = login_for(context, image.registry, image.repository)
-    meant = image.digest or chosen.call("digest", {"reference": str(image)}, login)["digest"]
-    exact = Reference.parse(f"{image.name}@{meant}")
-    asked = {"reference": str(exact), "name": step.pin, "lasting": KEPT}
+    meant = exact(chosen, image, login)
+    asked = {"reference": str(meant), "name": step.pin, "lasting": KEPT}
     chosen.call("pin", asked, login)
-    done = conversions.convert(context, chosen, exact, {"form": "squashfs"})
+    done = conversions.convert(context, chosen, meant, {"form": "squashfs"})
     size = wording.size(int(done["size"]))
     took = f"{float(done['seconds']):.1f} s"
-    context.console.words(f"registryd: {image}: {exact.digest}, {size} in {took}")
+    context.console.words(f"registryd: {image}: {meant.digest}, {size} in {took}")
     digest = Digest.parse(str(done["blob"]))
     path = folder.link(step.file, digest)
     if path is None:
         path = folder.path / step.file
-        conversions.take_out(context, chosen, exact, done, "squashfs", path)
+        conversions.take_out(context, chosen, meant, done, "squashfs", path)
         folder.share(step.file, digest)
     return path
 

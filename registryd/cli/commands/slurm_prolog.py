@@ -84,6 +84,7 @@ def _unreadable(context: Context, folder: Path, fault: Fault) -> None:
 def _prefetch(context: Context, folder: Path, job: Job, image: Reference) -> None:
     """Bring it, and let the record say how that went. Raises RecordUnwritable, DiskFull."""
     from registryd.cli.deadline import deadline
+    from registryd.cli.resolving import exact
     from registryd.schedulers.record_files import write
     from registryd.units import parse_duration
 
@@ -95,15 +96,15 @@ def _prefetch(context: Context, folder: Path, job: Job, image: Reference) -> Non
         limit = parse_duration(context.options.timeout)
         with deadline(limit, "--timeout"), backend(context) as chosen:
             _need_daemon(chosen)
-            exact = _exact(chosen, image)
-            say(Record("fetching", str(image), str(exact)))
-            note = _bring(context, chosen, job, exact)
+            meant = exact(chosen, image)
+            say(Record("fetching", str(image), str(meant)))
+            note = _bring(context, chosen, job, meant)
     except Fault as fault:
         code, line = ending(fault)
         say(Record("failed", str(image), code=code, error=line))
         context.console.words(f"registryctl: {line}")
     else:
-        say(Record("ready", str(image), str(exact), error=note))
+        say(Record("ready", str(image), str(meant), error=note))
 
 
 def _need_daemon(chosen: Backend) -> None:
@@ -112,15 +113,7 @@ def _need_daemon(chosen: Backend) -> None:
         raise DaemonUnreachable("no daemon answers here (start registryd on this node)")
 
 
-def _exact(chosen: Backend, image: Reference) -> Reference:
-    """The image by its digest, as it was resolved at submit or is now."""
-    if image.digest is not None:
-        return Reference.parse(f"{image.name}@{image.digest}")
-    result = chosen.call("digest", {"reference": str(image)})
-    return Reference.parse(f"{image.name}@{result['digest']}")
-
-
-def _bring(context: Context, chosen: Backend, job: Job, exact: Reference) -> str:
+def _bring(context: Context, chosen: Backend, job: Job, image: Reference) -> str:
     """Pin and fetch it, and make it what is started; why it could not be made that, if so.
 
     An image that is here and cannot be converted is no reason to end a job: not all need that.
@@ -129,12 +122,12 @@ def _bring(context: Context, chosen: Backend, job: Job, exact: Reference) -> str
 
     known = kept_for(context.environ, now=time.time())
     lasting = context.options.keep if known is None else format_duration(round(known))
-    chosen.call("pin", {"reference": str(exact), "name": job.pin, "lasting": lasting})
-    chosen.stream("pull", {"reference": str(exact)}, lambda event: None)
+    chosen.call("pin", {"reference": str(image), "name": job.pin, "lasting": lasting})
+    chosen.stream("pull", {"reference": str(image)}, lambda event: None)
     if context.options.to == "none":
         return ""
     try:
-        asked = {"reference": str(exact), "form": context.options.to}
+        asked = {"reference": str(image), "form": context.options.to}
         chosen.stream("convert", asked, lambda event: None)
     except Fault as fault:
         context.console.words(f"registryctl: {ending(fault)[1]}")

@@ -13,6 +13,7 @@ from registryd.cli.arguments import Parser
 from registryd.cli.backend import Backend, backend
 from registryd.cli.command import Context
 from registryd.cli.errors import one_line
+from registryd.cli.resolving import exact
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 from registryd.schedulers.errors import SchedulerRefused
@@ -51,8 +52,7 @@ def run(context: Context) -> None:
     if said is None:
         return
     image = image_of(said)
-    exact = _prefetched(context, image)
-    _tell_job(job, f"image={exact}")
+    _tell_job(job, f"image={_prefetched(context, image)}")
 
 
 def _prefetched(context: Context, image: Reference) -> Reference:
@@ -61,21 +61,20 @@ def _prefetched(context: Context, image: Reference) -> Reference:
     with backend(context) as chosen:
         if chosen.socket is None:
             raise UsageError("stage-in works through a daemon, and none answers here")
-        digest = image.digest or chosen.call("digest", {"reference": str(image)})["digest"]
-        exact = Reference.parse(f"{image.name}@{digest}")
+        meant = exact(chosen, image)
         # An image that cannot be made one file is brought as it is: not all jobs need the file.
-        if options.to == "none" or _failure(context, chosen, exact, options.to):
-            failure = _failure(context, chosen, exact, None)
+        if options.to == "none" or _failure(context, chosen, meant, options.to):
+            failure = _failure(context, chosen, meant, None)
             if failure:
-                raise SchedulerRefused(f"{exact}: {failure}")
-    return exact
+                raise SchedulerRefused(f"{meant}: {failure}")
+    return meant
 
 
-def _failure(context: Context, chosen: Backend, exact: Reference, form: str | None) -> str:
+def _failure(context: Context, chosen: Backend, image: Reference, form: str | None) -> str:
     """Bring an image to the nodes; why no node at all has it, "" if any has. Raises Fault."""
     options = context.options
     where = {"nodes": options.nodes} if options.nodes else {"everywhere": True}
-    asked = {"references": [str(exact)], "wait": True, "timeout": options.timeout, **where}
+    asked = {"references": [str(image)], "wait": True, "timeout": options.timeout, **where}
     if form is not None:
         asked["convert"] = form
     end = chosen.stream("prefetch", asked, lambda event: None)
