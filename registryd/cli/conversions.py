@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def convert(
-    context: Context, cache: Backend, reference: Reference, wanted: Mapping[str, Any]
+    context: Context, cache: Backend, reference: Reference, asked: Mapping[str, Any]
 ) -> Event:
     """Have an image made one file; the event "done". Raises Fault."""
     login = login_for(context, reference.registry, reference.repository)
-    arguments = {"reference": str(reference), **wanted}
+    arguments = {"reference": str(reference), **asked}
     with progress.shown(context) as show:
         return cache.stream("convert", arguments, progress.warned(context, show), login)
 
@@ -45,9 +45,15 @@ def check_target(form: FlatForm, path: Path, *, replace: bool) -> None:
     check(form, path, replace)
 
 
-def made_as(form: str) -> str:
-    """The form of the blob that a form is written from: a SIF is a squashfs with a prefix."""
-    return "squashfs" if form == "sif" else form
+def wanted(context: Context, form: str, platform: str | None) -> dict[str, Any]:
+    """What the flags ask of a conversion to this form: a SIF is a squashfs with a prefix."""
+    asked = {
+        "form": "squashfs" if form == "sif" else form,
+        "compat": context.options.compat,
+        "plain": context.options.plain,
+        "platform": platform,
+    }
+    return {key: value for key, value in asked.items() if value}
 
 
 def written(
@@ -64,15 +70,8 @@ def written(
     from registryd.transfer.report import copied
 
     check_target(form, path, replace=replace)
-    wanted = {
-        "form": made_as(form),
-        "compat": context.options.compat,
-        "plain": context.options.plain,
-        "platform": str(platforms[0]) if platforms else None,
-    }
-    done = convert(
-        context, cache, reference, {key: value for key, value in wanted.items() if value}
-    )
+    platform = str(platforms[0]) if platforms else None
+    done = convert(context, cache, reference, wanted(context, form, platform))
     size = take_out(context, cache, reference, done, form, path)
     return copied(
         reference,

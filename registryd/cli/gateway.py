@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import Backend, Event, backend
 from registryd.cli.command import Context
 from registryd.cli.errors import DaemonUnreachable
+from registryd.cli.results import without_kind
 from registryd.oci.errors import UsageError
 
 #: What an image of the gateway is called in a command line.
@@ -73,9 +73,9 @@ def teller(context: Context) -> Callable[[Event], None]:
     return tell
 
 
-def tell_end(context: Context, done: Mapping[str, Any]) -> None:
+def tell_end(context: Context, done: Event) -> None:
     """What has come of it: the id on stdout, or all of it as JSON."""
     if context.options.format == "json":
-        context.console.json({key: value for key, value in done.items() if key != "event"})
+        context.console.json(without_kind(done))
     elif done.get("id"):
         context.console.line(str(done["id"]))

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
@@ -60,18 +59,13 @@ def mountable(context: Context, name: str) -> Iterator[Source]:
         finally:
             os.close(given.file)
         return
-    from registryd.cli.conversions import convert
+    from registryd.cli.conversions import convert, wanted
     from registryd.cli.logins import login_for
 
     reference = Reference.parse(name)
-    wanted: dict[str, Any] = {
-        "form": "squashfs",
-        "compat": context.options.compat,
-        "plain": context.options.plain,
-        "platform": single_preferred(context),
-    }
+    asked = wanted(context, "squashfs", single_preferred(context))
     with backend(context, reference.registry) as chosen:
-        done = convert(context, chosen, reference, {k: v for k, v in wanted.items() if v})
+        done = convert(context, chosen, reference, asked)
         blob, digest = str(done["blob"]), str(done["digest"])
         login = login_for(context, reference.registry, reference.repository)
         file = chosen.opened(str(reference), blob, login)

@@ -55,9 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str], console: Console, environ: Mapping[str, str]) -> None:
     home = Path(environ.get("HOME") or os.path.expanduser("~"))
-    context = Context(
-        argparse.Namespace(**DEFAULTS, compat=None, plain=False), console, environ, home
-    )
+    context = Context(argparse.Namespace(**DEFAULTS), console, environ, home)
     match list(words):
         case ["get", uri]:
             console.line(str(get(context, image_of_uri(uri), step_of(environ))))

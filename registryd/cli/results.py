@@ -14,6 +14,11 @@ FILE_FORMS = ("oci:", "dir:", "oci-archive:", "docker-archive:")
 STREAMS = ("oci-archive:-", "docker-archive:-")
 
 
+def without_kind(event: Event) -> Event:
+    """What an event says, as --format json has it: without its kind."""
+    return {key: value for key, value in event.items() if key != "event"}
+
+
 def tell_result(context: Context, done: Event) -> None:
     """NAME@DIGEST (of a file the digest); with --format json the event without its kind."""
     name = str(done.get("reference") or "").partition("@")[0]
@@ -21,7 +26,7 @@ def tell_result(context: Context, done: Event) -> None:
         context.console.words(str(done.get("digest")))
         return
     if context.options.format == "json":
-        context.console.json({key: value for key, value in done.items() if key != "event"})
+        context.console.json(without_kind(done))
         return
     exact = f"{name}@{done.get('digest')}"
     context.console.line(str(done.get("digest")) if name.startswith(FILE_FORMS) else exact)

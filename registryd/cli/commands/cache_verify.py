@@ -7,6 +7,7 @@ from registryd.cli import progress, wording
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import Event, backend
 from registryd.cli.command import Context
+from registryd.cli.results import without_kind
 
 
 def arguments(parser: Parser) -> None:
@@ -27,7 +28,7 @@ def run(context: Context) -> None:
         done = chosen.stream("verify", {"targets": targets}, show)
     bad = done.get("corrupt") or []
     if context.options.format == "json":
-        context.console.json({key: value for key, value in done.items() if key != "event"})
+        context.console.json(without_kind(done))
     else:
         for each in bad:
             context.console.line(_line(each))

@@ -17,6 +17,7 @@ from registryd.cli.arguments import (
 from registryd.cli.backend import Event, backend
 from registryd.cli.command import Context
 from registryd.cli.platforms import single_preferred
+from registryd.cli.results import without_kind
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 
@@ -47,7 +48,7 @@ def arguments(parser: Parser) -> None:
 
 def run(context: Context) -> None:
     """Convert; the digest of what the image is now on stdout. Raises Fault."""
-    from registryd.cli.conversions import check_target, convert, made_as, take_out
+    from registryd.cli.conversions import check_target, convert, take_out, wanted
 
     options = context.options
     reference = Reference.parse(options.reference)
@@ -56,15 +57,9 @@ def run(context: Context) -> None:
         check_target(options.to, path, replace=options.force)
     elif options.to == "sif":
         raise UsageError("a SIF is written to a file, which -o names")
-    wanted = {
-        "form": made_as(options.to),
-        "compat": options.compat,
-        "plain": options.plain,
-        "platform": single_preferred(context),
-    }
-    given = {key: value for key, value in wanted.items() if value}
+    asked = wanted(context, options.to, single_preferred(context))
     with backend(context, reference.registry) as chosen:
-        done = convert(context, chosen, reference, given)
+        done = convert(context, chosen, reference, asked)
         if path is not None:
             take_out(context, chosen, reference, done, options.to, path)
     _tell(context, done)
@@ -72,7 +67,7 @@ def run(context: Context) -> None:
 
 def _tell(context: Context, done: Event) -> None:
     if context.options.format == "json":
-        context.console.json({key: value for key, value in done.items() if key != "event"})
+        context.console.json(without_kind(done))
         return
     context.console.line(str(done["blob"]))
     if not context.options.quiet:

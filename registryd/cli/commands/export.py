@@ -18,6 +18,7 @@ from registryd.cli.arguments import (
 from registryd.cli.backend import Event, backend
 from registryd.cli.command import Context
 from registryd.cli.platforms import named
+from registryd.cli.results import without_kind
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
 
@@ -101,5 +102,5 @@ def exported(
 
 def tell_json(context: Context, done: Sequence[Event]) -> None:
     """The result as --format json has it."""
-    images = [{key: value for key, value in event.items() if key != "event"} for event in done]
+    images = [without_kind(event) for event in done]
     context.console.json({"images": images})

@@ -9,6 +9,7 @@ from registryd.cli.arguments import Parser, jobs_flag, platforms_flag
 from registryd.cli.backend import Event, backend
 from registryd.cli.command import Context
 from registryd.cli.platforms import named
+from registryd.cli.results import without_kind
 from registryd.oci.reference import Reference
 
 if TYPE_CHECKING:
@@ -69,4 +70,4 @@ def imported(context: Context, file: ImageFile, name: Reference | None) -> list[
 
 def told(done: list[Event]) -> list[Event]:
     """The events as --format json has them."""
-    return [{key: value for key, value in event.items() if key != "event"} for event in done]
+    return [without_kind(event) for event in done]

@@ -14,6 +14,7 @@ from registryd.cli.command import Context
 from registryd.cli.errors import DaemonUnreachable, Partly
 from registryd.cli.platforms import preferred
 from registryd.cli.progress import warned
+from registryd.cli.results import without_kind
 from registryd.hostlist import fold
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
@@ -136,7 +137,7 @@ def _tell(context: Context, done: Event) -> None:
     """The job's id, or all of it as JSON; what has not worked on stderr. Raises Fault."""
     console, job = context.console, str(done.get("job"))
     if context.options.format == "json":
-        console.json({key: value for key, value in done.items() if key != "event"})
+        console.json(without_kind(done))
     else:
         console.line(job)
     if not done.get("waited"):

@@ -10,7 +10,7 @@ from registryd.cli import progress
 from registryd.cli.arguments import Parser, credential_flags, jobs_flag, tls_flags
 from registryd.cli.backend import Backend, Event, backend
 from registryd.cli.command import Context
-from registryd.cli.results import tell_result, write_digest
+from registryd.cli.results import tell_result, without_kind, write_digest
 from registryd.cli.several import each
 from registryd.oci.errors import UsageError
 from registryd.oci.reference import Reference
@@ -106,7 +106,7 @@ def _push_all(context: Context) -> None:
         def push(tag: str) -> None:
             done = _push_name(context, chosen, source.with_tag(tag), target.with_tag(tag))
             progress.summary(context, done)
-            pushed.append({key: value for key, value in done.items() if key != "event"})
+            pushed.append(without_kind(done))
             if options.format != "json":
                 tell_result(context, done)
 
