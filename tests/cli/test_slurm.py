@@ -32,21 +32,25 @@ def prolog(ctl: Ctl, socket: Path, folder: Path, *words: str, **environ: str) ->
     return ran.err
 
 
+@pytest.mark.parametrize(
+    ("environ", "lasting"), [({}, "2h"), ({"SLURM_JOB_END_TIME": "99999999999"}, "366d")]
+)
 def test_it_is_resolved_pinned_fetched_converted(
-    ctl: Ctl, daemon: FakeDaemon, tmp_path: Path
+    ctl: Ctl, daemon: FakeDaemon, tmp_path: Path, environ: dict[str, str], lasting: str
 ) -> None:
-    """In this order, by the digest; the record has it when it is there."""
+    """In this order, by the digest, for no longer than Slurm gives the job, or else --keep; the
+    record has it when it is there."""
     daemon.on("GET", "/api/v1/digest", Answer.of({"digest": DIGEST}))
     daemon.on("POST", "/api/v1/cache/pin", Answer.of({}))
     daemon.on("POST", "/api/v1/pull", DONE)
     daemon.on("POST", "/api/v1/convert", Answer.events(FAILED))
 
-    said = prolog(ctl, daemon.socket, tmp_path, "--keep", "2h")
+    said = prolog(ctl, daemon.socket, tmp_path, "--keep", "2h", **environ)
 
     exact = f"a.io/b@{DIGEST}"
     asked = [request.body for request in daemon.requests[1:]]
     assert [
-        {"reference": exact, "name": "job:7", "lasting": "2h"},
+        {"reference": exact, "name": "job:7", "lasting": lasting},
         {"reference": exact},
         {"reference": exact, "form": "squashfs"},
     ] == asked

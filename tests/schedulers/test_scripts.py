@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from registryd.runtimes.slurm import script
 from registryd.schedulers.errors import RecordUnwritable
 from registryd.schedulers.record import FOLDER, Record, file_of
 from registryd.schedulers.record_files import remove, write
@@ -67,6 +68,24 @@ def test_what_a_task_is_told(
     done = subprocess.run(["/bin/sh", str(script)], env=task, capture_output=True, text=True)
 
     assert (code, said, "") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("code", [1, 127])
+@pytest.mark.parametrize("hook", ["prolog", "epilog"])
+def test_no_hook_drains_its_node(tmp_path: Path, hook: str, code: int) -> None:
+    """Whatever registryctl ends with, or where it is not, Slurm is told 0; it was called once."""
+    program, said = tmp_path / "registryctl", tmp_path / "said"
+    if code == 1:
+        program.write_text(f'#!/bin/sh\necho "$@" >>{said}\nexit {code}\n')
+        program.chmod(0o755)
+    (tmp_path / "job-7").touch()
+    path = tmp_path / "hook.sh"
+    path.write_text(script(f"{hook}.sh", str(program)).replace(FOLDER, str(tmp_path)))
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_COMMENT": "image=a.io/b:1"}
+    done = subprocess.run(["/bin/sh", str(path)], env=job, capture_output=True)
+
+    assert 0 == done.returncode
+    assert code != 1 or said.read_text().startswith(f"slurm {hook}")
 
 
 def test_a_record_goes(tmp_path: Path) -> None:
