@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import Backend, Event, backend
@@ -11,6 +12,9 @@ from registryd.cli.command import Context
 from registryd.cli.errors import DaemonUnreachable
 from registryd.cli.results import without_kind
 from registryd.oci.errors import UsageError
+
+if TYPE_CHECKING:
+    from registryd.cli.socket_client import SocketBackend
 
 #: What an image of the gateway is called in a command line.
 IMAGE = "IMAGE"
@@ -23,6 +27,16 @@ def gateway(context: Context) -> Iterator[Backend]:
         if chosen.socket is None:
             raise DaemonUnreachable("the gateway is the work of a daemon, and none answers here")
         yield chosen
+
+
+@contextmanager
+def dialled(chosen: Backend) -> Iterator[SocketBackend]:
+    """A connection of its own, for files that come and go: no other kind of backend has them."""
+    from registryd.cli.socket_client import SocketBackend
+
+    assert chosen.socket is not None  # noqa: S101 (gateway() has seen to it)
+    with closing(SocketBackend(chosen.socket)) as daemon:
+        yield daemon
 
 
 def image_argument(parser: Parser) -> None:

@@ -34,17 +34,11 @@ class Handed:
 
 def handed(context: Context, name: str) -> Handed:
     """The image of a gateway's name. Raises Fault."""
-    from registryd.cli.gateway import gateway
-    from registryd.cli.socket_client import SocketBackend
+    from registryd.cli.gateway import dialled, gateway
 
-    with gateway(context) as chosen:
+    with gateway(context) as chosen, dialled(chosen) as daemon:
         found = chosen.call("gateway_lookup", {"image": name})
-        assert chosen.socket is not None  # noqa: S101 (gateway() has seen to it)
-        daemon = SocketBackend(chosen.socket)
-        try:
-            return Handed(daemon.file("gateway_open", {"image": f"id:{found.get('id')}"}), found)
-        finally:
-            daemon.close()
+        return Handed(daemon.file("gateway_open", {"image": f"id:{found.get('id')}"}), found)
 
 
 def found_in_gateway(context: Context, text: str) -> Found | None:

@@ -7,7 +7,7 @@ from typing import IO
 
 from registryd.cli.arguments import Parser
 from registryd.cli.command import Context
-from registryd.cli.gateway import check_wait, gateway, sharing_flags, tell_end, teller
+from registryd.cli.gateway import check_wait, dialled, gateway, sharing_flags, tell_end, teller
 from registryd.oci.errors import UsageError
 
 #: How a squashfs begins.
@@ -25,8 +25,6 @@ def arguments(parser: Parser) -> None:
 
 def run(context: Context) -> None:
     """Hand the file in, read as who runs this; its id on stdout when it is READY. Raises Fault."""
-    from registryd.cli.socket_client import SocketBackend
-
     options = context.options
     check_wait(context)
     form, colon, path = options.file.partition(":")
@@ -38,15 +36,8 @@ def run(context: Context) -> None:
                 f"{path} is no squashfs (of an archive write oci-archive:FILE or"
                 " docker-archive:FILE)"
             )
-        with gateway(context) as chosen:
-            assert chosen.socket is not None  # noqa: S101 (gateway() has seen to it)
-            daemon = SocketBackend(chosen.socket)
-            try:
-                done = daemon.upload(
-                    "gateway_import", _wanted(context, form), teller(context), file
-                )
-            finally:
-                daemon.close()
+        with gateway(context) as chosen, dialled(chosen) as daemon:
+            done = daemon.upload("gateway_import", _wanted(context, form), teller(context), file)
     tell_end(context, done)
 
 
