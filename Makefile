@@ -5,13 +5,14 @@ PARTS = $(or $(REGISTRYD_PARTS),.parts)
 CODE = cache registryd tests bench scripts
 ARGS ?=
 
-.PHONY: help run test check cover bench clean
+.PHONY: help run test check cover docs bench clean
 
 help:
 	@echo 'make run    show registryd at work            (ARGS="...": for the demonstration)'
 	@echo 'make test   everything that must be green     (ARGS="...": for pytest)'
 	@echo 'make check  format, lint, types and floors: no test of behaviour'
 	@echo 'make cover  the tests, and which lines and branches they reach'
+	@echo 'make docs   the pages as a site, in build/site'
 	@echo 'make bench  how fast it is, against other programs'
 	@echo 'make clean  take away what the above have left, except .venv and .parts'
 
@@ -33,6 +34,11 @@ cover:
 	scripts/setup.sh --dev
 	scripts/parts.sh
 	. $(abspath $(PARTS))/env && $(PYTHON) -m pytest --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+docs:
+	scripts/setup.sh --dev
+	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/trees . build/site
+	@echo build/site/docs/index.html
 
 bench:
 	scripts/setup.sh --dev

@@ -16,7 +16,7 @@ PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registr
     busybox:busybox-static htpasswd:apache2-utils curl:curl openssl:openssl
     systemd-analyze:systemd systemd-socket-activate:systemd wrk:wrk
     scontrol:slurm-client nats-server:nats-server ip:iproute2 tc:iproute2
-    faketime:faketime zsh:zsh fish:fish
+    faketime:faketime zsh:zsh fish:fish promtool:prometheus
     tar2sqfs:squashfs-tools-ng unsquashfs:squashfs-tools mksquashfs:squashfs-tools
     squashfuse:squashfuse squashfuse_ll:squashfuse fusermount3:fuse3 bwrap:bubblewrap runc:runc
     mke2fs:e2fsprogs debugfs:e2fsprogs mkfs.erofs:erofs-utils fsck.erofs:erofs-utils
@@ -64,6 +64,7 @@ disable_services() {
     for package in "$@"; do
         case $package in
             docker-registry | containerd | nats-server) systemctl disable --quiet "$package" || true ;;
+            prometheus) systemctl disable --quiet prometheus || true ;;
             nginx-light) systemctl disable --quiet nginx || true ;;
             docker.io) systemctl disable --quiet docker.socket docker.service || true ;;
             slurm-client) systemctl disable --quiet munge || true ;; # which it depends on

@@ -17,7 +17,12 @@ from registryd.oci.errors import UsageError
 from scripts.commands_page import page
 from tests.test_floors import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "systemd/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "systemd/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("*/*.md")),
+]
 _FENCED = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`(?:registryctl )?([a-z][^`]*)`")
 #: Where a shell begins something else.
@@ -61,9 +66,9 @@ def test_examples_are_understood(path: Path) -> None:
     assert wrong == []
 
 
-def test_the_table_of_the_readme_names_commands() -> None:
-    """Each command in the first column of README's table is there, under that name."""
-    text = (ROOT / "README.md").read_text()
+def test_the_table_at_a_glance_names_commands() -> None:
+    """Each command in the first column of the table is there, under that name."""
+    text = (ROOT / "docs/overview.md").read_text()
     table = text[text.index("| command | does |") :].partition("\n\n")[0]
     groups = {name.partition(" ")[0] for name in COMMANDS}
     known = {*COMMANDS, *ALIASES, *groups}
