@@ -13,7 +13,7 @@ help:
 	@echo 'make check  format, lint, types and floors: no test of behaviour'
 	@echo 'make cover  the tests, and which lines and branches they reach'
 	@echo 'make docs   the pages as a site, in build/site'
-	@echo 'make bench  how fast it is, against other programs'
+	@echo 'make bench  how fast it is, against others     (ARGS="--quick")'
 	@echo 'make clean  take away what the above have left, except .venv and .parts'
 
 run:
@@ -43,9 +43,7 @@ docs:
 bench:
 	scripts/setup.sh --dev
 	scripts/parts.sh
-	. $(abspath $(PARTS))/env && for bench in pull serve coalesce proxy warm manifests flatten run imports soak; do \
-		$(PYTHON) -m bench.$$bench $(ARGS) || exit; \
-	done
+	. $(abspath $(PARTS))/env && $(PYTHON) -m bench.all $(ARGS)
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .run build dist *.egg-info .coverage*

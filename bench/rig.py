@@ -307,11 +307,12 @@ def rounds(series: Sequence[Series], count: int, before: Callable[[], None] = la
 
 def spread(values: Sequence[float], unit: str = "s") -> str:
     """Median with minimum and maximum."""
-    low, middle, high = map(_short, (min(values), statistics.median(values), max(values)))
+    low, middle, high = map(short, (min(values), statistics.median(values), max(values)))
     return f"{middle} {unit} ({low} to {high})"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A figure as tables have it: three digits, or all of a large one."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
