@@ -5,16 +5,23 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 
 def notify(environ: Mapping[str, str], message: str) -> None:
-    """Tell the service manager (``READY=1``, ``STOPPING=1`` ...); nothing without one."""
+    """Tell the service manager (``READY=1``, ``STOPPING=1`` ...); nothing without one.
+
+    One that is not there any more is no reason for a daemon to end: it is started anew at times.
+    """
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
+    ):
         sock.connect(address)
         sock.send(message.encode())
 

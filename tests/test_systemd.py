@@ -3,13 +3,16 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from registryd.config import default_config, system_places
+from registryd.systemd import notify
 from registryd.units import parse_duration
 
 UNITS = Path(__file__).parent.parent / "systemd"
@@ -134,3 +137,15 @@ except Exception as error:
 
     assert [True, False] == found
     assert "" == run.stdout
+
+
+def test_a_manager_that_has_gone(tmp_path):
+    """A service manager that does not listen any more ends no daemon."""
+    path = tmp_path / "notify"
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(str(path))
+        notify({"NOTIFY_SOCKET": str(path)}, "READY=1")
+
+        assert b"READY=1" == manager.recv(100)
+    for place in (path, tmp_path / "none"):
+        notify({"NOTIFY_SOCKET": str(place)}, "WATCHDOG=1")
