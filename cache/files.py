@@ -173,19 +173,6 @@ class Files:
             with os_errors(str(path)):
                 path.unlink(missing_ok=True)
 
-    def quarantine(self, digest: Digest) -> str:
-        """Move a blob's file out of ``blobs/``, to be looked at; its path now ("": it was gone)."""
-        source, folder = layout.blob_path(self.root, digest), self.root / layout.QUARANTINE
-        target = folder / layout.ingest_key(digest)
-        with os_errors(str(source)):
-            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            try:
-                source.rename(target)
-            except FileNotFoundError:
-                return ""
-            fsync_folder(source.parent)
-        return str(target)
-
     def scan(self) -> dict[Digest, int]:
         """Every blob in the directory with its size in bytes."""
         found = {}

@@ -23,6 +23,7 @@ from cache.grants import GrantRows
 from cache.layout import DATABASE
 from cache.made_rows import MadeRows
 from cache.pins import PINNED, PinRows
+from cache.proof_rows import ProofRows
 from cache.repositories import RepositoryRows
 from cache.table_rows import TableRows
 
@@ -78,6 +79,7 @@ class Index:
         self.grants = GrantRows(self._db)
         self.made = MadeRows(self._db)
         self.pins = PinRows(self._db)
+        self.proofs = ProofRows(self._db)
         self.tables = TableRows(self._db)
 
     @classmethod
@@ -109,8 +111,8 @@ class Index:
                 "DELETE FROM blobs WHERE digest = ?", [(d,) for d in known.keys() - there.keys()]
             )
             self._db.executemany(
-                "INSERT INTO blobs VALUES (?, ?, '', ?, ?)"
-                " ON CONFLICT (digest) DO UPDATE SET size = excluded.size",
+                "INSERT INTO blobs (digest, size, added, used) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, proven = 0",
                 [(d, size, now, now) for d, size in there.items() if known.get(d) != size],
             )
             # Whoever held something was a task of a process that has ended: one at a time has us.
@@ -136,9 +138,9 @@ class Index:
         """
         with self._transaction():
             self._db.execute(
-                "INSERT INTO blobs VALUES (?, ?, '', ?, ?)"
+                "INSERT INTO blobs (digest, size, added, used, proven) VALUES (?1, ?2, ?3, ?3, ?3)"
                 " ON CONFLICT (digest) DO UPDATE SET used = excluded.used",
-                (str(digest), size, now, now),
+                (str(digest), size, now),
             )
             if repository:
                 self._db.execute(
@@ -195,12 +197,9 @@ class Index:
 
     def drop_member(self, repository: str, digest: Digest) -> bool:
         """Forget that a blob belongs to a repository; whether it did."""
+        delete = "DELETE FROM members WHERE repository = ? AND digest = ?"
         with self._transaction():
-            done = self._db.execute(
-                "DELETE FROM members WHERE repository = ? AND digest = ?",
-                (repository, str(digest)),
-            )
-            return done.rowcount > 0
+            return self._db.execute(delete, (repository, str(digest))).rowcount > 0
 
     # links
 

@@ -88,6 +88,11 @@ MIGRATIONS = (
         PRIMARY KEY (owner, name, digest)
     ) WITHOUT ROWID;
     """,
+    """
+    -- when the bytes of a blob were last seen to be its digest's (0: not known)
+    ALTER TABLE blobs ADD COLUMN proven REAL NOT NULL DEFAULT 0;
+    CREATE INDEX blobs_by_proven ON blobs (proven);
+    """,
 )
 
 

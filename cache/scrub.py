@@ -1,43 +1,50 @@
 """Scrub: blobs read again from the disk, and proven anew.
 
 Invariants:
-- what is found to be wrong is given to nobody any more from that moment on;
+- what is found to be wrong is given to nobody any more from that moment on, nor sent to its end to
+  whoever is being sent it;
+- a verdict is read twice: a bit that flipped on its way from the disk condemns nothing, and that
+  this process cannot open files now says nothing of them;
 - it is put aside, not removed: a bad file tells of its disk;
 - what is known of it stays (who needs it, whose it is), so that it is fetched again like any other.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from cache.content import Digest
-from cache.errors import BlobNotFound, StoreUnusable
+from cache.errors import BlobNotFound, DigestMismatch, DiskFull, StoreUnusable
 from cache.files import Files
-from cache.hops import Acts, RowHop, taken
+from cache.hops import Acts, RowHop
+from cache.index import Index
 from cache.listing import Listing
 from cache.passages import Passages
+from cache.proof_rows import Origin
+from cache.quarantine import put_aside
+from cache.reading import HOP, Reading
 
 if TYPE_CHECKING:
     from cache.store import BlobStore
 
-#: Bytes that one hop hashes, and that are read at a time.
-HOP, READ = 16 << 20, 1 << 20
+#: Proofs remembered, and bytes read for them, before they are written to the index: a process that
+#: is killed has no more than these read again.
+PROVEN_BATCH, PROVEN_BYTES = 256, 1 << 30
+#: What the system says when the disk does not give what it was given. Anything else (no descriptors
+#: or no memory left, no permission) is no verdict on the content.
+_BAD_DISK = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENXIO, errno.ENODATA})
 
 _log = logging.getLogger(__name__)
 
 #: Told how many bytes of a blob were read, and how many it has.
 Moved = Callable[[int, int], None]
-
-
-class Lose(Protocol):
-    """Forgets a blob in the index; gives the names that need it."""
-
-    def __call__(self, digest: Digest) -> list[str]:
-        """Blocks."""
+#: Returns when so many bytes may be read.
+Pace = Callable[[int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,72 +65,145 @@ class Scrub:
         self,
         store: BlobStore,
         files: Files,
-        lose: Lose,
+        index: Index,
         io: RowHop,
+        db: RowHop,
         change: RowHop,
         listing: Listing,
         passages: Passages,
         acts: Acts,
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._files = files
-        self._lose = lose
+        self._index = index
         self._io = io
+        self._db = db
         self._change = change
         self._listing = listing
         self._passages = passages
         self._acts = acts
+        self.clock = clock
+        #: ``blobs`` and ``bytes`` that were read, and ``bad`` ones, since the cache was opened.
+        self.counts = Counter[str]()
+        self._proven: dict[Digest, float] = {}
+        self._read = 0
+        self._lost = Counter[Digest]()
+        self._watchers: list[Callable[[Bad], None]] = []
 
-    async def prove(self, digest: Digest, moved: Moved) -> Bad | None:
+    def watch(self, found: Callable[[Bad], None]) -> None:
+        """Tell this one of every blob that is put aside from now on."""
+        self._watchers.append(found)
+
+    def still_good(self, digest: Digest) -> Callable[[], None]:
+        """What a reader asks now and then; raises DigestMismatch once its file was found wrong."""
+        before = self._lost[digest]
+
+        def check() -> None:
+            if self._lost[digest] != before:
+                raise DigestMismatch(f"{digest} was found to be damaged while it was read")
+
+        return check
+
+    async def prove(
+        self,
+        digest: Digest,
+        moved: Moved,
+        *,
+        io: RowHop | None = None,
+        hop: int = HOP,
+        pace: Pace | None = None,
+    ) -> Bad | None:
         """Read a blob again; what was wrong with it, and it is put aside then.
 
-        A blob that goes meanwhile is not wrong.
+        A blob that goes meanwhile is not wrong. ``io`` reads, ``hop`` bytes at a time, when
+        ``pace`` lets it.
         """
         size = self._store.held.size(digest)
         if size is None:
             return None
-        why = await self._wrong(digest, size, moved)
-        if not why or digest not in self._store.held:
-            return None
+        why = ""
+        for _ in range(2):
+            reading = Reading(self._files, digest)
+            why = await self._wrong(reading, digest, size, moved, io or self._io, hop, pace)
+            self.counts.update(blobs=1, bytes=reading.at)
+            if digest not in self._store.held:
+                return None
+            if not why:
+                await self._remember(digest, size)
+                return None
+            _log.warning("read as wrong: blob=%s why=%s", digest, why)
         return await self._acts.run(self._put_aside(digest, size, why))
 
-    async def _wrong(self, digest: Digest, size: int, moved: Moved) -> str:
+    async def _wrong(
+        self, reading: Reading, digest: Digest, size: int, moved: Moved, io: RowHop, hop: int,
+        pace: Pace | None,
+    ) -> str:  # fmt: skip
         """What is wrong with the file of a blob ("": nothing)."""
+        more = True
         try:
-            fd = await taken(self._io(self._files.open_blob, digest), os.close)
-        except (BlobNotFound, StoreUnusable) as error:
-            return str(error)
-        hasher, at, more = digest.hasher(), 0, True
-        try:
-            await self._io(os.posix_fadvise, fd, 0, 0, os.POSIX_FADV_DONTNEED)
             while more:
-                count = await self._io(_hash_on, fd, at, hasher.update)
-                at, more = at + count, count == HOP
-                moved(min(at, size), size)
-        except OSError as error:
-            return f"it cannot be read: {error.strerror}"
-        finally:
-            os.close(fd)
-        if at != size:
-            return f"it has {at} bytes, not {size}"
-        found = hasher.hexdigest()
+                if pace is not None:
+                    await pace(max(1, min(hop, size - reading.at)))
+                more = await io(reading.step, hop)
+                moved(min(reading.at, size), size)
+        except BlobNotFound as error:
+            return str(error)
+        except (StoreUnusable, OSError) as error:
+            cause = error.__cause__ if isinstance(error, StoreUnusable) else error
+            if not isinstance(cause, OSError) or cause.errno not in _BAD_DISK:
+                raise StoreUnusable(f"{digest}: {error}") from error
+            return f"it cannot be read: {cause.strerror}"
+        except BaseException:
+            io(reading.drop).add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+        if reading.at != size:
+            return f"it has {reading.at} bytes, not {size}"
+        found = reading.hex
         return "" if found == digest.hex else f"it hashes to {digest.algorithm}:{found}"
 
-    async def _put_aside(self, digest: Digest, size: int, why: str) -> Bad:
-        async with self._passages.leaving([digest]):
+    async def _put_aside(self, digest: Digest, size: int, why: str) -> Bad | None:
+        async with self._passages.leaving([digest]) as leaving:
+            if digest not in leaving:  # it comes anew in this instant
+                return None
             self._store.held.drop(digest)
-            path = await self._io(self._files.quarantine, digest)
-            names = await self._change(self._lose, digest)
+            self._lost[digest] += 1
+            path = await self._io(put_aside, self._files.root, digest)
+            names = await self._change(self._index.lose, digest)
+        self.counts["bad"] += 1
         await self._listing.publish()
         _log.error("quarantined: blob=%s file=%s why=%s images=%s", digest, path, why, names)
-        return Bad(digest, size, why, tuple(names), path)
+        bad = Bad(digest, size, why, tuple(names), path)
+        for found in self._watchers:
+            found(bad)
+        return bad
 
+    # what is known of proofs
 
-def _hash_on(fd: int, at: int, update: Callable[[bytes], object]) -> int:
-    """Hash the next stretch of a file, whose pages are not kept; its bytes."""
-    done = 0
-    while done < HOP and (piece := os.pread(fd, READ, at + done)):
-        update(piece)
-        done += len(piece)
-    os.posix_fadvise(fd, at, done, os.POSIX_FADV_DONTNEED)
-    return done
+    async def _remember(self, digest: Digest, size: int) -> None:
+        self._proven[digest] = self.clock()
+        self._read += size
+        if len(self._proven) >= PROVEN_BATCH or self._read >= PROVEN_BYTES:
+            await self.write()
+
+    async def write(self) -> None:
+        """Write down what was proven; where that cannot be done it is proven again."""
+        proven, self._proven, self._read = self._proven, {}, 0
+        try:
+            await self._db(self._index.proofs.proven, proven)
+        except (DiskFull, StoreUnusable) as fault:
+            _log.warning("what was proven could not be written down: %s", fault)
+
+    async def due(self, age: float, limit: int) -> list[Digest]:
+        """Blobs that were last proven so many seconds ago, or more, the longest ago first."""
+        await self.write()
+        now = self.clock()
+        return await self._db(self._index.proofs.due, now - age, now, limit)
+
+    async def since(self) -> float | None:
+        """Since when every blob has been proven, Unix seconds (0: not all are); None: no blobs."""
+        return await self._db(self._index.proofs.since)
+
+    async def origin(self, digest: Digest) -> Origin:
+        """Where content can be had that is not here any more."""
+        return await self._db(self._index.proofs.origin, digest, self.clock())

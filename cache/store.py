@@ -67,16 +67,15 @@ class BlobStore:
             lambda content: self._io(self._files.replace, layout.INDEX_FILE, content),
         )
         self._passages, self._acts = Passages(), Acts()
-        self._names = Memo(index.name, self._db)
-        self._members = Memo(index.is_member, self._db)
+        self._names, self._members = Memo(index.name, self._db), Memo(index.is_member, self._db)
         self._media_types = Memo(index.media_type, self._db)
         self.repositories = Repositories(index.repositories, self._db)
         self.grants = Grants(index.grants, self._db, clock)
         self.pins, self._uses = Pins(index.pins, self._db, clock), Uses(index, self._db, clock)
         self.room = Room(self, files, index.tables, self._db, self._change, self._listing,
                          self._uses)  # fmt: skip
-        self.scrub = Scrub(self, files, index.lose, self._io, self._change, self._listing,
-                           self._passages, self._acts)  # fmt: skip
+        self.scrub = Scrub(self, files, index, self._io, self._db, self._change, self._listing,
+                           self._passages, self._acts, clock)  # fmt: skip
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
         #: manifests can put those names back (and then ``index.json`` is written anew).
@@ -122,6 +121,7 @@ class BlobStore:
                 await ingest.abort(StoreUnusable("the cache is closing"))
             await self._acts.ended()
             await self._uses.write()
+            await self.scrub.write()
             await self._db(self._index.close)
         finally:
             self._bytes.shutdown()

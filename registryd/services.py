@@ -40,6 +40,7 @@ from registryd.transfer.lanes import Lanes
 from registryd.transfer.library import LOCALHOST, Library
 from registryd.transfer.tag_policy import TagPolicy
 from registryd.transfer.tags import Tags
+from registryd.upkeep.scrubbing import Scrubbing
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -108,8 +109,7 @@ async def open_node(
     """The parts of a node on its cache; it logs in with ``authfiles``.
 
     ``found`` is what other programs' files say of hosts; ``warned`` is told what a person should
-    know, which is the log's reader unless given.
-    Raises StoreLocked, StoreUnusable, ConfigInvalid.
+    know (default: the log). Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
     counts = Counts(config.registries)
     notices = Notices(_log.warning) if listeners else Notices()  # a command has its user's eyes
@@ -153,6 +153,7 @@ async def open_node(
                 exchange=exchange,
                 prefetches=_prefetches(neighbours, remotes, library.tags, policy, listeners),
                 conversions=made,
+                scrubbing=_scrubbing(config, store, library, remotes, reloads),
             )
 
 
@@ -255,6 +256,19 @@ def _take_over(
     reloads.on(lambda new, _: policy.take_over(new.registries))
     reloads.on(lambda new, _: rates.take_over(*limits_of(new)))
     reloads.on(lambda new, _: library.admission.take_over(new.signatures))
+
+
+def _scrubbing(
+    config: Config,
+    store: BlobStore,
+    library: Library,
+    remotes: RegistryRemotes,
+    reloads: Reloads | None,
+) -> Scrubbing:
+    scrubbing = Scrubbing(config.cache, store, library, remotes)
+    if reloads is not None:
+        reloads.on(lambda new, _: scrubbing.take_over(new.cache))
+    return scrubbing
 
 
 def _prefetches(
@@ -360,10 +374,12 @@ async def _jobs(
     """What a daemon works on beside its listeners."""
     from registryd.gateway_services import working
 
-    prefetches = operations.node.prefetches
-    assert prefetches is not None  # noqa: S101 (a node with listeners has them)
+    node = operations.node
+    prefetches, scrubbing = node.prefetches, node.scrubbing
+    assert prefetches is not None and scrubbing is not None  # noqa: S101 (of a daemon)
     async with (
-        beside(operations.node.store.room.keep),
+        beside(node.store.room.keep),
+        beside(scrubbing.run),
         beside(lambda: prefetches.run(operations.pull, operations.converted)),
         working(operations, config, environ),
     ):

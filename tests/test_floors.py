@@ -48,7 +48,7 @@ FLOORS = (
     ),
     ("registryd.jobs", "registryd.sync", "registryd.gateway"),
     ("registryd.conversion",),
-    ("registryd.access",),
+    ("registryd.access", "registryd.upkeep"),
     ("registryd.operations",),
     ("registryd.server",),
     ("registryd.systemd",),

@@ -72,8 +72,23 @@ class Holdings:
                 for (registry, account), known in node.notices.rate_limits.items()
                 if not principal
             ],
+            "scrub": await self._scrub(),
             "cluster": _cluster(node),
             **await self.active(principal=principal),
+        }
+
+    async def _scrub(self) -> Result:
+        """How far the cache has been read again since the process began, and what came of it."""
+        scrub, scrubbing = self._store.scrub, self._node.scrubbing
+        since = await scrub.since()
+        return {
+            "period_seconds": scrubbing.rounds.period if scrubbing else 0.0,
+            "rate": scrubbing.rate if scrubbing else 0,
+            "blobs": scrub.counts["blobs"],
+            "bytes": scrub.counts["bytes"],
+            "bad": scrub.counts["bad"],
+            "fetched_again": scrubbing.mending.counts["fetched"] if scrubbing else 0,
+            "all_proven_since": moment(since) if since else None,
         }
 
     async def active(self, *, principal: str = "") -> Result:

@@ -19,6 +19,7 @@ from registryd.ports import Remotes
 from registryd.rates import Rates
 from registryd.transfer.flight import Flights
 from registryd.transfer.library import Library
+from registryd.upkeep.scrubbing import Scrubbing
 
 if TYPE_CHECKING:
     from registryd.cluster.exchange import Exchange
@@ -51,3 +52,4 @@ class Node:
     prefetches: Prefetches | None = None
     conversions: Conversions | None = None
     gateway: Gateway | None = None
+    scrubbing: Scrubbing | None = None

@@ -30,7 +30,7 @@ from registryd.ports import Remote, TransportError, transient
 from registryd.server.account import account_of
 from registryd.server.context import CAUSE, admitted, context_of, located
 from registryd.server.cutting import cut
-from registryd.server.kernel import open_sender
+from registryd.server.kernel import Check, open_sender
 from registryd.server.parts import Part, may_be_bounded, part_of
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets its first byte or a no.
@@ -183,6 +183,7 @@ async def _whole_or_cut(
 
 async def _serve_held(request: web.Request, digest: Digest) -> web.StreamResponse:
     context = context_of(request)
+    check = context.node.store.scrub.still_good(digest)
     async with context.node.store.open_blob(digest) as fd:
         # The file's own size: a blob that was proven this instant is not in the store's list yet.
         size, blob = os.fstat(fd).st_size, context.node.store.find(digest)
@@ -193,16 +194,16 @@ async def _serve_held(request: web.Request, digest: Digest) -> web.StreamRespons
             )
         wanted = _wanted(request, size)
         response = await _prepare(request, digest, wanted, size)
-        await _whole_or_cut(request, response, _send_held(request, response, fd, wanted))
+        await _whole_or_cut(request, response, _send_held(request, response, fd, wanted, check))
     return response
 
 
 async def _send_held(
-    request: web.Request, response: web.StreamResponse, fd: int, wanted: Part
+    request: web.Request, response: web.StreamResponse, fd: int, wanted: Part, check: Check
 ) -> None:
     senders = context_of(request).senders
     if request.transport is not None and wanted.length:
-        async with open_sender(request.transport, response, senders) as sender:
+        async with open_sender(request.transport, response, senders, check=check) as sender:
             try:
                 await sender.send(fd, wanted.start, wanted.length)
             finally:

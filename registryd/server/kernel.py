@@ -20,7 +20,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
@@ -57,11 +57,20 @@ class Sender(Protocol):
         """Send ``count`` bytes of ``fd`` from ``offset``. Raises ConnectionError, EOFError."""
 
 
+#: Asked between two pieces; raises what ends the sending.
+Check = Callable[[], None]
+
+
+def _nothing() -> None:
+    """Nothing speaks against it."""
+
+
 class _KernelSender:
     """Past the transport, to the socket itself."""
 
-    def __init__(self, out: int, workers: Executor) -> None:
+    def __init__(self, out: int, workers: Executor, check: Check) -> None:
         self.sent = 0
+        self._check = check
         self._out = out
         self._workers = workers
         self._loop = asyncio.get_running_loop()
@@ -73,6 +82,7 @@ class _KernelSender:
             reached = await _returned(hop)
             self.sent += reached - offset
             offset = reached
+            self._check()
             if offset == stop:
                 return
             await _writable(self._out)
@@ -81,8 +91,9 @@ class _KernelSender:
 class _PieceSender:
     """Through the transport, which encrypts."""
 
-    def __init__(self, response: web.StreamResponse, workers: Executor) -> None:
+    def __init__(self, response: web.StreamResponse, workers: Executor, check: Check) -> None:
         self.sent = 0
+        self._check = check
         self._response = response
         self._workers = workers
         self._loop = asyncio.get_running_loop()
@@ -96,6 +107,7 @@ class _PieceSender:
             )
             if not piece:
                 raise EOFError(SHORTER)
+            self._check()
             try:
                 async with asyncio.timeout(STALL):
                     await self._response.write(piece)
@@ -135,19 +147,20 @@ async def open_sender(
     response: web.StreamResponse,
     workers: Executor,
     pace: Pace | None = None,
+    check: Check = _nothing,
 ) -> AsyncIterator[Sender]:
     """A Sender of this response's body, once everything written before has left.
 
-    With ``pace`` it keeps to that. Raises ConnectionError.
+    With ``pace`` it keeps to that; what ``check`` raises ends it. Raises ConnectionError.
     """
     if transport.get_extra_info("sslcontext") is not None:
-        yield _paced(_PieceSender(response, workers), pace)
+        yield _paced(_PieceSender(response, workers, check), pace)
         return
     await _emptied(transport)
     # Of its own, for the event loop refuses to watch a descriptor that a transport owns.
     out = os.dup(transport.get_extra_info("socket").fileno())
     try:
-        yield _paced(_KernelSender(out, workers), pace)
+        yield _paced(_KernelSender(out, workers, check), pace)
     finally:
         os.close(out)
 

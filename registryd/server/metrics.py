@@ -36,6 +36,7 @@ from registryd.operations import Node
 from registryd.server.account import Account
 from registryd.server.metric_forms import counter, singly
 from registryd.server.metrics_cluster import of_cluster
+from registryd.server.metrics_scrub import of_scrub
 
 #: Upper bounds (seconds) that tell a hit (well under 10 ms) from a miss and from a stall.
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0)
@@ -92,6 +93,7 @@ class Metrics:
         self._first_byte: defaultdict[str, Times] = defaultdict(Times)
         self._served: Counter[str] = Counter()
         self._grants: int | None = None
+        self._proven: float | None = None
         for source in SOURCES:
             self._served[source] = 0
             self._first_byte[source] = Times()
@@ -122,15 +124,17 @@ class Metrics:
 
     async def text(self) -> bytes:
         """All metrics, as a scrape gets them."""
-        self._grants = None
+        self._grants = self._proven = None
         with suppress(Fault):
             self._grants = len(await self._node.store.grants.all())
+            self._proven = await self._node.store.scrub.since()
         process = await asyncio.to_thread(generate_latest, self._process)
         return generate_latest(self._registry) + process
 
     def _families(self) -> Iterator[Metric]:
         yield from self._of_requests()
         yield from self._of_cache()
+        yield from of_scrub(self._node, self._proven)
         yield from self._of_upstream()
         if self._node.exchange is not None:
             yield from of_cluster(self._node.cluster, self._node.exchange)

@@ -118,8 +118,10 @@ async def _body(
     context, counts = context_of(request), request.app[EXCHANGE].company.counts
     if request.transport is None:
         return
+    check = context.node.store.scrub.still_good(wanted.digest)
     with context.node.rates.to_peers(wanted.digest) as pace:
-        async with open_sender(request.transport, response, context.senders, pace) as sender:
+        opening = open_sender(request.transport, response, context.senders, pace, check)
+        async with opening as sender:
             try:
                 async for offset, count in stretch.spans():
                     await sender.send(stretch.fd, offset, count)

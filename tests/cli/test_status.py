@@ -31,6 +31,7 @@ def test_status(through: Run, daemon: FakeDaemon) -> None:
         "stale_registries": [{"registry": "ghcr.io", "cause": "unreachable"}],
         "rate_limits": [{"registry": "docker.io", "account": "ann", "limit": 200, "remaining": 9,
                          "window_seconds": 21600, "source": ""}],
+        "scrub": {"period_seconds": 0, "all_proven_since": None, "bad": 2, "fetched_again": 1},
         "mirrors_left_alone": [{"host": "m:5000", "seconds": 40.0, "cause": "it is away"}],
     }  # fmt: skip
     daemon.on("GET", "/api/v1/status", Answer.of(state))
@@ -45,6 +46,8 @@ def test_status(through: Run, daemon: FakeDaemon) -> None:
     assert "5 held, 3 fetched, 2 on their way already" == facts["blobs given"]
     assert "1 held, 0 fetched, 0 on their way already" == facts["manifests given"]
     assert ("ghcr.io (unreachable)", "1 blob") == (facts["without word of"], facts["fetching"])
+    proven = "not every blob yet (no scrub in the background); 2 put aside, 1 of them fetched again"
+    assert proven == facts["proven"]
     assert "9 of 200 in 6 hours to ann" == facts["docker.io allows"]
     assert "m:5000 for 40 seconds (it is away)" == facts["mirrors left alone"]
     assert " ".join(lines[-1].split()) == ("aaaaaaaaaaaa ghcr.io/a/b ghcr.io 1.0 KiB - - 512 B/s 3")

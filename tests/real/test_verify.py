@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from tests.mounts.stage import until
 from tests.real.conftest import Start, Upstream
 from tests.real.images import Images
 from tests.real.stories import Daemon, blob_reads, blobs_of, told
@@ -33,8 +36,8 @@ def spoil(node: Daemon, digest: str) -> None:
 def test_what_a_disk_has_changed_is_fetched_again(
     node: Daemon, everyones: Upstream, images: Images
 ) -> None:
-    """The wrong layer is found, put aside and named with its image; it alone is fetched again, by a
-    runtime's request or a pull, and what was made of the image is made again."""
+    """The wrong layer is found, put aside and named with its image; it alone is fetched again, by
+    the daemon itself, and what was made of the image is made again when it is asked for."""
     name, registry = everyones.name("gzip"), everyones.registry
     made = node.ctl.json("convert", name)["blob"]
     clean = node.ctl.json("cache", "verify")
@@ -44,6 +47,7 @@ def test_what_a_disk_has_changed_is_fetched_again(
     for digest in (layer, made):
         spoil(node, digest)
     ran = node.ctl("cache", "verify", name, "--progress", "none")
+    until(lambda: node.metric("registryd_scrub_mended_total") >= 1, "the layer is here")
     listed = [each["reference"] for each in node.ctl.json("images")["images"]]
     status, content = node.get(f"/v2/{name.rpartition(':')[0]}/blobs/{layer}")
     node.ctl.ok("pull", "-q", name)
@@ -57,13 +61,45 @@ def test_what_a_disk_has_changed_is_fetched_again(
     assert {layer, made} == set(lines)
     assert f"needed by {name}; now {node.root}/quarantine/" in lines[layer]
     assert "needed by no image; now " in lines[made]
-    assert name not in listed
+    assert name in listed
     assert (200, sizes[layer]) == (status, len(content))
     assert Counter({layer: 1}) == blob_reads(registry) - before
     assert (True, made) == (again["made"], again["blob"])
     assert [] == last["corrupt"]
     assert images.blobs("gzip") <= blobs_of(node.root)
     assert 2 == len(os.listdir(node.root / "quarantine"))
+
+
+def test_the_daemon_finds_it_by_itself(
+    start: Start, everyones: Upstream, images: Images, tmp_path: Path
+) -> None:
+    """A scrub that SIGHUP turns on finds the flipped bit, says so, and fetches the layer again with
+    nobody's help; a runtime gets the right bytes, and all of the cache is proven."""
+    folder, name, registry = tmp_path / "n", everyones.name("gzip"), everyones.registry
+    cache = {"root": folder / "root", "scrub": "0"}
+    node = start({**everyones.sections, "cache": cache}, folder)
+    node.ctl.ok("pull", "-q", name)
+    sizes = {each["digest"]: each["size"] for each in node.ctl.json("cache", "ls")["blobs"]}
+    layer = max(images.blobs("gzip") & sizes.keys(), key=lambda digest: sizes[digest])
+    before = blob_reads(registry)
+    spoil(node, layer)
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace('"scrub" = "0"', '"scrub" = "1ms"'))
+    node.process.send_signal(signal.SIGHUP)
+    until(lambda: node.metric("registryd_scrub_mended_total") >= 1, "the layer is here")
+    status, content = node.get(f"/v2/{name.rpartition(':')[0]}/blobs/{layer}")
+    said = node.ctl.json("status")["scrub"]
+    shown = node.ctl.ok("status")
+
+    assert (200, sizes[layer]) == (status, len(content))
+    assert Counter({layer: 1}) == blob_reads(registry) - before
+    assert images.blobs("gzip") <= blobs_of(node.root)
+    assert (1, 1, 0.001) == (said["bad"], said["fetched_again"], said["period_seconds"])
+    assert said["all_proven_since"]
+    assert "1 put aside, 1 of them fetched again" in shown
+    assert f"quarantined: blob={layer}" in node.log
+    assert f"fetched again: blob={layer} from={name.rpartition(':')[0]}" in node.log
+    assert [layer.replace(":", "-")] == os.listdir(node.root / "quarantine")
 
 
 def test_what_cannot_be_verified_is_one_line(node: Daemon) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from registryd.cli import wording
@@ -39,6 +40,7 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("cache", str(status.get("root", "-"))),
         ("images", str(status.get("images", "-"))),
         ("blobs", f"{status.get('blobs', '-')}, {wording.size(status.get('size') or 0)}"),
+        *_scrub(status),
         *((f"{kind}s given", _lookups(status, kind)) for kind in ("manifest", "blob")),
         *_stale(status),
         *_rate_limits(status),
@@ -46,6 +48,20 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         *_cluster(status),
         ("fetching", wording.counted(len(status.get("flights") or []), "blob")),
     ]
+
+
+def _scrub(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """``every blob since 3 days ago; 1 put aside, 1 of them fetched again``."""
+    scrub, now = status.get("scrub") or {}, datetime.now(UTC)
+    if not scrub:
+        return []
+    since, bad = scrub.get("all_proven_since"), scrub.get("bad") or 0
+    words = "not every blob yet" if since is None else f"every blob since {wording.ago(since, now)}"
+    if scrub.get("period_seconds") == 0:
+        words += " (no scrub in the background)"
+    if bad:
+        words += f"; {bad} put aside, {scrub.get('fetched_again') or 0} of them fetched again"
+    return [("proven", words)]
 
 
 def _lookups(status: dict[str, Any], kind: str) -> str:

@@ -1,0 +1,105 @@
+"""Rounds: every blob of a store proven once in a period, in the background.
+
+Invariants:
+- what was proven longest ago comes first, by what the index has written down: a process that ends
+  goes on where it stopped, and a verify or an arrival counts as a proof;
+- a clock that jumps makes nothing spin (a blob is read once a look, at the pace given) and nothing
+  stand still (a proof of the future counts as one of now; it looks again within ``LONGEST``);
+- it stands back behind whoever wants the disk, and ends with the step that it is at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final
+
+from cache.content import Digest
+from cache.errors import Fault
+from cache.hops import RowHop, hop
+from cache.idle_io import stand_back
+from cache.scrub import Pace, Scrub
+
+#: Blobs that are chosen at once.
+BATCH: Final = 64
+#: Seconds between two looks: the first spares the index, the second bounds what a clock costs.
+SHORTEST, LONGEST = 10.0, 3600.0
+#: Blobs in a row that could not be judged: it is not the blobs then.
+MOST_FAULTS: Final = 3
+#: Bytes of a step: a daemon that ends waits for no more than this.
+STEP: Final = 1 << 20
+
+_log = logging.getLogger(__name__)
+
+
+class Rounds:
+    """The rounds of one store."""
+
+    def __init__(self, scrub: Scrub, pace: Pace) -> None:
+        self._scrub = scrub
+        self._pace = pace
+        self._news = asyncio.Event()
+        #: Seconds in which every blob is read once; 0: none is.
+        self.period = 0.0
+
+    def change(self, period: float) -> None:
+        """Go on with this period."""
+        self.period = period
+        self._news.set()
+
+    async def keep(self) -> None:
+        """Go round; runs until it is cancelled."""
+        thread = ThreadPoolExecutor(1, "cache-scrub", initializer=stand_back)
+        try:
+            while True:
+                self._news.clear()
+                rest = await self._looked(partial(hop, thread))
+                try:
+                    async with asyncio.timeout(rest):
+                        await self._news.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            thread.shutdown(wait=False)
+
+    async def _looked(self, io: RowHop) -> float:
+        try:
+            return await self.look(io)
+        except Fault as fault:
+            _log.error("the cache could not be read again: %s", fault)
+            return LONGEST
+
+    async def look(self, io: RowHop) -> float:
+        """Prove what is due now; gives the seconds until more can be. Raises Fault."""
+        tried, faults, faulty = set[Digest](), 0, False
+        while self.period:
+            due = await self._scrub.due(self.period, len(tried) + BATCH)
+            new = [digest for digest in due if digest not in tried]
+            if not new:
+                break
+            for digest in new:
+                tried.add(digest)
+                if not self.period:
+                    break
+                try:
+                    await self._scrub.prove(digest, _silent, io=io, hop=STEP, pace=self._pace)
+                    faults = 0
+                except Fault as fault:
+                    faults, faulty = faults + 1, True
+                    _log.warning("not to be judged now: blob=%s cause=%s", digest, fault)
+                    if faults >= MOST_FAULTS:
+                        raise
+            await self._scrub.write()
+        return await self._rest(faulty)
+
+    async def _rest(self, faulty: bool) -> float:
+        since = await self._scrub.since()
+        if not self.period or since is None or faulty:
+            return LONGEST
+        return min(max(since + self.period - self._scrub.clock(), SHORTEST), LONGEST)
+
+
+def _silent(at: int, size: int) -> None:
+    """Nobody is told."""

@@ -1,0 +1,1 @@
+"""Upkeep: what a node does for its cache while nobody asks for anything."""
