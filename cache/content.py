@@ -52,6 +52,10 @@ class Digest:
                 f"digest {self.algorithm}:{self.hex[:140]} needs {length} lower-case hex digits"
             )
 
+    @override
+    def __hash__(self) -> int:
+        return hash(self.hex)  # a text remembers its own: whole stores are gone through by digest
+
     @classmethod
     def parse(cls, text: str) -> Digest:
         """Read the wire form. Raises DigestInvalid."""

@@ -40,6 +40,8 @@ class Table:
     names: Mapping[Digest, Sequence[str]]
     pinned: AbstractSet[Digest] = frozenset()
     leased: AbstractSet[Digest] = frozenset()
+    #: Manifests of what was made here of others, as the links say.
+    made: AbstractSet[Digest] = frozenset()
 
     def closure(self, root: Digest) -> set[Digest]:
         """All that is reachable from a digest, here or not, itself included."""

@@ -202,13 +202,20 @@ class Files:
         both = (path.with_suffix(layout.DATA_SUFFIX), path.with_suffix(layout.RANGES_SUFFIX))
         return all(p.exists() for p in both)
 
-    def ingest_bytes(self) -> int:
-        """Bytes on disk of everything that is arriving."""
+    def usage(self) -> dict[str, int]:
+        """Bytes on disk of what is arriving and of what was put aside, and what is free."""
+        return {
+            "ingest": self._bytes_in(self.ingest),
+            "quarantine": self._bytes_in(self.root / layout.QUARANTINE),
+            "free": self.free_bytes(),
+        }
+
+    def _bytes_in(self, folder: Path) -> int:
         total = 0
-        with os_errors(str(self.ingest)):
-            for path in self.ingest.iterdir():
+        with os_errors(str(folder)), suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
                 with suppress(FileNotFoundError):  # it has just been published
-                    total += path.stat().st_blocks * 512
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
         return total
 
     def free_bytes(self) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from cache.hops import RowHop
 from cache.ingest import Ingest
 from cache.listing import Listing
 from cache.opened import opened
+from cache.shares import Shares, count
 from cache.table_rows import TableRows
 from cache.uses import Uses
 
@@ -139,6 +140,13 @@ class Room:
         used = self.used()
         coming = sum((ingest.size or 0) - ingest.held.total for ingest in self._let_in)
         return used + size, free - coming - size
+
+    async def shares(self, shown: Collection[Digest]) -> Shares:
+        """Where the room goes: of these images, and of all that is not theirs."""
+        await self._uses.write()
+        now, table = self._clock(), await self._db(self._rows.read, self._clock())
+        busy = Busy(arriving=self._arriving(), alone=self._alone)
+        return await asyncio.to_thread(count, table, busy, shown, now)
 
     async def plan(self, wanted: int | None = None) -> Choice:
         """What would go now, so that the low mark is kept, or ``wanted`` bytes become free."""

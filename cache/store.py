@@ -380,9 +380,8 @@ class BlobStore:
         await self._uses.touch(digest)
 
     async def usage(self) -> Mapping[str, int]:
-        """Bytes: ``ingest`` (arriving, on disk) and ``free`` (left on the file system)."""
-        ingest, free = self._files.ingest_bytes, self._files.free_bytes
-        return {"ingest": await self._io(ingest), "free": await self._io(free)}
+        """Bytes on disk: ``ingest`` (arriving), ``quarantine`` (put aside); ``free`` is left."""
+        return await self._io(self._files.usage)
 
     def _render_index(self) -> bytes:
         names = [(n.name, n.descriptor) for n in self._index.names() if n.complete]

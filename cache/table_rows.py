@@ -33,8 +33,11 @@ class TableRows:
         parse = _Digests().__getitem__
         links, names = defaultdict[Digest, list[Digest]](list), defaultdict[Digest, list[str]](list)
         blobs = self._db.execute("SELECT digest, size, used FROM blobs").fetchall()
-        for parent, child in self._db.execute("SELECT parent, child FROM links"):
+        made = set[Digest]()
+        for parent, child, rule in self._db.execute("SELECT parent, child, rule FROM links"):
             links[parse(parent)].append(parse(child))
+            if rule == "made":
+                made.add(parse(child))
         for digest, name in self._db.execute("SELECT digest, name FROM names ORDER BY name"):
             names[parse(digest)].append(name)
         pinned = frozenset(parse(d) for (d,) in self._db.execute(_PINNED, (now,)))
@@ -46,6 +49,7 @@ class TableRows:
             names=names,
             pinned=pinned,
             leased=leased,
+            made=made,
         )
 
     def forget(self, images: Iterable[tuple[Digest, Sequence[str]]], now: float) -> set[Digest]:

@@ -1,4 +1,4 @@
-"""What a node holds, what is on its way to it, and where the room goes.
+"""What a node holds, and what is on its way to it.
 
 Invariant:
 - a caller sees only the images that they were let into; the owner ("") sees all.
@@ -210,32 +210,6 @@ class Holdings:
                     found[child.digest] = child
                     waiting.append(child)
         return list(found.values())
-
-    async def df(self, *, principal: str = "") -> Result:
-        """Where the room goes."""
-        visible = await self._visible(principal)
-        closures = await self._closures(visible)
-        shares = _shares(closures)
-        images = [
-            {
-                "reference": name.name,
-                "size": shares[name.name][0],
-                "own_size": shares[name.name][1],
-                "shared_size": shares[name.name][0] - shares[name.name][1],
-            }
-            for name in visible
-        ]
-        unreferenced = sum((await self._store.unreferenced()).values())
-        own = {digest: shares[name][1] for name, (digest, _) in closures.items()}
-        return {
-            "root": str(self._store.root),
-            "blobs": len(self._store),
-            "size": self._store.size,
-            "images": images,
-            "shared_size": self._store.size - unreferenced - sum(own.values()),
-            "unreferenced": unreferenced,
-            **await self._store.usage(),
-        }
 
 
 def moment(seconds: float) -> str:

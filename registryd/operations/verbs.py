@@ -22,6 +22,7 @@ from registryd.oci.image_config import CONFIG_LIMIT
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.platform import Platform
 from registryd.oci.reference import Reference
+from registryd.operations.accounting import Accounting
 from registryd.operations.allowances import Allowances
 from registryd.operations.cluster import Clustered
 from registryd.operations.collecting import Collecting
@@ -54,6 +55,7 @@ class Operations(
     Limited,
     Allowances,
     Pinning,
+    Accounting,
     Collecting,
     Prefetching,
     Proving,

@@ -272,5 +272,6 @@ def test_usage_counts_what_is_on_disk(files):
     (files.ingest / "x").write_bytes(b"x" * 10_000)
     (files.ingest / "gone").symlink_to("nowhere")
 
-    assert 10_000 <= files.ingest_bytes() <= 100_000
-    assert 0 < files.free_bytes()
+    assert 10_000 <= files.usage()["ingest"] <= 100_000
+    assert 0 < files.usage()["free"]
+    assert 0 == files.usage()["quarantine"]

@@ -302,7 +302,8 @@ def test_cache_df(through: Run, daemon: FakeDaemon) -> None:
 
     lines = through("cache", "df").out.splitlines()
 
-    assert lines[1].split() == [ALPINE, "3.0", "KiB", "1.0", "KiB", "2.0", "KiB"]
+    bar = "#" * 6 + "-" * 11
+    assert lines[1].split() == [ALPINE, "3.0", "KiB", "1.0", "KiB", "2.0", "KiB", bar]
     assert lines[-1].split() == ["free", "on", "the", "disk:", "1.0", "GiB"]
 
 

@@ -68,7 +68,8 @@ async def test_pull_and_look(
         "digest": digest_of(raw), "media_type": OCI_MANIFEST, "platforms": ["linux/amd64"],
         "size": size, "own_size": size, "pinned": False,
     }.items() <= shown.items()  # fmt: skip
-    assert [{"reference": name, "size": size, "own_size": size, "shared_size": 0}] == df["images"]
+    own = {"size": size, "own_size": size, "shared_size": 0}
+    assert [{"reference": name, "digest": digest_of(raw), **own}] == df["images"]
     assert (3, size, 0, 0) == (df["blobs"], df["size"], df["shared_size"], df["unreferenced"])
     assert (__version__, str(node.root), 3, size, 1, []) == tuple(
         status[key] for key in ("version", "root", "blobs", "size", "images", "flights")

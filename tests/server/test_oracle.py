@@ -38,7 +38,8 @@ ANN, WRONG = (
     "Basic " + b64encode(f"ann:{word}".encode()).decode() for word in ("secret-word", "a guess")
 )
 #: What tells how much is cached, but not what; and what is another node's for other reasons.
-TOTALS = {"blobs", "size", "images", "shared_size", "unreferenced", "ingest", "free"}
+TOTALS = {"blobs", "size", "images", "unreferenced", "other_size", "reclaimable"}
+TOTALS |= {"ingest", "quarantine", "free"}
 OWN = {"root", "uptime_seconds", "listeners", "pid"}
 
 

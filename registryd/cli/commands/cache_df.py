@@ -1,21 +1,13 @@
-"""``cache df``: how the cache uses the disk."""
+"""``cache df``: how the cache uses the disk, and what images share."""
 
 from __future__ import annotations
 
-from typing import Any
+import shutil
 
-from registryd.cli import wording
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
-from registryd.cli.tables import Column
-
-IMAGES = (
-    Column("IMAGE"),
-    Column("SIZE", right=True),
-    Column("OWN", right=True),
-    Column("SHARED", right=True),
-)
+from registryd.cli.room_table import Look, facts, table
 
 
 def arguments(parser: Parser) -> None:
@@ -31,25 +23,17 @@ def run(context: Context) -> None:
         return
     images = result.get("images") or []
     if images:
-        context.console.table(IMAGES, [_row(image) for image in images])
+        for line in table(images, _look(context)):
+            context.console.line(line)
         context.console.line("")
-    context.console.facts(_facts(result))
+    context.console.facts(facts(result))
 
 
-def _facts(df: dict[str, Any]) -> list[tuple[str, str]]:
-    sizes = (
-        ("shared by images", "shared_size"),
-        ("used by no image", "unreferenced"),
-        ("arriving", "ingest"),
-        ("free on the disk", "free"),
-    )
-    return [
-        ("cache", str(df.get("root", "-"))),
-        ("blobs", f"{df.get('blobs', '-')}, {wording.size(df.get('size') or 0)}"),
-        *((words, wording.size(df.get(key) or 0)) for words, key in sizes),
-    ]
-
-
-def _row(image: dict[str, Any]) -> list[str]:
-    sizes = (image.get(key) or 0 for key in ("size", "own_size", "shared_size"))
-    return [str(image.get("reference") or "-"), *map(wording.size, sizes)]
+def _look(context: Context) -> Look:
+    """How stdout may look; a file and a pipe are read by programs, and by eyes of later."""
+    out = context.console.out
+    if not out.isatty():
+        return Look()
+    dumb = context.environ.get("TERM") == "dumb"
+    unicode = (out.encoding or "").lower().replace("-", "") == "utf8"
+    return Look(shutil.get_terminal_size().columns, blocks=unicode and not dumb)
