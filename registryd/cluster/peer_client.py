@@ -170,13 +170,14 @@ class ChunkAnswer:
         """Let bytes gather in the kernel: taken one by one they cost more than they are."""
         connection = self._response.connection
         protocol = None if connection is None else connection.protocol
-        if protocol is None:
-            return  # all of it is here
+        if protocol is None or not protocol.connected:
+            return  # all of it is here, or nothing more comes
         protocol.pause_reading()
         try:
             await asyncio.sleep(seconds)
         finally:
-            protocol.resume_reading()
+            if protocol.connected:
+                protocol.resume_reading()
 
 
 class PeerClient:
