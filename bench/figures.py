@@ -21,8 +21,8 @@ HEAD: Final = """\
 
 Written by `python -m bench.all` (`make bench`): every figure is of one run on 2 cores of a shared
 virtual machine, over loopback, against other programs on the same bytes, in turn. A figure is the
-median of its rounds, with the least and the most in brackets. Other machines give other numbers: run
-it on yours.
+median of its rounds, with the least and the most in brackets. Other machines give other numbers:
+run it on yours.
 
 ![Each goal, and what was measured: 1 is the goal](figures.png)
 
@@ -54,9 +54,7 @@ class Goal:
     @property
     def measured(self) -> str:
         """What was measured in words."""
-        middle, low, high = (
-            f"{each:,.0f}" if each >= 100 else f"{each:.3g}" for each in self.values
-        )
+        middle, low, high = map(short, self.values)
         return f"{middle} {self.unit} ({low} to {high})".replace("  ", " ")
 
     @property
