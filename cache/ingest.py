@@ -19,21 +19,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from cache.chunks import ChunkMap
 from cache.content import Digest
 from cache.errors import CacheError, DigestMismatch, DiskFull, IngestAborted, SizeMismatch
 from cache.files import Files
 from cache.follower import Follower, Span
-from cache.hops import hop, taken
+from cache.hops import P, T, hop, taken
 from cache.spool import Spool, cut
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 #: Bytes kept from followers until the digest is proven. Any number above zero keeps the promise;
 #: 64 KiB also keeps a resumed read (Range from the break on) from being a handful of bytes.
@@ -195,8 +192,7 @@ class Ingest:
         if count:
             self.held.add(offset, offset + count)
         self._claim_anew()
-        if count:
-            self._follow_up()
+        self._follow_up()
 
     def _written(self, done: asyncio.Future[None]) -> None:
         gaps = self._writing.pop(done)
@@ -247,9 +243,12 @@ class Ingest:
             raise ValueError(f"{self.key} cannot be committed as {expected}")
         return expected
 
-    async def commit(self, digest: Digest | None = None) -> Digest:
+    async def commit(
+        self, digest: Digest | None = None, *, proven: Callable[[], Awaitable[object]] | None = None
+    ) -> Digest:
         """Prove the whole and publish it under its digest; ends the ingest whatever happens.
 
+        ``proven`` is awaited in between: what has to be known by the time that the blob is there.
         Raises SizeMismatch, DigestMismatch (both leave nothing behind), DiskFull, StoreUnusable.
         """
         expected = self.goal(digest)
@@ -260,7 +259,10 @@ class Ingest:
             if self._ended:
                 raise IngestAborted(f"{self.key} was given up while it was committed")
             size = self._complete_size()
-            publishing = self._hop(self._prove_and_publish, size, expected)
+            if proven is not None:
+                await asyncio.shield(self._hop(self._prove, size, expected))
+                await proven()
+            publishing = self._hop(self._publish, size, expected)
             publishing.add_done_callback(lambda done: self._published(done, expected, size))
             await asyncio.shield(publishing)
         except BaseException as error:
@@ -285,10 +287,13 @@ class Ingest:
             raise SizeMismatch(f"{self.key}: {self.held.total} bytes came, {size} were expected")
         return size
 
-    def _prove_and_publish(self, size: int, expected: Digest) -> None:
+    def _prove(self, size: int, expected: Digest) -> None:
         actual = self._spool.digest(size, expected.algorithm)
         if actual != expected:
             raise DigestMismatch(f"content hashes to {actual}, not to {expected}")
+
+    def _publish(self, size: int, expected: Digest) -> None:
+        self._prove(size, expected)
         self._spool.truncate(size)
         self._files.publish(self._spool.fd, self._spool.path, expected)
         self._spool.forget_journal()
@@ -325,12 +330,7 @@ class Ingest:
 
     @asynccontextmanager
     async def follow(
-        self,
-        start: int = 0,
-        stop: int | None = None,
-        *,
-        proven: bool = True,
-        checked: bool = True,
+        self, start: int = 0, stop: int | None = None, *, proven: bool = True, checked: bool = True
     ) -> AsyncIterator[Follower]:
         """Read along: gives a Follower over ``[start, stop)`` (None: to the end of the blob).
 

@@ -165,13 +165,9 @@ class BlobStore:
         return content
 
     async def put(
-        self,
-        content: bytes,
-        descriptor: Descriptor,
-        *,
-        repository: str = "",
+        self, content: bytes, descriptor: Descriptor, *, repository: str = "",
         links: Links | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Store small content at once, proven and durable, with what it points to.
 
         Raises DigestMismatch, SizeMismatch, DiskFull, StoreUnusable.
@@ -228,9 +224,11 @@ class BlobStore:
         return await self._acts.run(self._commit(ingest, ingest.goal(digest), repository))
 
     async def _commit(self, ingest: Ingest, digest: Digest, repository: str) -> Digest:
+        # Whose it is first: a process killed in between would have it fetched again to be proven.
+        belongs = partial(self.add_member, repository, digest) if repository else None
         async with self._passages.landing(digest):
             try:
-                await ingest.commit(digest)
+                await ingest.commit(digest, proven=belongs)
             finally:
                 self._forget_ended(ingest)
             await self._record(digest, ingest.size or 0, repository)

@@ -47,6 +47,34 @@ async def test_what_is_not_the_blob_leaves_nothing(ingest, files, bring, announc
     assert [] == arriving(files.root)
 
 
+async def test_what_must_be_known_of_a_blob_is_told_before_it_is_there(ingest, files):
+    """``proven`` is awaited between the proof and the file's appearance; nothing comes after it."""
+    seen = []
+
+    async def proven():
+        seen.append(blobs(files.root))
+
+    await ingest.write(0, [CONTENT])
+    await ingest.commit(proven=proven)
+
+    assert [set()] == seen
+    assert {DIGEST} == blobs(files.root)
+
+
+async def test_nothing_is_told_of_what_proves_wrong(ingest, files):
+    """``proven`` is not awaited for other bytes."""
+    seen = []
+
+    async def proven():
+        seen.append("proven")
+
+    await ingest.write(0, [CONTENT[:-1] + b"?"])
+    with pytest.raises(DigestMismatch):
+        await ingest.commit(proven=proven)
+
+    assert [] == seen
+
+
 async def test_a_blob_with_a_hole_is_short(ingest, files):
     """Without an announced size, bytes behind a hole are not the end."""
     await ingest.write(0, [CONTENT[:10]])
