@@ -2,6 +2,7 @@
 
 Invariants:
 - when ``publish`` returns, the file says what was so at some instant since it was called;
+- nothing is written before ``restored``: what the file says may be known from nowhere else;
 - callers that come while one writes are served together by the next write;
 - what the file says already is not written again.
 """
@@ -13,18 +14,34 @@ from collections.abc import Awaitable, Callable
 
 
 class Listing:
-    """The file, by what renders it and what puts it in its place."""
+    """The file, by what renders it and what puts it in its place.
+
+    ``settle`` writes down that nothing is lost any more; without it nothing can be.
+    """
 
     def __init__(
         self,
         render: Callable[[], Awaitable[bytes]],
         write: Callable[[bytes], Awaitable[None]],
+        settle: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._render = render
         self._write = write
+        self._settle = settle
+        self._waits = settle is not None
         self._lock = asyncio.Lock()
         self._stale = True
         self._content = b""
+
+    async def restored(self) -> None:
+        """From now on the file is written: what it named and was lost is back, if it is here.
+
+        Raises DiskFull and StoreUnusable.
+        """
+        self._waits = False
+        await self.publish()
+        if self._settle is not None:
+            await self._settle()
 
     async def publish(self) -> None:
         """Bring the file up to date; what fails is tried again by the next call.
@@ -33,7 +50,7 @@ class Listing:
         """
         self._stale = True
         async with self._lock:
-            if not self._stale:
+            if self._waits or not self._stale:
                 return
             self._stale = False
             try:

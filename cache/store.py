@@ -65,6 +65,7 @@ class BlobStore:
         self._listing = Listing(
             lambda: self._db(self._render_index),
             lambda content: self._io(self._files.replace, layout.INDEX_FILE, content),
+            lambda: self._db(index.settle),
         )
         self._passages, self._acts = Passages(), Acts()
         self._names, self._members = Memo(index.name, self._db), Memo(index.is_member, self._db)
@@ -78,8 +79,9 @@ class BlobStore:
                            self._passages, self._acts, clock)  # fmt: skip
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
         #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
-        #: manifests can put those names back (and then ``index.json`` is written anew).
+        #: manifests puts those names back, then calls ``restored``: ``index.json`` is written anew.
         self.lost_names: list[tuple[str, Descriptor]] = []
+        self.restored = self._listing.restored
         self.removed = Counter[str]()  #: ``blobs`` and ``bytes``, since the cache was opened
 
     @classmethod
@@ -113,7 +115,7 @@ class BlobStore:
         if self._index.fresh:
             self.lost_names, self.made.lost = await self._io(self._files.read_index)
         if not (self.lost_names or self.made.lost):
-            await self._listing.publish()
+            await self.restored()
 
     async def _close(self) -> None:
         try:

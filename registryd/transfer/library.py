@@ -230,7 +230,9 @@ class Library:
                     reference, descriptor.digest, own or reference.registry == LOCALHOST
                 )
                 await self._store.tag(name, reference.name, descriptor)
-        await self._restore_made()
+        if lost or self._store.made.lost:
+            await self._restore_made()
+            await self._store.restored()
         if lost:
             _log.warning("the index was lost, names were put back: names=%d", len(lost))
 
