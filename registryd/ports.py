@@ -101,6 +101,15 @@ class Skipping(Protocol):
         """Give the bytes from this one on; False: it cannot, and begins where it began."""
 
 
+@runtime_checkable
+class Filed(Protocol):
+    """A body that is all of a file, proven when it came to where it lies."""
+
+    @property
+    def file(self) -> int | None:
+        """The file, open for reading while the body is; None: this one is not."""
+
+
 #: Told how each request to a registry has ended: its name, and the status (None: no answer).
 Answered = Callable[[str, int | None], None]
 

@@ -20,6 +20,7 @@ PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registr
     tar2sqfs:squashfs-tools-ng unsquashfs:squashfs-tools mksquashfs:squashfs-tools
     squashfuse:squashfuse squashfuse_ll:squashfuse fusermount3:fuse3 bwrap:bubblewrap runc:runc
     mke2fs:e2fsprogs debugfs:e2fsprogs mkfs.erofs:erofs-utils fsck.erofs:erofs-utils
+    mkfs.btrfs:btrfs-progs
     siftool:siftool ch-run:charliecloud
     munged:munge slurmctld:slurmctld slurmd:slurmd srun:slurm-client
     gcc:gcc make:make mpicc:libmpich-dev shellcheck:shellcheck setpriv:util-linux'

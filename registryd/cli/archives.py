@@ -21,7 +21,7 @@ import uvloop
 from registryd.cli import progress
 from registryd.cli.backend import Backend, Event
 from registryd.cli.command import Context
-from registryd.cli.ends import Ends, spool_folder
+from registryd.cli.ends import FOLDERS, Ends, spool_folder
 from registryd.cli.own_names import OWN_REGISTRY, own_name
 from registryd.cli.platforms import own
 from registryd.cli.transfers import DEFAULT_JOBS
@@ -91,7 +91,8 @@ def export_images(
 
     async def run() -> list[Event]:
         async with AsyncExitStack() as stack:
-            ends = Ends(context, cache, stack, replace=replace)
+            passed = target.transport in FOLDERS
+            ends = Ends(context, cache, stack, replace=replace, passed=passed)
             sinks = await _sinks(ends, stack, context, references, target, replace=replace)
             done = []
             for reference, sink in zip(references, sinks, strict=True):

@@ -24,6 +24,7 @@ from registryd.cli.command import Context
 from registryd.cli.copy_flags import sided
 from registryd.cli.logins import login_for
 from registryd.cli.own_names import OWN_REGISTRY, check_own_name
+from registryd.cli.passed import PassedSource
 from registryd.cli.platforms import own
 from registryd.cli.remotes import open_remotes
 from registryd.cli.settings import Connection, connection, settings
@@ -44,13 +45,17 @@ from registryd.transfer.admission import Admission
 from registryd.transfer.cached import CachedSink, CachedSource
 from registryd.transfer.endpoints import RegistrySink, RegistrySource
 
+#: Forms whose blobs are files of their own.
+FOLDERS = frozenset({"oci", "dir"})
+
 
 class Ends:
     """Makes a Source or Sink of a location (``registryd.sync`` calls this Places).
 
     ``sides`` are the prefixes of each side's own flags in the options; ``doors`` say how registries
     are reached that no flag speaks of. With ``replace`` an archive takes the place of a file that
-    is there; without ``files`` no credential file is looked at. What it opens, the stack closes.
+    is there; without ``files`` no credential file is looked at; with ``passed`` blobs of a daemon's
+    cache are its own files, which a folder may share blocks with. What it opens, the stack closes.
     """
 
     def __init__(
@@ -64,7 +69,9 @@ class Ends:
         replace: bool = False,
         files: bool = True,
         notices: Notices | None = None,
+        passed: bool = False,
     ) -> None:
+        self._passed = passed
         self._replace = replace
         self._notices = notices
         self._context = context
@@ -96,7 +103,11 @@ class Ends:
             return RegistrySource(remote, reference, config.transfer, admission=admission)
         if self._cache is not None and self._cache.socket is not None:
             remote = await self._daemon(reference, self._cache.socket)
-            return RegistrySource(remote, reference)
+            served = RegistrySource(remote, reference)
+            if not self._passed:
+                return served
+            login = await self._login(reference, side)
+            return PassedSource(served, self._cache.socket, reference, login)
         node = await self._own_node()
         upstream = None
         if reference.registry != OWN_REGISTRY:

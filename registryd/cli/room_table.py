@@ -95,7 +95,7 @@ def facts(df: dict[str, Any]) -> list[tuple[str, str]]:
         *_sizes(df, ("used by no image", "unreferenced")),
         *([("other", wording.size(df["other_size"]))] if df.get("other_size") else []),
         *_saved(df),
-        *_sizes(df, ("made here", "made_size"), ("may go", "reclaimable")),
+        *_sizes(df, ("made here", "made_size"), ("may go when needed", "reclaimable")),
         *_sizes(df, ("arriving", "ingest"), ("put aside", "quarantine")),
         *_bound(df),
         *_sizes(df, ("free on the disk", "free")),

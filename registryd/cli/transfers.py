@@ -14,7 +14,7 @@ import uvloop
 
 from registryd.cli.backend import Backend, Event, Report
 from registryd.cli.command import Context
-from registryd.cli.ends import Ends
+from registryd.cli.ends import FOLDERS, Ends
 from registryd.images.transports import ImageLocation
 from registryd.notices import Notices
 from registryd.oci.platform import Platform
@@ -47,7 +47,8 @@ def copy(
         async with AsyncExitStack() as stack:
             notices = Notices()
             stack.enter_context(notices.heard("", lambda told: report(notice(told))))
-            ends = Ends(context, cache, stack, sides=sides, notices=notices)
+            passed = target.transport in FOLDERS
+            ends = Ends(context, cache, stack, sides=sides, notices=notices, passed=passed)
             mover = Mover(ends, context.options.jobs or DEFAULT_JOBS, report)
             whole = await mover.move(source, target, wanted)
         event = _done(target, wanted, whole, monotonic() - started)

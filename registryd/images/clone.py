@@ -6,17 +6,14 @@ Invariant: the copy has its name when it is whole and on disk; a failure leaves 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 from pathlib import Path
 from typing import Final
 
 from registryd.images.errors import path_faults
-from registryd.images.files import HOP, PARTIAL, sync_folder, write_all
+from registryd.images.files import HOP, PARTIAL, cloned, sync_folder, write_all
 
-#: ioctl_ficlone(2).
-_FICLONE: Final = 0x40049409
 #: The kernel's own copy ends with what it cannot do between these two files.
 _CANNOT: Final = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
@@ -33,7 +30,7 @@ def copy_out(source: int, path: Path, *, before: bytes = b"", mode: int = 0o666)
         target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             size = os.fstat(source).st_size
-            if before or not _cloned(source, target):
+            if before or not cloned(source, target):
                 write_all(target, before)
                 _copy_range(source, target, size)
             os.fsync(target)
@@ -43,14 +40,6 @@ def copy_out(source: int, path: Path, *, before: bytes = b"", mode: int = 0o666)
             partial.unlink(missing_ok=True)
         sync_folder(path.parent)
     return len(before) + size
-
-
-def _cloned(source: int, target: int) -> bool:
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError:
-        return False  # whatever it is, the copy will say it
-    return True
 
 
 def _copy_range(source: int, target: int, size: int) -> None:

@@ -4,12 +4,16 @@ Invariants:
 - every touch of the disk is made in a worker thread, about 1 MiB a hop, never on the loop;
 - a cancelled call gives control back only when its thread is done, so that no thread can use a
   descriptor that was closed (or given to another file) meanwhile;
-- a blob that is short, long or wrong leaves nothing: neither under its name nor beside it.
+- a blob that is short, long or wrong leaves nothing: neither under its name nor beside it;
+- what is a file that was proven already shares its blocks, where the file system can: then nothing
+  is read, and only what one of the two changes takes room again. It is never the same file under
+  one more name: whoever writes to theirs would write into the cache.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import secrets
 import shutil
@@ -24,12 +28,14 @@ from cache.errors import DigestMismatch, SizeMismatch
 from registryd.images.errors import NotAnImage, path_faults
 from registryd.oci.errors import BlobUnknown, ManifestInvalid
 from registryd.oci.manifest import MANIFEST_LIMIT
-from registryd.ports import Body, BodyOpener
+from registryd.ports import Body, BodyOpener, Filed
 
 #: How much one hop to a thread reads or writes: fewer, and the hops cost more than the work.
 HOP: Final = 1 << 20
 #: How the names of files that are being written begin.
 PARTIAL: Final = ".partial-"
+#: ioctl_ficlone(2).
+_FICLONE: Final = 0x40049409
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -160,7 +166,9 @@ async def write_blob(path: Path, descriptor: Descriptor, open_body: BodyOpener) 
     try:
         await in_thread(arriving.open)
         async with open_body() as body:
-            await receive(arriving, body)
+            file = body.file if isinstance(body, Filed) else None
+            if file is None or not await in_thread(arriving.share, file):
+                await receive(arriving, body)
         await in_thread(arriving.commit)
     finally:
         await in_thread(arriving.close)
@@ -232,7 +240,9 @@ class _Arriving:
     def __init__(self, path: Path, descriptor: Descriptor) -> None:
         self._path = path
         self._partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+        self._size = descriptor.size
         self._proof = Proof(descriptor)
+        self._shares = False
         self._file = -1
 
     def open(self) -> None:
@@ -251,9 +261,15 @@ class _Arriving:
                 self._proof.update(piece)
                 write_all(self._file, piece)
 
+    def share(self, file: int) -> bool:
+        """Be all of an open file that was proven; whether that can be, and its size is right."""
+        self._shares = os.fstat(file).st_size == self._size and cloned(file, self._file)
+        return self._shares
+
     def commit(self) -> None:
         """Prove, then name: the folder is synced last, so that the name survives a crash too."""
-        self._proof.check()
+        if not self._shares:
+            self._proof.check()
         with path_faults(self._path):
             os.fsync(self._file)
             self._partial.replace(self._path)
@@ -279,6 +295,15 @@ def write_small(path: Path, content: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def cloned(source: int, target: int) -> bool:
+    """Let a new file share all blocks of another; False where the file system cannot."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False  # whatever it is, a copy will say it
+    return True
 
 
 def write_all(file: int, content: bytes) -> None:

@@ -106,6 +106,11 @@ class FileBody:
         self._descriptor = descriptor
         self._from = 0
 
+    @property
+    def file(self) -> int:
+        """The blob itself (``ports.Filed``)."""
+        return self._file.fileno()
+
     async def skip_to(self, start: int) -> bool:
         """Begin further on (``ports.Skipping``)."""
         self._from = await self._file.seek(start)

@@ -26,7 +26,7 @@ from registryd.oci.errors import ManifestBlobUnknown, ManifestInvalid, ManifestU
 from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.media_types import DOCUMENTS, INDEXES
 from registryd.oci.platform import Platform
-from registryd.ports import Body, Noting, Sink, Skipping, Source
+from registryd.ports import Body, Filed, Noting, Sink, Skipping, Source
 from registryd.transfer import report as events
 from registryd.transfer.groups import task_group
 from registryd.transfer.narrowing import DEPTH_LIMIT, IndexFate, IndexForm, Narrowed, narrow
@@ -349,6 +349,11 @@ class _Watched:
         self._offset = body.start
         self._descriptor = descriptor
         self._progress = progress
+
+    @property
+    def file(self) -> int | None:
+        """The file that it is, where it is one (``ports.Filed``)."""
+        return self._body.file if isinstance(self._body, Filed) else None
 
     async def skip_to(self, start: int) -> bool:
         """Begin further on, where the body can (``ports.Skipping``)."""
