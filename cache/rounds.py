@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -26,7 +27,7 @@ from cache.scrub import Pace, Scrub
 BATCH: Final = 64
 #: Seconds between two looks: the first spares the index, the second bounds what a clock costs.
 SHORTEST, LONGEST = 10.0, 3600.0
-#: Blobs in a row that could not be judged: it is not the blobs then.
+#: Blobs of a look that could not be judged: it is not the blobs then.
 MOST_FAULTS: Final = 3
 #: Bytes of a step: a daemon that ends waits for no more than this.
 STEP: Final = 1 << 20
@@ -73,26 +74,32 @@ class Rounds:
 
     async def look(self, io: RowHop) -> float:
         """Prove what is due now; gives the seconds until more can be. Raises Fault."""
-        tried, faults, faulty = set[Digest](), 0, False
+        tried, faults = set[Digest](), 0
+
+        def unable(digest: Digest, fault: Fault) -> None:
+            nonlocal faults
+            faults += 1
+            _log.warning("not to be judged now: blob=%s cause=%s", digest, fault)
+            if faults >= MOST_FAULTS:
+                raise fault
+
         while self.period:
             due = await self._scrub.due(self.period, len(tried) + BATCH)
             new = [digest for digest in due if digest not in tried]
             if not new:
                 break
-            for digest in new:
-                tried.add(digest)
-                if not self.period:
-                    break
-                try:
-                    await self._scrub.prove(digest, _silent, io=io, hop=STEP, pace=self._pace)
-                    faults = 0
-                except Fault as fault:
-                    faults, faulty = faults + 1, True
-                    _log.warning("not to be judged now: blob=%s cause=%s", digest, fault)
-                    if faults >= MOST_FAULTS:
-                        raise
+            tried.update(new)
+            with suppress(_Stopped):
+                await self._scrub.prove_all(
+                    new, _silent, _silent, unable=unable, io=io, hop=STEP, pace=self._paced
+                )
             await self._scrub.write()
-        return await self._rest(faulty)
+        return await self._rest(faults > 0)
+
+    async def _paced(self, count: int) -> None:
+        if not self.period:
+            raise _Stopped
+        await self._pace(count)
 
     async def _rest(self, faulty: bool) -> float:
         since = await self._scrub.since()
@@ -101,5 +108,9 @@ class Rounds:
         return min(max(since + self.period - self._scrub.clock(), SHORTEST), LONGEST)
 
 
-def _silent(at: int, size: int) -> None:
-    """Nobody is told."""
+class _Stopped(Exception):
+    """Raised within a look when there is to be none any more."""
+
+
+def _silent(*_: object) -> None:
+    """Nobody is told: the scrub's watchers are."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cache.content import Digest
-from cache.errors import BlobNotFound, DigestMismatch, DiskFull, StoreUnusable
+from cache.errors import BlobNotFound, DigestMismatch, DiskFull, Fault, StoreUnusable
 from cache.files import Files
 from cache.hops import Acts, RowHop
 from cache.index import Index
@@ -27,7 +28,7 @@ from cache.listing import Listing
 from cache.passages import Passages
 from cache.proof_rows import Origin
 from cache.quarantine import put_aside
-from cache.reading import HOP, Reading
+from cache.reading import HOP, Reading, groups, right_of
 
 if TYPE_CHECKING:
     from cache.store import BlobStore
@@ -105,6 +106,59 @@ class Scrub:
 
         return check
 
+    async def prove_all(
+        self,
+        digests: Iterable[Digest],
+        moved: Callable[[Digest, int, int], None],
+        found: Callable[[Bad], None],
+        *,
+        unable: Callable[[Digest, Fault], None] | None = None,
+        io: RowHop | None = None,
+        hop: int = HOP,
+        pace: Pace | None = None,
+    ) -> None:
+        """Read blobs again, the small ones together; tells of each as ``prove`` does.
+
+        What cannot be judged is told to ``unable``, or else raised.
+        """
+        known = ((digest, self._store.held.size(digest)) for digest in digests)
+        held = [(digest, size) for digest, size in known if size is not None]
+        for group in groups(held, hop):
+            right = await self._prove_together(group, moved, io or self._io, pace)
+            for digest, _ in group:
+                if digest in right:
+                    continue
+                try:
+                    told = partial(moved, digest)
+                    bad = await self.prove(digest, told, io=io, hop=hop, pace=pace)
+                except Fault as fault:
+                    if unable is None:
+                        raise
+                    unable(digest, fault)
+                else:
+                    if bad is not None:
+                        found(bad)
+
+    async def _prove_together(
+        self,
+        group: list[tuple[Digest, int]],
+        moved: Callable[[Digest, int, int], None],
+        io: RowHop,
+        pace: Pace | None,
+    ) -> frozenset[Digest]:
+        """Those of several small blobs that are right; one alone is not looked at."""
+        if len(group) == 1:
+            return frozenset()
+        if pace is not None:
+            await pace(max(1, sum(size for _, size in group)))
+        right = frozenset(await io(right_of, self._files, group))
+        for digest, size in group:
+            if digest in right:
+                self.counts.update(blobs=1, bytes=size)
+                moved(digest, size, size)
+                await self._remember(digest, size)
+        return right
+
     async def prove(
         self,
         digest: Digest,
@@ -124,7 +178,7 @@ class Scrub:
             return None
         why = ""
         for _ in range(2):
-            reading = Reading(self._files, digest)
+            reading = Reading(self._files, digest, size)
             why = await self._wrong(reading, digest, size, moved, io or self._io, hop, pace)
             self.counts.update(blobs=1, bytes=reading.at)
             if digest not in self._store.held:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 
 from cache.content import Digest
 from cache.errors import BlobNotFound, DigestInvalid, NameNotFound
@@ -44,11 +43,13 @@ class Proving:
         digests = [digest for digest in (wanted if targets else tuple(held)) if digest in held]
         total = sum(held.size(digest) or 0 for digest in digests)
         limit, bad = ProgressLimit(report, time.monotonic), list[Event]()
-        for digest in digests:
-            found = await self._store.scrub.prove(digest, partial(limit.advance, digest))
-            if found is not None:
-                bad.append(_shown(found))
-                report({"event": "corrupt", **_shown(found)})
+
+        def found(wrong: Bad) -> None:
+            bad.append(_shown(wrong))
+            report({"event": "corrupt", **_shown(wrong)})
+
+        await self._store.scrub.prove_all(digests, limit.advance, found)
+        await self._store.scrub.write()
         report(
             {
                 "event": "done",

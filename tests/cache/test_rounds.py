@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from cache.quarantine import MOST_BYTES, MOST_FILES, beyond
+from cache.reading import READ, TOGETHER, groups
 from cache.rounds import LONGEST, SHORTEST, Rounds
 from cache.store import BlobStore
 from tests.cache.samples import noise
@@ -43,27 +44,29 @@ async def test_what_was_read_longest_ago_comes_first(store, clock):
     clock.now += MONTH - 2500
     await store.scrub.prove(digests[0], lambda at, size: None)
     rest = await look(store, made), list(read)
+    order = await store.scrub.due(0, 10)
     clock.now += 1500
     await look(store, made)
 
     assert (LONGEST, []) == fresh
     assert (500.0, []) == rest
-    assert [4, 5] == read
+    assert [digests[1], digests[2], digests[0]] == order
+    assert [4 + 5] == read
     assert await store.scrub.since() == clock.now - 1500
 
 
 async def test_a_process_that_ends_goes_on_where_it_stopped(root, clock):
     """What was proven is written down: the next process begins with the rest."""
     async with BlobStore.open(root, clock=clock) as store:
-        for size in (3, 4, 5):
-            await arrive(store, noise(size, size))
+        for seed in range(3):
+            await arrive(store, noise(READ, seed))
             clock.now += 1
         clock.now += MONTH
         seen = []
 
         async def pace(count):
             seen.append(count)
-            if len(seen) == 2:
+            if len(seen) == 3:
                 raise asyncio.CancelledError
 
         made = Rounds(store.scrub, pace)
@@ -74,8 +77,8 @@ async def test_a_process_that_ends_goes_on_where_it_stopped(root, clock):
         made, read = await rounds(store)
         await look(store, made)
 
-    assert [3, 4] == seen
-    assert [4, 5] == read
+    assert [READ, 1, READ] == seen
+    assert [READ, 1] * 2 == read
 
 
 @pytest.mark.parametrize("jump", [-10 * MONTH, 10 * MONTH])
@@ -85,15 +88,15 @@ async def test_a_clock_that_jumps_makes_nothing_spin_or_stand_still(store, clock
     await arrive(store, noise(3))
     await arrive(store, noise(4))
     clock.now += jump
-    made, read = await rounds(store)
+    made, _ = await rounds(store)
     rest = await look(store, made)
-    at_once = len(read)
+    at_once = store.scrub.counts["blobs"]
     clock.now += MONTH
     await look(store, made)
 
     assert LONGEST == rest
     assert (2 if jump > 0 else 0) == at_once
-    assert at_once + 2 == len(read)
+    assert at_once + 2 == store.scrub.counts["blobs"]
 
 
 async def test_a_period_that_is_too_short_reads_each_once_a_look(store, clock):
@@ -146,6 +149,16 @@ async def test_the_daemon_s_rounds_find_what_is_wrong_and_end_at_once(store, clo
     with pytest.raises(Exception, match="found to be damaged while it was read"):
         check()
     store.scrub.still_good(bad)()
+
+
+def test_small_blobs_are_read_together():
+    """So many, and so many bytes at once; a large one alone, and all in their order."""
+    small = [(number, 10) for number in range(TOGETHER + 1)]
+    mixed = [("a", 1), ("b", READ), ("c", 2), ("d", 3), ("e", 7)]
+
+    assert [TOGETHER, 1] == [len(group) for group in groups(small, READ)]
+    assert ["a", "b", "cd", "e"] == ["".join(d for d, _ in group) for group in groups(mixed, 10)]
+    assert [] == list(groups([], READ))
 
 
 def test_a_quarantine_is_bounded():
