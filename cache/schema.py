@@ -130,7 +130,8 @@ def migrate(
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(steps):
         raise StoreUnusable(
-            f"{file} has schema {version}, this registryd knows {len(steps)}: upgrade it"
+            f"{file} has schema {version}, this registryd knows {len(steps)}: upgrade it,"
+            " or go back as docs/disk.md says"
         )
     for step in range(version, len(steps)):
         connection.executescript(f"BEGIN;{steps[step]};PRAGMA user_version = {step + 1};COMMIT;")
