@@ -288,15 +288,15 @@ class BlobStore:
         """Whether content is here with everything that it needs."""
         return await self._db(self._index.is_complete, root)
 
-    async def tag(self, name: str, repository: str, descriptor: Descriptor) -> Name:
-        """Let ``name`` mean this stored content from now on; set last, after the content."""
-        return await self._acts.run(self._tag(name, repository, descriptor))
+    async def tag(self, name: str, repository: str, descriptor: Descriptor, at: float = 0) -> Name:
+        """Let ``name`` mean this stored content (confirmed ``at``, 0: now); after the content."""
+        return await self._acts.run(self._tag(name, repository, descriptor, at))
 
-    async def _tag(self, name: str, repository: str, descriptor: Descriptor) -> Name:
+    async def _tag(self, name: str, repository: str, descriptor: Descriptor, at: float) -> Name:
         if descriptor.digest not in self.held:
             raise BlobNotFound(f"{name}: {descriptor.digest} is not in the cache")
-        setting = self._change(self._index.set_name, name, repository, descriptor, self._clock())
-        entry, before = await setting
+        change, now = self._index.set_name, at or self._clock()
+        entry, before = await self._change(change, name, repository, descriptor, now)
         shown = before.descriptor if before and before.complete else None
         if shown != (descriptor if entry.complete else None):
             await self._listing.publish()

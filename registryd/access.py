@@ -9,7 +9,7 @@ Invariants:
 - what this node itself is let in by (a login, a certificate, its user on another daemon's socket)
   proves nothing for others, unless its configuration shares it;
 - while a registry cannot be asked, what was public when it last could be asked stays public; once
-  it has said no, it is not;
+  it has said no, it is not. So are the repositories of which a public lower store has images;
 - the process's own user (a command without a daemon) needs no grant: the cache is theirs.
 """
 
@@ -30,6 +30,7 @@ from registryd.oci.reference import Reference
 from registryd.ports import Remote, Remotes, TransportError, transient
 from registryd.secrets import NOBODY, Login
 from registryd.transfer.library import LOCALHOST as LOCALHOST  # it is part of these rules
+from registryd.transfer.lower import Lowers
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Access:
         sharing: Sharing = Sharing(),
         for_others: bool = True,
         counts: Counts | None = None,
+        lowers: Lowers | None = None,
     ) -> None:
         """``for_others`` False: a command's own node, which opens nothing to anybody else."""
         self._store = store
@@ -107,6 +109,7 @@ class Access:
         self._sharing = sharing
         self._for_others = for_others
         self._counts = counts or Counts()
+        self._lowers = lowers or Lowers()
 
     async def admit(
         self,
@@ -144,7 +147,9 @@ class Access:
             open_once = await self._was_open(reference.name)
             if open_once and isinstance(error, Unauthorized | Denied | NameUnknown):
                 await self._store.grants.revoke(reference.name, principal)
-            if not transient(error) or not open_once:
+            if not transient(error):
+                raise
+            if not open_once and not await self._lowers.opens(reference.name):
                 raise
             _log.warning("registry is away, giving what was public: ref=%s", reference)
             return remote

@@ -1,4 +1,4 @@
-"""The ``[cache]`` section: where the cache lives, how much room it may take, and its scrub."""
+"""The ``[cache]`` section: where the cache lives, its room, its scrub, and what lies below it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,26 @@ from typing import Annotated
 from cache.bounds import Bounds
 from registryd.cluster_config import FASTEST
 from registryd.oci.errors import ConfigInvalid
-from registryd.tables import absolute, duration, rate, size, whole
+from registryd.tables import absolute, duration, flag, list_of, rate, read_table, size, whole
 
 #: No disk is larger: what is, is a mistake.
 LARGEST = 2**60
 DAY = 86400.0
+#: More stores than this on one node are a mistake: each is asked for what is not here.
+MOST_LOWER = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LowerConfig:
+    """A shared store; ``public``: all of it may be given to everybody on this node."""
+
+    path: Annotated[Path, absolute]
+    public: Annotated[bool, flag] = False
+
+
+def _lower(raw: object) -> LowerConfig:
+    """A store by its path alone, or by a table."""
+    return LowerConfig(absolute(raw)) if isinstance(raw, str) else read_table(LowerConfig, raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +47,16 @@ class CacheConfig:
     min_free: Annotated[int, size(0, LARGEST)] = 0
     scrub: Annotated[float, duration(0, 3650 * DAY)] = 30 * DAY
     scrub_rate: Annotated[int, rate(0, FASTEST)] = 20 << 20
+    lower: Annotated[tuple[LowerConfig, ...], list_of(_lower, "shared stores")] = ()
 
     def __post_init__(self) -> None:
         if self.low_water > self.high_water:
             raise ConfigInvalid("low_water is above high_water: content goes from high to low")
+        paths = [each.path for each in self.lower]
+        if self.root in paths:
+            raise ConfigInvalid(f"lower: {self.root} is the cache itself")
+        if len(set(paths)) < len(paths) or len(paths) > MOST_LOWER:
+            raise ConfigInvalid(f"lower: name each store once, and {MOST_LOWER} at most")
 
     @property
     def bounds(self) -> Bounds:

@@ -18,6 +18,7 @@ from registryd.access import Access, Sharing
 from registryd.cluster.alone import Alone
 from registryd.cluster.beside import beside
 from registryd.config import Config, RegistryConfig
+from registryd.conversion.below import Below
 from registryd.conversion.conversions import Conversions, Others
 from registryd.conversion.making import Terms
 from registryd.counts import Counts
@@ -38,6 +39,7 @@ from registryd.transfer.admission import Admission
 from registryd.transfer.flight import Flights
 from registryd.transfer.lanes import Lanes
 from registryd.transfer.library import LOCALHOST, Library
+from registryd.transfer.lower import Lowers
 from registryd.transfer.tag_policy import TagPolicy
 from registryd.transfer.tags import Tags
 from registryd.upkeep.scrubbing import Scrubbing
@@ -111,7 +113,7 @@ async def open_node(
     ``found`` is what other programs' files say of hosts; ``warned`` is told what a person should
     know (default: the log). Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
-    counts = Counts(config.registries)
+    counts, lowers = Counts(config.registries), Lowers(config.cache.lower)
     notices = Notices(_log.warning) if listeners else Notices()  # a command has its user's eyes
     rates = neighbours.rates if neighbours else Rates(*limits_of(config))
     exchange = neighbours.exchange if neighbours else None
@@ -127,7 +129,9 @@ async def open_node(
             one_user=not listeners,
             found=found,
         ) as remotes,
-        Flights.open(store, config.transfer, counts, rates, exchange, _lanes(config)) as flights,
+        Flights.open(
+            store, config.transfer, counts, rates, exchange, _lanes(config), lowers
+        ) as flights,
     ):
         policy = TagPolicy(config.registries)
         library = _library(config, store, flights, policy, exchange)
@@ -139,7 +143,7 @@ async def open_node(
                 store=store,
                 flights=flights,
                 library=library,
-                access=_access(config, store, remotes, counts, for_others=bool(listeners)),
+                access=_access(config, store, remotes, counts, lowers, others=bool(listeners)),
                 remotes=remotes,
                 host=Platform.of_machine(platform.system(), platform.machine()),
                 jobs=config.transfer.jobs,
@@ -172,7 +176,7 @@ def _conversions(
     environ: Mapping[str, str],
     store: BlobStore,
     library: Library,
-    others: Others | None,
+    others: Others,
     counts: Counts,
     listeners: Sequence[str],
 ) -> AbstractAsyncContextManager[Conversions]:
@@ -184,17 +188,17 @@ def _conversions(
 
 def _others(
     config: Config, neighbours: Neighbourhood | None, flights: Flights, store: BlobStore
-) -> Others | None:
-    """The nodes that convert too; None where there are none, or nobody is believed."""
+) -> Others:
+    """What lower stores have, and the nodes that convert too where there are any."""
     if neighbours is None or not config.convert.share:
-        return None
+        return Below(flights, store)
     # Here, for a node without others has no use for what asking them takes to import.
     from registryd.cluster.peer_lines import PeerLines
     from registryd.conversion.elsewhere import Elsewhere
     from registryd.conversion.sharing import Sharing
 
     elsewhere = Elsewhere(neighbours.exchange.company, PeerLines(neighbours.client))
-    return Sharing(elsewhere, flights, store)
+    return Below(flights, store, Sharing(elsewhere, flights, store))
 
 
 def _credentials(
@@ -228,15 +232,22 @@ def _registries(config: Config) -> dict[str, Any]:
 
 
 def _access(
-    config: Config, store: BlobStore, remotes: RegistryRemotes, counts: Counts, *, for_others: bool
+    config: Config,
+    store: BlobStore,
+    remotes: RegistryRemotes,
+    counts: Counts,
+    lowers: Lowers,
+    *,
+    others: bool,
 ) -> Access:
     return Access(
         store,
         remotes,
         ttl=config.access.grant_ttl,
         sharing=Sharing.of(config.registries),
-        for_others=for_others,
+        for_others=others,
         counts=counts,
+        lowers=lowers,
     )
 
 
@@ -252,6 +263,7 @@ def _take_over(
     if reloads is None:
         return
     reloads.on(lambda new, _: _bound(store, new))
+    reloads.on(lambda new, _: library.lowers.take_over(new.cache.lower))
     reloads.on(lambda new, found: remotes.take_over(new.registries, new.access.allow, found))
     reloads.on(lambda new, _: policy.take_over(new.registries))
     reloads.on(lambda new, _: rates.take_over(*limits_of(new)))

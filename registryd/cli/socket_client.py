@@ -57,6 +57,7 @@ ROUTES = {
     "unpin": ("POST", "/api/v1/cache/unpin"),
     "gc": ("POST", "/api/v1/cache/gc"),
     "verify": ("POST", "/api/v1/cache/verify"),
+    "contents": ("POST", "/api/v1/cache/contents"),
     "active": ("GET", "/api/v1/cache/active"),
     "grants": ("GET", "/api/v1/access"),
     "revoke": ("POST", "/api/v1/access/revoke"),

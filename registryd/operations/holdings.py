@@ -17,6 +17,7 @@ from cache.content import Descriptor, Digest
 from cache.errors import Fault
 from cache.index import Name
 from cache.ingest import Ingest
+from cache.lower import Lower
 from registryd import __version__
 from registryd.oci.image_config import CONFIG_LIMIT, parse_config
 from registryd.oci.manifest import Document, Index, Manifest
@@ -25,6 +26,9 @@ from registryd.oci.reference import Reference
 from registryd.operations.allowances import described
 from registryd.operations.node import Node, Result
 from registryd.transfer.flight import Flight
+
+#: Seconds that a question how things are waits for a shared store.
+LOOK = 1.0
 
 #: Blobs with their sizes in bytes; an image's digest with those reachable from it.
 Sizes = Mapping[Digest, int]
@@ -74,6 +78,7 @@ class Holdings:
             ],
             "scrub": await self._scrub(),
             "cluster": _cluster(node),
+            "lower": [await _lower(each) for each in node.lowers.all],
             **await self.active(principal=principal),
         }
 
@@ -215,6 +220,24 @@ class Holdings:
 def moment(seconds: float) -> str:
     """Unix seconds as RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+async def _lower(store: Lower) -> Result:
+    """A shared store, as it is now or (when it does not answer at once) as it was."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LOOK):
+            await store.index()
+    counts = store.counts
+    return {
+        "path": str(store.root),
+        "public": store.public,
+        "usable": not store.unusable,
+        "cause": store.unusable,
+        "names": store.names,
+        "blobs": counts.blobs,
+        "bytes": counts.bytes,
+        "errors": counts.errors,
+    }
 
 
 def _cluster(node: Node) -> Result:

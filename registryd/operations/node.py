@@ -19,6 +19,7 @@ from registryd.ports import Remotes
 from registryd.rates import Rates
 from registryd.transfer.flight import Flights
 from registryd.transfer.library import Library
+from registryd.transfer.lower import Lowers
 from registryd.upkeep.scrubbing import Scrubbing
 
 if TYPE_CHECKING:
@@ -53,3 +54,8 @@ class Node:
     conversions: Conversions | None = None
     gateway: Gateway | None = None
     scrubbing: Scrubbing | None = None
+
+    @property
+    def lowers(self) -> Lowers:
+        """The shared stores below the cache."""
+        return self.flights.lowers

@@ -27,6 +27,7 @@ from registryd.operations.allowances import Allowances
 from registryd.operations.cluster import Clustered
 from registryd.operations.collecting import Collecting
 from registryd.operations.converting import Converting
+from registryd.operations.exporting import Exporting
 from registryd.operations.gateway import Gatewayed
 from registryd.operations.grants import Granted
 from registryd.operations.holdings import Holdings
@@ -59,6 +60,7 @@ class Operations(
     Collecting,
     Prefetching,
     Proving,
+    Exporting,
     Clustered,
     Converting,
     Gatewayed,

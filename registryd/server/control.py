@@ -57,6 +57,7 @@ def add_routes(app: web.Application) -> None:
     post("/api/v1/cache/unpin", _json(lambda o, a: o.unpin(**_own(a))))
     post("/api/v1/cache/gc", _json(lambda o, a: o.gc(**_own(a))))
     post("/api/v1/cache/verify", _stream(lambda o, a, r: o.verify(**_own(a), report=r)))
+    post("/api/v1/cache/contents", _json(lambda o, a: o.contents(**_own(a))))
     get("/api/v1/digest", _json(lambda o, a: o.digest(a.pop("reference"), **a), "reference"))
     get("/api/v1/ratelimit", _json(lambda o, a: o.ratelimit(a.pop("reference"), **a), "reference"))
     get("/api/v1/tags", _json(lambda o, a: o.tags(a.pop("repository"), **a), "repository"))
@@ -91,6 +92,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "pin": {"name": None, "lasting": None},
     "unpin": {"reference": None, "name": None},
     "verify": {"targets": ()},
+    "contents": {"references": (), "everything": False, "made": True},
     "gc": {"dry_run": False, "free": None},
     "revoke": {"repository": None, "whose": None, "everything": False},
     "prefetch": {

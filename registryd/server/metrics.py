@@ -36,6 +36,7 @@ from registryd.operations import Node
 from registryd.server.account import Account
 from registryd.server.metric_forms import counter, singly
 from registryd.server.metrics_cluster import of_cluster
+from registryd.server.metrics_lower import of_lower
 from registryd.server.metrics_scrub import of_scrub
 
 #: Upper bounds (seconds) that tell a hit (well under 10 ms) from a miss and from a stall.
@@ -135,6 +136,7 @@ class Metrics:
         yield from self._of_requests()
         yield from self._of_cache()
         yield from of_scrub(self._node, self._proven)
+        yield from of_lower(self._node.lowers.all)
         yield from self._of_upstream()
         if self._node.exchange is not None:
             yield from of_cluster(self._node.cluster, self._node.exchange)

@@ -22,12 +22,14 @@ from cache.store import BlobStore
 from registryd.cluster_ports import Errand, Neighbours
 from registryd.config import TransferConfig
 from registryd.counts import Counts
+from registryd.oci.errors import BlobUnknown
 from registryd.ports import Inflow, TransportError
 from registryd.rates import Rates
 from registryd.transfer.groups import task_group
 from registryd.transfer.growth import Widths
 from registryd.transfer.intake import Intake, Want
 from registryd.transfer.lanes import Lanes
+from registryd.transfer.lower import Lowers
 from registryd.transfer.resuming import resume
 
 _log = logging.getLogger(__name__)
@@ -46,17 +48,21 @@ class Flight:
         self._whole = whole
         self._readers = 0
         self._after = after
+        #: The lower store that it comes from; "" when it does not.
+        self.lower = ""
         #: How many have asked for it; the first one has started it.
         self.joined = 0
         loop = asyncio.get_running_loop()
         self.began = loop.time()
         self._ingest: asyncio.Future[Ingest | None] = loop.create_future()
+        self._seen: asyncio.Future[Ingest | None] = loop.create_future()
         self._landed: asyncio.Future[None] = loop.create_future()
 
     @property
     def source(self) -> str:
         """Who sends the bytes."""
-        return self.inflow.source if self.inflow else self.want.repository.registry
+        other = self.inflow.source if self.inflow else self.want.repository.registry
+        return self.lower or other
 
     @property
     def received(self) -> int:
@@ -110,6 +116,10 @@ class Flight:
         """
         return await asyncio.shield(self._ingest)
 
+    async def seen(self) -> Ingest | None:
+        """What arrives, to be looked at alone: it is given to nobody where ``ingest`` waits yet."""
+        return await asyncio.shield(self._seen)
+
     def is_of(self, registry: str) -> bool:
         """Whether its bytes, as long as they are not proven, come on this registry's word."""
         return self.want.repository.registry == registry
@@ -124,13 +134,19 @@ class Flight:
             await asyncio.wait([self._after._landed])
             self._after = None
 
+    def _show(self, lower: str, ingest: Ingest) -> None:
+        self.lower = lower
+        if not self._seen.done():
+            self._seen.set_result(ingest)
+
     def _lift(self, ingest: Ingest, intake: Intake, inflow: Inflow) -> None:
         self.intake, self.inflow = intake, inflow
-        if not self._ingest.done():
-            self._ingest.set_result(ingest)
+        for future in (self._ingest, self._seen):
+            if not future.done():
+                future.set_result(ingest)
 
     def _end(self, error: BaseException | None) -> None:
-        for future in (self._ingest, self._landed):
+        for future in (self._ingest, self._seen, self._landed):
             if future.done():
                 continue
             if error is None:
@@ -191,7 +207,9 @@ class Flights:
         rates: Rates,
         lanes: Lanes,
         neighbours: Neighbours | None,
+        lowers: Lowers,
     ) -> None:
+        self.lowers = lowers
         self._store = store
         self._settings = settings
         self._group = group
@@ -214,10 +232,12 @@ class Flights:
         rates: Rates | None = None,
         neighbours: Neighbours | None = None,
         lanes: Lanes | None = None,
+        lowers: Lowers | None = None,
     ) -> AsyncIterator[Flights]:
         """Own the flights; those still in the air at the end are cancelled, to be resumed.
 
-        ``neighbours``: the nodes that help with what is fetched.
+        ``neighbours``: the nodes that help with what is fetched; ``lowers``: the stores that are
+        asked before.
         """
         async with task_group() as group:
             flights = cls(
@@ -228,6 +248,7 @@ class Flights:
                 rates or Rates(),
                 lanes or Lanes(),
                 neighbours,
+                lowers or Lowers(),
             )
             try:
                 yield flights
@@ -306,6 +327,8 @@ class Flights:
         await flight._gone_before()
         if not flight._goes_on() or self._store.find(flight.want.digest):
             return
+        if await self._from_lower(flight):
+            return
         want, neighbours, misled = flight.want, self._neighbours, False
         in_parts, resumed = not flight.whole, True  # as long as it is not known
         while True:
@@ -335,6 +358,17 @@ class Flights:
                 flight.bring_whole()
         if misled and self._neighbours is not None:
             await self._neighbours.misled(want.digest)
+
+    async def _from_lower(self, flight: Flight) -> bool:
+        """Whether a lower store has given the blob; nobody sees it before it is proven."""
+        want = flight.want
+        name, show = want.repository.name, flight._show
+        if await self.lowers.bring(self._store, name, want.digest, want.size, show):
+            return True
+        flight.lower = ""
+        if want.lower:
+            raise BlobUnknown(f"no lower store gives {want.digest}", status=404)
+        return False
 
     async def _bring_in(
         self, flight: Flight, ingest: Ingest, neighbours: Neighbours | None

@@ -65,6 +65,8 @@ class Want:
     guess: int | None = None
     #: It is of no registry: another node has made it, and the fetcher brings it from there.
     made: bool = False
+    #: Only a lower store has it: the fetcher is asked for nothing.
+    lower: bool = False
 
 
 class Intake:

@@ -79,8 +79,9 @@ class Library:
         self.admission = admission or Admission({}, clock=clock)
         self._flights = flights
         self._neighbours = neighbours
+        self.lowers = flights.lowers
         #: What the names mean.
-        self.tags = Tags(store, policy, clock=clock)
+        self.tags = Tags(store, policy, clock=clock, lowers=flights.lowers)
         self._documents: OrderedDict[Digest, Document] = OrderedDict()
         self._fetching: Coalesce[tuple[Document, bool]] = Coalesce()
         self._proving: Coalesce[None] = Coalesce()
@@ -129,8 +130,8 @@ class Library:
         verified = await self.admission.admit(remote, reference, found.document)
         if verified is not None:
             found = replace(found, verified=verified)
-        if remember and reference.digest is None and found.stale is None:
-            await self._remember(reference, found.document)
+        if remember and reference.digest is None and (found.stale is None or found.stale.lower):
+            await self.remember(reference, found)
         return found
 
     async def _meant(
@@ -188,7 +189,11 @@ class Library:
             return await self.held(digest), False
         if remote is None:
             raise ManifestUnknown(f"{exact} is not in this registry", status=404)
-        document = await self._shared(remote, exact, digest) or await remote.fetch_manifest(exact)
+        document = await self.lowers.document(exact.name, digest)
+        if document is None:
+            document = await self._shared(remote, exact, digest)
+        if document is None:
+            document = await remote.fetch_manifest(exact)
         await self.keep(exact.name, document)
         return document, True
 
@@ -277,10 +282,12 @@ class Library:
         if len(self._documents) > KEPT_DOCUMENTS:
             self._documents.popitem(last=False)
 
-    async def _remember(self, reference: Reference, document: Document) -> None:
-        known = await self._store.resolve(str(reference))
-        if known is None or known.descriptor.digest != document.digest:
-            await self._store.tag(str(reference), reference.name, document.descriptor)
+    async def remember(self, reference: Reference, found: Found) -> None:
+        """Let a tag mean this from now on; what nobody has confirmed is as old as it was."""
+        known, descriptor = await self._store.resolve(str(reference)), found.document.descriptor
+        if known is None or known.descriptor.digest != descriptor.digest:
+            at = found.stale.checked if found.stale else 0.0
+            await self._store.tag(str(reference), reference.name, descriptor, at)
 
     async def blob(
         self,
@@ -321,6 +328,9 @@ class Library:
     async def _prove(self, remote: Remote | None, repository: Reference, digest: Digest) -> None:
         if remote is None:
             raise BlobUnknown(f"{repository.name} has no blob {digest}", status=404)
+        if await self.lowers.vouch(repository.name, digest):
+            await self._store.add_member(repository.name, digest)
+            return
         key = (id(remote), repository.name, digest)
         await self._proving.once(key, lambda: self._ask_for(remote, repository, digest))
         await self._store.add_member(repository.name, digest)

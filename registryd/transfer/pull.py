@@ -96,6 +96,8 @@ async def pull(
         confirmed = request.fresh or found.answered or await store.resolve(str(exact)) is None
         if found.stale is None and confirmed:  # what nobody has confirmed is as old as it was
             await store.tag(str(exact), name.name, root.descriptor)
+        elif found.stale is not None and found.stale.lower and name.digest is None:
+            await library.remember(name, found)
     report(
         events.pulled(
             name,
@@ -172,7 +174,7 @@ class _Run:
     async def _watch(self, flight: Flight, descriptor: Descriptor, kind: Kind) -> None:
         source = flight.source
         self._report(events.blob(descriptor, kind, "fetching", source=source))
-        ingest = await flight.ingest()
+        ingest = await flight.seen()
         while ingest is not None and not ingest.ended:
             if flight.source != source:  # a mirror, another mirror, or where its registry sent us
                 source = flight.source

@@ -8,6 +8,7 @@ Invariants:
 - a registry that fails, limits, is away or offline does not take away what is held. A clear no
   does, except to those who have been let in already (401, 403), and where ``missing_tags`` says
   "serve" (404); whoever asks for a fresh answer is told every clear no;
+- where a lower store has heard of a tag later than the cache, what it says is given;
 - whatever is given in this way is said: by value, and in the log.
 """
 
@@ -34,6 +35,7 @@ from registryd.oci.errors import (
 from registryd.oci.reference import Reference
 from registryd.ports import Offline, Remote, TransportError
 from registryd.transfer.coalesce import Coalesce
+from registryd.transfer.lower import LowerName, Lowers
 from registryd.transfer.tag_policy import TagPolicy
 from registryd.units import format_duration
 
@@ -65,6 +67,10 @@ class Stale:
     reference: Reference
     cause: Cause
     age: float
+    #: When it last was said, Unix seconds.
+    checked: float = 0.0
+    #: The lower store that says what it means; "" where the cache does.
+    lower: str = ""
 
     @override
     def __str__(self) -> str:
@@ -73,6 +79,7 @@ class Stale:
         return (
             f"{self.reference.registry} {_SAID[self.cause]}:"
             f" {self.reference} is given as it was {ago} ago"
+            + (f", from {self.lower}" if self.lower else "")
         )
 
 
@@ -101,6 +108,13 @@ def cause_of(error: TransportError | RegistryError) -> Cause | None:
     return "missing" if error.status == 404 else None
 
 
+def _latest(known: Name | None, below: LowerName | None) -> Name | LowerName | None:
+    """Whichever a registry has confirmed last; what is here already where that is the same."""
+    if known is None or below is None:
+        return known or below
+    return below if below.checked > known.checked else known
+
+
 class Tags:
     """What names mean on this node."""
 
@@ -111,11 +125,13 @@ class Tags:
         *,
         clock: Callable[[], float],
         patience: float = PATIENCE,
+        lowers: Lowers | None = None,
     ) -> None:
         self._store = store
         self._policy = policy
         self._clock = clock
         self._patience = patience
+        self._lowers = lowers or Lowers()
         self._asking: Coalesce[Descriptor] = Coalesce()
 
     def digest(self, reference: Reference) -> Digest | None:
@@ -169,6 +185,9 @@ class Tags:
                 return Meaning(Descriptor(media_type, digest, blob.size))
         if remote is None:
             raise ManifestUnknown(f"{reference} is not in this registry", status=404)
+        below = await self._lowers.document(reference.name, digest)
+        if below is not None:
+            return Meaning(below.descriptor)
         return Meaning(await remote.resolve(reference.with_digest(digest)), answered=True)
 
     async def _ask(
@@ -203,14 +222,20 @@ class Tags:
         if cause is None or not self._may_pass_over(cause, reference, fresh):
             raise error
         known = await self._store.resolve(str(reference))
-        if known is None or not await self.whole(reference.name, known.descriptor):
+        if known is not None and not await self.whole(reference.name, known.descriptor):
+            known = None
+        # A store is no reason to go on giving what a registry refuses.
+        below = None if cause == "refused" else await self._lowers.named(reference)
+        given = _latest(known, below)
+        if given is None:
             raise error
-        stale = Stale(reference, cause, self._clock() - known.checked)
+        lower = "" if given is known or below is None else below.store
+        stale = Stale(reference, cause, self._clock() - given.checked, given.checked, lower)
         _log.warning(
             "given without its registry's word: ref=%s cause=%s age=%.0f error=%s",
             reference, cause, stale.age, error,
         )  # fmt: skip
-        return Meaning(known.descriptor, stale)
+        return Meaning(given.descriptor, stale)
 
     def _may_pass_over(self, cause: Cause, reference: Reference, fresh: bool) -> bool:
         if cause == "missing":

@@ -78,7 +78,7 @@ def run(context: Context) -> None:
     daemon, first = _daemon(context)
     with _image_in(daemon) as image:
         examination = Examination(context, prefix, daemon, image)
-        found = [first, *_findings(examination)]
+        found = [first, *_stores(daemon), *_findings(examination)]
     if context.options.format == "json":
         context.console.json({"checks": [asdict(finding) for finding in found]})
     else:
@@ -107,6 +107,17 @@ def _daemon(context: Context) -> tuple[Running | None, Finding]:
         return None, Finding("registryd", NOT_SET_UP, "no daemon answers on its socket", START)
     doors = ", ".join(map(str, daemon.status.get("listeners") or []))
     return daemon, Finding("registryd", OK, f"version {daemon.status.get('version')} on {doors}")
+
+
+def _stores(daemon: Running | None) -> Iterator[Finding]:
+    """One for each shared store below the daemon's cache."""
+    for store in (daemon.status.get("lower") if daemon else None) or []:
+        name = f"lower store {store.get('path')}"
+        if store.get("usable"):
+            yield Finding(name, OK, f"{store.get('names')} names")
+        else:
+            fix = "mount the file system, or fill it: registryctl cache export-store DIR"
+            yield Finding(name, BROKEN, str(store.get("cause")), fix)
 
 
 @contextmanager

@@ -46,6 +46,7 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         *_rate_limits(status),
         *_left_alone(status),
         *_cluster(status),
+        *_lower(status),
         ("fetching", wording.counted(len(status.get("flights") or []), "blob")),
     ]
 
@@ -81,6 +82,21 @@ def _cluster(status: dict[str, Any]) -> list[tuple[str, str]]:
     liars = ", ".join(cluster.get("liars") or [])
     left_out = [("left out for lies", liars)] if liars else []
     return [("cluster", f"{cluster['me']} of {nodes}{away}"), *left_out]
+
+
+def _lower(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """``/shared/registryd: 12 images, gave 40 blobs, 2.1 GiB``, a line for each shared store."""
+    found = []
+    for entry in status.get("lower") or []:
+        names = wording.counted(entry.get("names") or 0, "image")
+        state = names if entry.get("usable") else f"left alone ({entry.get('cause')})"
+        gave = wording.counted(entry.get("blobs") or 0, "blob")
+        words = f"{state}, gave {gave}, {wording.size(entry.get('bytes') or 0)}"
+        errors = entry.get("errors")
+        if errors:
+            words += f", {wording.counted(errors, 'error')}"
+        found.append(("lower store", f"{entry.get('path')}: {words}"))
+    return found
 
 
 def _rate_limits(status: dict[str, Any]) -> list[tuple[str, str]]:
