@@ -30,13 +30,22 @@ def arguments(parser: Parser) -> None:
         help="images of the cache (default: all that everybody may read)",
     )
     parser.add_argument(
-        "--all", action="store_true", help="all images that you may read, private ones too"
+        "--all",
+        action="store_true",
+        default=False,
+        help="all images that you may read, private ones too",
     )
     parser.add_argument(
-        "--no-made", action="store_true", help="without what was made of the images (convert)"
+        "--no-made",
+        action="store_true",
+        default=False,
+        help="without what was made of the images (convert)",
     )
     parser.add_argument(
-        "--verify", action="store_true", help="read what the store has already, and prove it"
+        "--verify",
+        action="store_true",
+        default=False,
+        help="read what the store has already, and prove it",
     )
     parser.add_argument(
         "--remove",
