@@ -64,9 +64,13 @@ def limits_of(config: Config) -> tuple[int, int, dict[str, int]]:
     return config.cluster.up, config.cluster.down, registries
 
 
-def _lanes(config: Config) -> Lanes:
+def _flights(
+    config: Config, store: BlobStore, counts: Counts, rates: Rates, neighbours: Neighbours | None
+) -> AbstractAsyncContextManager[Flights]:
     default = RegistryConfig()
-    return Lanes(lambda name: config.registries.get(name, default).max_connections)
+    lanes = Lanes(lambda name: config.registries.get(name, default).max_connections)
+    lowers = Lowers(config.cache.lower)
+    return Flights.open(store, config.transfer, counts, rates, neighbours, lanes, lowers)
 
 
 class Reloads:
@@ -113,7 +117,7 @@ async def open_node(
     ``found`` is what other programs' files say of hosts; ``warned`` is told what a person should
     know (default: the log). Raises StoreLocked, StoreUnusable, ConfigInvalid.
     """
-    counts, lowers = Counts(config.registries), Lowers(config.cache.lower)
+    counts = Counts(config.registries)
     notices = Notices(_log.warning) if listeners else Notices()  # a command has its user's eyes
     rates = neighbours.rates if neighbours else Rates(*limits_of(config))
     exchange = neighbours.exchange if neighbours else None
@@ -129,9 +133,7 @@ async def open_node(
             one_user=not listeners,
             found=found,
         ) as remotes,
-        Flights.open(
-            store, config.transfer, counts, rates, exchange, _lanes(config), lowers
-        ) as flights,
+        _flights(config, store, counts, rates, exchange) as flights,
     ):
         policy = TagPolicy(config.registries)
         library = _library(config, store, flights, policy, exchange)
@@ -143,7 +145,7 @@ async def open_node(
                 store=store,
                 flights=flights,
                 library=library,
-                access=_access(config, store, remotes, counts, lowers, others=bool(listeners)),
+                access=_access(config, flights, store, remotes, counts, others=bool(listeners)),
                 remotes=remotes,
                 host=Platform.of_machine(platform.system(), platform.machine()),
                 jobs=config.transfer.jobs,
@@ -233,10 +235,10 @@ def _registries(config: Config) -> dict[str, Any]:
 
 def _access(
     config: Config,
+    flights: Flights,
     store: BlobStore,
     remotes: RegistryRemotes,
     counts: Counts,
-    lowers: Lowers,
     *,
     others: bool,
 ) -> Access:
@@ -247,7 +249,7 @@ def _access(
         sharing=Sharing.of(config.registries),
         for_others=others,
         counts=counts,
-        lowers=lowers,
+        lowers=flights.lowers,
     )
 
 

@@ -83,6 +83,7 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "cache df", ()
     yield "cache gc", ("--dry-run",)
     yield "cache verify", (own,)
+    yield "cache export-store", (str(folder / "shared"),)
     yield "cache ls", ()
     yield "cache active", ()
     yield "access ls", ()

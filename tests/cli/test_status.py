@@ -33,6 +33,8 @@ def test_status(through: Run, daemon: FakeDaemon) -> None:
                          "window_seconds": 21600, "source": ""}],
         "scrub": {"period_seconds": 0, "all_proven_since": None, "bad": 2, "fetched_again": 1},
         "mirrors_left_alone": [{"host": "m:5000", "seconds": 40.0, "cause": "it is away"}],
+        "lower": [{"path": "/shared", "public": True, "usable": True, "cause": "", "names": 12,
+                   "blobs": 1, "bytes": 1024, "errors": 2}],
     }  # fmt: skip
     daemon.on("GET", "/api/v1/status", Answer.of(state))
 
@@ -49,6 +51,7 @@ def test_status(through: Run, daemon: FakeDaemon) -> None:
     proven = "not every blob yet (no scrub in the background); 2 put aside, 1 of them fetched again"
     assert proven == facts["proven"]
     assert "9 of 200 in 6 hours to ann" == facts["docker.io allows"]
+    assert "/shared: 12 images, gave 1 blob, 1.0 KiB, 2 errors" == facts["lower store"]
     assert "m:5000 for 40 seconds (it is away)" == facts["mirrors left alone"]
     assert " ".join(lines[-1].split()) == ("aaaaaaaaaaaa ghcr.io/a/b ghcr.io 1.0 KiB - - 512 B/s 3")
     assert json.loads(through("status", "--format", "json").out) == state
