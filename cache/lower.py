@@ -83,8 +83,11 @@ class Lower:
         """Why the store is left alone now; empty when it is not."""
         if self._all_stuck():
             return f"{HANDS} reads do not end"
-        resting = self._rests_until is not None and self._clock() < self._rests_until
-        return self._why if resting else ""
+        return self._why if self._rests else ""
+
+    @property
+    def _rests(self) -> bool:
+        return self._rests_until is not None and self._clock() < self._rests_until
 
     @property
     def unusable(self) -> str:
@@ -116,7 +119,7 @@ class Lower:
 
     def shuns(self, digest: Digest) -> bool:
         """Whether it is not asked for this now."""
-        return bool(self.away) or self._wrong.get(digest, 0.0) > self._clock()
+        return bool(self.unusable) or self._wrong.get(digest, 0.0) > self._clock()
 
     @asynccontextmanager
     async def reading(
@@ -224,7 +227,7 @@ class Lower:
 
     def _rest(self, why: str) -> None:
         self.counts.errors += 1
-        if not self.away:
+        if not self._rests:
             _log.warning("lower store is left alone for %g seconds: store=%s cause=%s",
                          REST, self.root, why)  # fmt: skip
         self._why, self._rests_until = why, self._clock() + REST

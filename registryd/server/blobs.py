@@ -77,6 +77,9 @@ async def _head(
     if blob and await node.store.is_member(reference.name, digest):
         size: int | None = blob.size
         account_of(request).found("blob", "hit")
+    elif remote is not None and (below := await node.lowers.size(reference.name, digest)):
+        size = below
+        account_of(request).found("blob", "miss")
     elif remote is not None:
         size = await remote.blob_size(reference, digest)
         account_of(request).found("blob", "miss")

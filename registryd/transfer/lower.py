@@ -24,7 +24,7 @@ from cache.content import Descriptor, Digest
 from cache.errors import CacheError, DigestMismatch, Fault, SizeMismatch
 from cache.ingest import Ingest
 from cache.lower import Lower
-from cache.lower_index import Listed
+from cache.lower_index import Listed, LowerIndex
 from cache.lower_reader import LowerAbsent, LowerFailed
 from cache.store import BlobStore
 from registryd.cache_config import LowerConfig
@@ -57,14 +57,16 @@ class _Store:
     def __init__(self, lower: Lower) -> None:
         self.lower = lower
         self._children: dict[Digest, tuple[Descriptor, ...]] = {}
-        self._of: object = None
+        self._missing: set[Digest] = set()
+        self._of: LowerIndex | None = None
         self._roots: dict[str, list[Descriptor]] = {}
 
     async def roots(self, repository: str) -> Sequence[Descriptor]:
         """What the names of a repository mean."""
         index = await self.lower.index()
         if index is not self._of:
-            self._of, self._roots = index, _by_repository(index.names)
+            roots = await asyncio.to_thread(_by_repository, index)
+            self._of, self._roots, self._missing = index, roots, set()
         return self._roots.get(repository, ())
 
     async def vouches(self, repository: str, digest: Digest) -> bool:
@@ -86,8 +88,12 @@ class _Store:
     async def _below(self, digest: Digest) -> Sequence[Descriptor]:
         known = self._children.get(digest)
         if known is None:
+            # Of an image for many platforms those are missing that nobody has exported.
+            if digest in self._missing:
+                return ()
             document = await self.document(digest, expected=False)
             if document is None:
+                self._missing.add(digest)
                 return ()
             known = document.children
             while len(self._children) >= KEPT:
@@ -107,10 +113,9 @@ class _Store:
             return None
 
 
-def _by_repository(names: object) -> dict[str, list[Descriptor]]:
+def _by_repository(index: LowerIndex) -> dict[str, list[Descriptor]]:
     found: dict[str, list[Descriptor]] = {}
-    assert isinstance(names, dict)  # noqa: S101 (as it was parsed)
-    for name, listed in names.items():
+    for name, listed in index.names.items():
         with suppress(Fault):
             reference = Reference.parse(name, default_tag=None)
             if str(reference) == name:  # a bare tag is no name
@@ -179,6 +184,14 @@ class Lowers:
                 return document
         return None
 
+    async def size(self, repository: str, digest: Digest) -> int | None:
+        """How large a blob of a repository is, by the first store that has it."""
+        for each, expected in await self._offers(repository, digest):
+            with suppress(LowerFailed):
+                async with each.lower.reading(digest, expected=expected) as (size, _):
+                    return size
+        return None
+
     async def made_of(self, subject: Digest) -> list[Document]:
         """The manifests of what was made of a manifest, as far as stores say so and give them."""
         found = []
@@ -214,10 +227,8 @@ class Lowers:
         """The stores to be asked for it, and whether it is known to be there."""
         found = []
         for each in self._stores:
-            if each.lower.shuns(digest):
-                continue
             vouches = await each.vouches(repository, digest)
-            if vouches or each.lower.public:
+            if (vouches or each.lower.public) and not each.lower.shuns(digest):
                 found.append((each, vouches))
         return found
 

@@ -75,6 +75,8 @@ def run(context: Context) -> None:
         if asked["references"] or options.all or not gone:
             images = chosen.call("contents", asked)["images"]
         written, kept = _fill(chosen, store, images, proven=options.verify)
+    if not images and not gone:
+        context.console.warning("no image here is known to be public: name images, or use --all")
     store.enter([entry for image in images for entry in _entries(image)], gone)
     done = {
         "store": str(store.root),
