@@ -20,8 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from cache.errors import CacheError
-
 #: Bytes a read asks for: what a network file system moves at once, and a hop of ours.
 READ: Final = 1 << 20
 #: Waits (seconds) between tries: a client's view of a folder that was just written is late, and
@@ -35,7 +33,7 @@ _AGAIN: Final = frozenset({errno.ESTALE, errno.EIO, errno.ENOENT, errno.EAGAIN, 
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
-class LowerFailed(CacheError):
+class LowerFailed(Exception):
     """Raised when a lower store does not give what it was asked for; says why."""
 
 
