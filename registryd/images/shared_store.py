@@ -8,6 +8,8 @@ Invariants:
 - writers of index.json take turns by a lock *file* (created with O_EXCL, which every network file
   system does at one place; locks of flock often mean one node alone). The turn of one that died
   ends after ``STALE`` seconds by the file system's own clock, so that no node's clock matters;
+- what nothing names is taken away only when that is asked for, and only when nobody has written or
+  counted on it for ``KEPT`` seconds: an export under way names its blobs last;
 - and if two should ever write at once, each looks afterwards whether its names are there.
 """
 
@@ -26,11 +28,13 @@ from typing import Final
 
 from cache.content import Descriptor
 from cache.errors import DigestMismatch, SizeMismatch
+from cache.layout import blob_folders
 from cache.lower_index import merged
 from registryd.images.errors import path_faults
 from registryd.images.files import (
     HOP,
     PARTIAL,
+    read_document,
     read_small,
     sync_folder,
     write_all,
@@ -41,9 +45,12 @@ from registryd.images.layout import (
     LAYOUT_VERSION,
     blob_path,
     check_target,
+    entries_of,
     parse_index,
 )
 from registryd.oci.errors import UsageError
+from registryd.oci.manifest import parse
+from registryd.oci.media_types import DOCUMENTS
 
 LOCK: Final = "export.lock"
 #: A turn takes well under a second; one that has lasted so long (seconds) is nobody's any more.
@@ -52,6 +59,9 @@ STALE: Final = 60.0
 PATIENCE: Final = 180.0
 #: How often (seconds) it looks.
 LOOK: Final = 0.2
+#: How long (seconds, by the file system's clock) a blob that nothing names is kept: longer than
+#: any export takes.
+KEPT: Final = 86400.0
 #: How often names are entered anew that another writer has overwritten.
 TRIES: Final = 5
 _MODE: Final = 0o444
@@ -90,6 +100,9 @@ class SharedStore:
                 os.close(file)
             if not sound:
                 path.unlink(missing_ok=True)
+            else:
+                with suppress(OSError):  # somebody else's: they may not take it away now
+                    os.utime(path)
         return sound
 
     def put(self, source: int, descriptor: Descriptor) -> None:
@@ -122,6 +135,46 @@ class SharedStore:
             if merged(seen, list(entries), gone) == seen or _has(seen, entries, gone):
                 return
         raise UsageError(f"{self.root}/index.json is written by others all the time; try again")
+
+    def prune(self) -> tuple[int, int]:
+        """Take away what no name leads to; how many blobs, and bytes. Raises NotAnImage."""
+        kept, blobs, size = self._reachable(), 0, 0
+        now = self._now()
+        for folder in blob_folders(self.root):
+            with path_faults(folder):
+                found = list(os.scandir(folder)) if folder.is_dir() else []
+            for each in found:
+                with path_faults(folder), suppress(FileNotFoundError):
+                    status = each.stat(follow_symlinks=False)
+                    if each.path in kept or now - status.st_mtime < KEPT:
+                        continue
+                    os.unlink(each.path)
+                    blobs, size = blobs + 1, size + status.st_size
+        return blobs, size
+
+    def _reachable(self) -> set[str]:
+        """The files of all that index.json leads to."""
+        left = [descriptor for descriptor, _ in entries_of(self._listing(), self.root)]
+        kept: set[str] = set()
+        while left:
+            each = left.pop()
+            path = blob_path(self.root, each.digest)
+            if str(path) in kept:
+                continue
+            kept.add(str(path))
+            if each.media_type in DOCUMENTS and path.exists():
+                left += parse(read_document(path, each), None, each.digest).children
+        return kept
+
+    def _now(self) -> float:
+        """The file system's own time."""
+        probe = self.root / f"{PARTIAL}{secrets.token_hex(8)}"
+        with path_faults(probe):
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            try:
+                return probe.stat().st_mtime
+            finally:
+                probe.unlink(missing_ok=True)
 
     def _listing(self) -> dict[str, object]:
         raw = read_small(self.root / "index.json", INDEX_LIMIT)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from cache.content import Descriptor
+from cache.content import Descriptor, Digest
 from cache.errors import DigestMismatch
 from cache.layout import blob_path
 from cache.lower_index import entry
 from registryd.images.errors import NotAnImage
-from registryd.images.shared_store import LOCK, STALE, SharedStore
+from registryd.images.shared_store import KEPT, LOCK, STALE, SharedStore
 from registryd.oci.errors import UsageError
+from tests.fakes.registry import make_image
 
 CONTENT = b"some bytes " * 300_000
 BLOB = Descriptor.of("text/plain", CONTENT)
@@ -98,6 +99,33 @@ def test_a_writer_that_died(tmp_path: Path) -> None:
 
     assert {"a.b/d:1"} == names(store)
     assert {"index.json", "oci-layout"} == {path.name for path in store.root.iterdir()}
+
+
+def test_what_no_name_leads_to(tmp_path: Path) -> None:
+    """Pruning takes away what nothing leads to and nobody has counted on for a day, leftovers of
+    writers that died too; what a name leads to stays, however old, and so does what is young."""
+    store = SharedStore(tmp_path / "s")
+    store.prepare()
+    manifest = make_image(b"layer")
+    root = Descriptor.of("application/vnd.oci.image.manifest.v1+json", manifest)
+    folder = blob_path(store.root, root.digest).parent
+    folder.mkdir(parents=True)
+    contents = {"named": manifest, "layer": b"layer", "loose": b"loose", "counted": CONTENT}
+    paths = {key: blob_path(store.root, Digest.of(raw)) for key, raw in contents.items()}
+    paths["partial"] = folder / ".partial-1"
+    old = time.time() - KEPT - 60
+    for key, path in paths.items():
+        path.write_bytes(contents.get(key, b"half"))
+        os.utime(path, (old, old))
+    blob_path(store.root, Digest.of(b"young")).write_bytes(b"young")
+    store.enter([entry(root, "a.b/c:1", 1.0)], frozenset())
+    counted = store.has(BLOB)
+    taken = store.prune()
+
+    assert (True, (2, len(b"loosehalf"))) == (counted, taken)
+    there = {key for key, path in paths.items() if path.exists()}
+    assert {"named", "layer", "counted"} == there
+    assert blob_path(store.root, Digest.of(b"young")).exists()
 
 
 def test_only_a_layout_is_written_to(tmp_path: Path) -> None:

@@ -52,7 +52,13 @@ def arguments(parser: Parser) -> None:
         metavar="REF",
         action="append",
         default=[],
-        help="take a name out of the store; its blobs stay (may be repeated)",
+        help="take a name out of the store (may be repeated)",
+    )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        default=False,
+        help="take away blobs that no name has led to for a day",
     )
 
 
@@ -72,12 +78,13 @@ def run(context: Context) -> None:
     store.prepare()
     with backend(context) as chosen:
         images: list[dict[str, Any]] = []
-        if asked["references"] or options.all or not gone:
+        if asked["references"] or options.all or not (gone or options.prune):
             images = chosen.call("contents", asked)["images"]
         written, kept = _fill(chosen, store, images, proven=options.verify)
-    if not images and not gone:
+    if not images and not (gone or options.prune):
         context.console.warning("no image here is known to be public: name images, or use --all")
     store.enter([entry for image in images for entry in _entries(image)], gone)
+    pruned = store.prune() if options.prune else (0, 0)
     done = {
         "store": str(store.root),
         "images": [image["reference"] for image in images],
@@ -86,6 +93,8 @@ def run(context: Context) -> None:
         "held_blobs": kept[0],
         "held_bytes": kept[1],
         "removed": sorted(gone),
+        "pruned_blobs": pruned[0],
+        "pruned_bytes": pruned[1],
     }
     if options.format == "json":
         context.console.json(done)
@@ -97,6 +106,7 @@ def run(context: Context) -> None:
         context.console.words(
             f"{wording.counted(written[0], 'blob')} written, {wording.size(written[1])};"
             f" {wording.counted(kept[0], 'blob')} there already, {wording.size(kept[1])}"
+            + (f"; {wording.counted(pruned[0], 'blob')} taken away" if options.prune else "")
         )
 
 
