@@ -155,6 +155,7 @@ class DaemonConfig:
     )
     log_level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
     drain_timeout: Annotated[float, duration(0, HOUR)] = 30.0
+    ui: Annotated[bool, flag] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ class Counts:
         self.answers: Counter[tuple[str, str]] = Counter()
         #: Bytes of blobs that came from upstream, by registry.
         self.fetched: Counter[str] = Counter()
+        #: Bytes of blobs given to clients, by where they came from (``cache``, ``upstream``).
+        self.served: Counter[str] = Counter()
         self.flights_started = 0
         #: Flights that brought nothing, by the kind of error (``digest_mismatch``).
         self.flights_failed: Counter[str] = Counter()

@@ -373,7 +373,7 @@ async def open_daemon(
                 if door.gateway:
                     apps.append((door, shifter_app(context, config, environ)))
                 elif door.usual:
-                    apps.append((door, make_app(context, sessions)))
+                    apps.append((door, make_app(context, sessions, ui=config.daemon.ui)))
                 elif neighbours is not None:
                     tls = neighbours.tls.listener
                     apps.append((replace(door, tls=tls), neighbours.app(context)))
@@ -394,6 +394,7 @@ async def _jobs(
     async with (
         beside(node.store.room.keep),
         beside(scrubbing.run),
+        beside(operations.sampled),
         beside(lambda: prefetches.run(operations.pull, operations.converted)),
         working(operations, config, environ),
     ):

@@ -23,7 +23,8 @@ PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registr
     mkfs.btrfs:btrfs-progs
     siftool:siftool ch-run:charliecloud
     munged:munge slurmctld:slurmctld slurmd:slurmd srun:slurm-client
-    gcc:gcc make:make mpicc:libmpich-dev shellcheck:shellcheck setpriv:util-linux'
+    gcc:gcc make:make mpicc:libmpich-dev shellcheck:shellcheck setpriv:util-linux
+    chromium-headless-shell:chromium-headless-shell'
 
 write_env() {
     mkdir -p "$parts"

@@ -33,7 +33,7 @@ FLOORS = (
     ("registryd.convert_config", "registryd.cache_config"),
     ("registryd.config",),
     ("registryd.reload",),
-    ("registryd.counts", "registryd.notices", "registryd.rates"),
+    ("registryd.counts", "registryd.history", "registryd.notices", "registryd.rates"),
     ("registryd.ports",),
     ("registryd.cluster_ports", "registryd.signatures"),
     (

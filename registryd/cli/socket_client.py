@@ -40,6 +40,8 @@ PIECE = 1024 * 1024
 ROUTES = {
     "status": ("GET", "/api/v1/status"),
     "images": ("GET", "/api/v1/images"),
+    "overview": ("GET", "/api/v1/overview"),
+    "sharing": ("GET", "/api/v1/sharing"),
     "pull": ("POST", "/api/v1/pull"),
     "push": ("POST", "/api/v1/push"),
     "convert": ("POST", "/api/v1/convert"),

@@ -12,9 +12,11 @@ from registryd.cluster.alone import Alone
 from registryd.cluster_ports import Cluster
 from registryd.conversion.conversions import Conversions
 from registryd.counts import Counts
+from registryd.history import History
 from registryd.jobs.prefetches import Prefetches
 from registryd.notices import Notices
 from registryd.oci.platform import Platform
+from registryd.operations.looks import Looks
 from registryd.ports import Remotes
 from registryd.rates import Rates
 from registryd.transfer.flight import Flights
@@ -48,6 +50,8 @@ class Node:
     counts: Counts = field(default_factory=Counts)
     rates: Rates = field(default_factory=Rates)
     notices: Notices = field(default_factory=Notices)
+    history: History = field(default_factory=History)
+    looks: Looks = field(default_factory=Looks)
     cluster: Cluster = field(default_factory=Alone)
     exchange: Exchange | None = None
     prefetches: Prefetches | None = None

@@ -36,6 +36,7 @@ from registryd.operations.node import Raw, Result
 from registryd.operations.pins import Pinning
 from registryd.operations.prefetch import Prefetching
 from registryd.operations.proving import Proving
+from registryd.operations.watching import Watched
 from registryd.ports import Sink
 from registryd.secrets import Login
 from registryd.transfer import report as events
@@ -51,6 +52,7 @@ MOUNTS_LOOKED_AT = 8
 
 
 class Operations(
+    Watched,
     Holdings,
     Granted,
     Limited,

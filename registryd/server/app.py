@@ -34,12 +34,14 @@ from registryd.oci.wire_errors import format_errors
 from registryd.secrets import redact_url
 from registryd.server import (
     blobs,
+    browsers,
     catalog,
     control,
     manifest_pushes,
     manifests,
     realm,
     referrers,
+    status_page,
     uploads,
 )
 from registryd.server.account import ACCOUNT, Account
@@ -77,9 +79,9 @@ METHODS: dict[type[Any], dict[str, Answer]] = {
 }  # fmt: skip
 
 
-def make_app(context: Context, sessions: uploads.Uploads) -> web.Application:
-    """The application of one listener."""
-    app = web.Application(middlewares=[observe])
+def make_app(context: Context, sessions: uploads.Uploads, *, ui: bool = False) -> web.Application:
+    """The application of one listener; with the status page (``ui``) if so."""
+    app = web.Application(middlewares=[observe, browsers.guarded])
     app[CONTEXT] = context
     app[uploads.UPLOADS] = sessions
     app[READINESS] = Readiness(context.node)
@@ -89,6 +91,8 @@ def make_app(context: Context, sessions: uploads.Uploads) -> web.Application:
     app.router.add_get("/metrics", _metrics)
     control.add_routes(app)
     realm.add_routes(app)
+    if ui:
+        status_page.add_routes(app)
     app.router.add_route("*", "/v2", _registry)
     app.router.add_route("*", "/v2/{path:.*}", _registry)
     return app

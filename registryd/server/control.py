@@ -47,6 +47,8 @@ def add_routes(app: web.Application) -> None:
 
     add_gateway_routes(app)
     get, post = app.router.add_get, app.router.add_post
+    get("/api/v1/overview", _json(lambda o, a: o.overview(**_own(a))))
+    get("/api/v1/sharing", _json(lambda o, a: o.sharing(principal=a["principal"])))
     get("/api/v1/status", _json(lambda o, a: o.status(principal=a["principal"])))
     get("/api/v1/images", _json(lambda o, a: o.images(principal=a["principal"])))
     get("/api/v1/cache/active", _json(lambda o, a: o.active(principal=a["principal"])))
@@ -89,6 +91,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "manifest": {"platform": None},
     "config": {"platform": None},
     "tags": {"last": None, "limit": None},
+    "overview": {"since": None},
     "pin": {"name": None, "lasting": None},
     "unpin": {"reference": None, "name": None},
     "verify": {"targets": ()},

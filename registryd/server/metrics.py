@@ -92,7 +92,7 @@ class Metrics:
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._seconds: defaultdict[str, Times] = defaultdict(Times)
         self._first_byte: defaultdict[str, Times] = defaultdict(Times)
-        self._served: Counter[str] = Counter()
+        self._served = node.counts.served
         self._grants: int | None = None
         self._proven: float | None = None
         for source in SOURCES:
