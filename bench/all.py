@@ -38,6 +38,7 @@ BENCHES: Final[dict[str, tuple[list[str], list[str]]]] = {
     "run": ([], ["--rounds", "3"]),
     "imports": (["--out", "docs/imports.png"], ["--rounds", "2", "--ranks", "4"]),
     "sharing": ([], ["--rounds", "1", "--size", "50"]),
+    "scrub": ([], ["--quick"]),
     "soak": ([], ["--minutes", "0.2", "--lives", "1"]),
     # Root's, in network namespaces: left out for others.
     "cluster": (["--nodes", "8", "--size", "256"], ["--nodes", "3", "--size", "8"]),

@@ -20,6 +20,7 @@ from cache.errors import Fault
 from registryd import __version__, systemd
 from registryd.cluster.errors import IdentityUnusable
 from registryd.config import Config, Places, default_config, load, system_places, user_places
+from registryd.daemon_services import open_daemon
 from registryd.host_services import find_hosts
 from registryd.oci.errors import ConfigInvalid
 from registryd.reload import taken_over, waiting
@@ -36,7 +37,7 @@ from registryd.server.listeners import (
     withdraw,
 )
 from registryd.server.tls import make_contexts
-from registryd.services import Reloads, open_daemon
+from registryd.services import Reloads
 
 if TYPE_CHECKING:
     from registryd.cluster.peer_tls import PeerTls

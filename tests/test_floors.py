@@ -54,6 +54,7 @@ FLOORS = (
     ("registryd.systemd",),
     ("registryd.cluster_services", "registryd.gateway_services", "registryd.host_services"),
     ("registryd.services",),
+    ("registryd.daemon_services",),
     ("registryd.daemon", "registryd.cli"),
 )
 #: Holds the version and imports nothing; everyone above ``registryd.oci`` may import it.

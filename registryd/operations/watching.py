@@ -150,10 +150,10 @@ class Watched(Holdings, Prefetching, Clustered):
         return {
             **drawn,
             "more": drawn["more"] + beyond,
-            "held": await self._held(_largest(images)) if asked else [],
+            "held": await self._who_holds(_largest(images)) if asked else [],
         }
 
-    async def _held(self, blobs: Sequence[tuple[Digest, int]]) -> list[Result]:
+    async def _who_holds(self, blobs: Sequence[tuple[Digest, int]]) -> list[Result]:
         """Who holds these blobs; all are asked for at once."""
         key = ("held", tuple(digest for digest, _ in blobs))
 

@@ -20,11 +20,11 @@ from registryd.config import (
     RegistryConfig,
     TransferConfig,
 )
+from registryd.daemon_services import open_daemon
 from registryd.operations import Node
 from registryd.server.connections import Limits
 from registryd.server.context import CONTEXT
 from registryd.server.listeners import make_doors, serving
-from registryd.services import open_daemon
 from tests.fakes.http import FakeServer
 
 #: One try a request: what a test wants to see is the answer, not the waits between tries.

@@ -23,9 +23,9 @@ from registryd.config import (
     RegistryConfig,
     TransferConfig,
 )
+from registryd.daemon_services import open_daemon
 from registryd.server.context import CONTEXT
 from registryd.server.listeners import make_doors, make_peers_door, serving
-from registryd.services import open_daemon
 from tests.fakes.members import HOST, Site
 from tests.fakes.node import IMPATIENT, RunningNode
 

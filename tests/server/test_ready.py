@@ -11,9 +11,9 @@ import pytest
 
 from cache.layout import INGEST
 from registryd.config import CacheConfig, Config, DaemonConfig
+from registryd.daemon_services import open_daemon
 from registryd.server.listeners import make_doors, serving
 from registryd.server.ready import KEEP, Readiness
-from registryd.services import open_daemon
 from tests.fakes.node import RunningNode, session
 from tests.fakes.registry import FakeRegistry
 from tests.server.content import fetch
