@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import layout
-from cache.content import Descriptor, Digest
+from cache.content import Digest
 from cache.errors import BlobNotFound, DigestInvalid, DiskFull, StoreLocked, StoreUnusable
 
 BLOB_MODE = 0o444
@@ -128,13 +128,12 @@ class Files:
                 raise
             fsync_folder(self.root)
 
-    def read_index(self) -> tuple[list[tuple[str, Descriptor]], list[tuple[Digest, Descriptor]]]:
-        """The names in ``index.json``, and what was made here of what; none where it is missing."""
+    def read_index(self) -> bytes:
+        """``index.json`` as it is; nothing where it is missing."""
         path = self.root / layout.INDEX_FILE
         with os_errors(str(path)), suppress(FileNotFoundError):
-            content = path.read_bytes()
-            return layout.parse_index(content), layout.parse_made(content)
-        return [], []
+            return path.read_bytes()
+        return b""
 
     def publish(self, fd: int, source: Path, digest: Digest) -> None:
         """Make a complete and proven file the blob of ``digest``: fsync, rename, fsync the folder.

@@ -25,7 +25,6 @@ from cache.made_rows import MadeRows
 from cache.pins import PINNED, PinRows
 from cache.proof_rows import ProofRows
 from cache.repositories import RepositoryRows
-from cache.schema import settle, upgrade
 from cache.table_rows import TableRows
 
 Rule = Literal["all", "any"]
@@ -69,13 +68,10 @@ class Links:
 
 
 class Index:
-    """The open database. Raises StoreUnusable or DiskFull when it cannot be opened.
-
-    ``fresh`` says that the file was missing or damaged: what it knew is lost, until ``settle``.
-    """
+    """The open database. Raises StoreUnusable or DiskFull when it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
-        self._db, self.fresh = open_database(path, upgrade)
+        self._db, _ = open_database(path)
         self.repositories = RepositoryRows(self._db)
         self.grants = GrantRows(self._db)
         self.made = MadeRows(self._db)
@@ -100,10 +96,6 @@ class Index:
     def close(self) -> None:
         """Write everything out and close."""
         self._db.close()
-
-    def settle(self) -> None:
-        """Write down that what was lost has been put back."""
-        settle(self._db)
 
     # blobs
 
@@ -130,9 +122,13 @@ class Index:
         self.grants.sweep(now)
 
     def add_blob(
-        self, digest: Digest, size: int, now: float, repository: str = "",
+        self,
+        digest: Digest,
+        size: int,
+        now: float,
+        repository: str = "",
         links: Links | None = None,
-    ) -> list[str]:  # fmt: skip
+    ) -> list[str]:
         """Record a blob that has just been published: where it belongs, what it points to.
 
         Gives the names that this made complete.
@@ -214,8 +210,9 @@ class Index:
 
     def expected_size(self, digest: Digest) -> int | None:
         """The size that some manifest says this content has, whether it is here or not."""
-        query = "SELECT size FROM links WHERE child = ? LIMIT 1"
-        row = self._db.execute(query, (str(digest),)).fetchone()
+        row = self._db.execute(
+            "SELECT size FROM links WHERE child = ? LIMIT 1", (str(digest),)
+        ).fetchone()
         return row[0] if row else None
 
     def media_type(self, digest: Digest) -> str:

@@ -7,7 +7,7 @@ The root is an OCI image layout (image specification 1.1, "Image Layout") with t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,26 +78,33 @@ def _entry(descriptor: Descriptor, key: str, value: str) -> dict[str, object]:
     }
 
 
-def parse_index(content: bytes) -> list[tuple[str, Descriptor]]:
-    """The names an ``index.json`` of ours gives; entries that cannot be read are left out."""
-    return _parsed(content, REF_NAME)
+def parse_index(content: bytes, known: Container[str] = ()) -> list[tuple[str, Descriptor]]:
+    """The names an ``index.json`` of ours gives, but for those ``known``.
+
+    Entries that cannot be read are left out.
+    """
+    return _parsed(content, REF_NAME, known)
 
 
 def parse_made(content: bytes) -> list[tuple[Digest, Descriptor]]:
     """What was made here by an ``index.json`` of ours, each with what it was made of."""
-    found = []
+    found: list[tuple[Digest, Descriptor]] = []
+    if MADE_OF.encode() not in content:
+        return found
     for subject, descriptor in _parsed(content, MADE_OF):
         with suppress(DigestInvalid):
             found.append((Digest.parse(subject), descriptor))
     return found
 
 
-def _parsed(content: bytes, key: str) -> list[tuple[str, Descriptor]]:
+def _parsed(content: bytes, key: str, known: Container[str] = ()) -> list[tuple[str, Descriptor]]:
     found = []
     with suppress(ValueError, RecursionError, AttributeError, TypeError):
         for entry in json.loads(content).get("manifests", ()):
             with suppress(CacheError, KeyError, ValueError, TypeError, AttributeError):
+                if (name := str(entry["annotations"][key])) in known:
+                    continue
                 digest = Digest.parse(entry["digest"])
                 descriptor = Descriptor(str(entry["mediaType"]), digest, int(entry["size"]))
-                found.append((str(entry["annotations"][key]), descriptor))
+                found.append((name, descriptor))
     return found

@@ -16,19 +16,19 @@ from collections.abc import Awaitable, Callable
 class Listing:
     """The file, by what renders it and what puts it in its place.
 
-    ``settle`` writes down that nothing is lost any more; without it nothing can be.
+    ``waits``: somebody will call ``restored``.
     """
 
     def __init__(
         self,
         render: Callable[[], Awaitable[bytes]],
         write: Callable[[bytes], Awaitable[None]],
-        settle: Callable[[], Awaitable[None]] | None = None,
+        *,
+        waits: bool = False,
     ) -> None:
         self._render = render
         self._write = write
-        self._settle = settle
-        self._waits = settle is not None
+        self._waits = waits
         self._lock = asyncio.Lock()
         self._stale = True
         self._content = b""
@@ -40,8 +40,6 @@ class Listing:
         """
         self._waits = False
         await self.publish()
-        if self._settle is not None:
-            await self._settle()
 
     async def publish(self) -> None:
         """Bring the file up to date; what fails is tried again by the next call.

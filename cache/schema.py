@@ -95,30 +95,6 @@ MIGRATIONS = (
     """,
 )
 
-#: What ``application_id`` is from the birth of a file until all is in it that an earlier one held.
-#: A process that is killed in between has not put everything back: the next one does it again.
-LOST = 0x72677264
-
-
-def upgrade(connection: sqlite3.Connection) -> bool:
-    """As ``migrate``; whether what an earlier file knew has yet to be put back."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        connection.execute(f"PRAGMA application_id = {LOST}")
-    migrate(connection)
-    return _lost(connection)
-
-
-def _lost(connection: sqlite3.Connection) -> bool:
-    (mark,) = connection.execute("PRAGMA application_id").fetchone()
-    return bool(mark == LOST)
-
-
-def settle(connection: sqlite3.Connection) -> None:
-    """Write down that everything has been put back."""
-    if _lost(connection):
-        connection.execute("PRAGMA application_id = 0")
-
 
 def migrate(
     connection: sqlite3.Connection, steps: Sequence[str] = MIGRATIONS, file: str = DATABASE

@@ -36,6 +36,7 @@ from cache.index import Index, Links, Name
 from cache.ingest import Ingest
 from cache.lease import LEASE_TTL, Lease
 from cache.listing import Listing
+from cache.lost import lost
 from cache.made import Made
 from cache.memo import Memo
 from cache.passages import Passages
@@ -65,7 +66,7 @@ class BlobStore:
         self._listing = Listing(
             lambda: self._db(self._render_index),
             lambda content: self._io(self._files.replace, layout.INDEX_FILE, content),
-            lambda: self._db(index.settle),
+            waits=True,
         )
         self._passages, self._acts = Passages(), Acts()
         self._names, self._members = Memo(index.name, self._db), Memo(index.is_member, self._db)
@@ -78,7 +79,7 @@ class BlobStore:
         self.scrub = Scrub(self, files, index, self._io, self._db, self._change, self._listing,
                            self._passages, self._acts, clock)  # fmt: skip
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
-        #: What ``index.json`` named when ``cache.db`` was found missing or damaged; whoever knows
+        #: What ``index.json`` names and ``cache.db``, missing or damaged, does not; whoever knows
         #: manifests puts those names back, then calls ``restored``: ``index.json`` is written anew.
         self.lost_names: list[tuple[str, Descriptor]] = []
         self.restored = self._listing.restored
@@ -112,8 +113,7 @@ class BlobStore:
         await self._io(self._files.sweep)
         self.held.found(await self._io(self._files.scan))
         await self._db(self._index.reconcile, dict(self.held.items()), self._clock())
-        if self._index.fresh:
-            self.lost_names, self.made.lost = await self._io(self._files.read_index)
+        self.lost_names, self.made.lost = await self._db(lost, self._files, self._index)
         if not (self.lost_names or self.made.lost):
             await self.restored()
 

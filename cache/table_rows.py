@@ -52,6 +52,10 @@ class TableRows:
             made=made,
         )
 
+    def names(self) -> set[str]:
+        """All names, and nothing of what they mean: as cheap as can be."""
+        return {name for (name,) in self._db.execute("SELECT name FROM names")}
+
     def forget(self, images: Iterable[tuple[Digest, Sequence[str]]], now: float) -> set[Digest]:
         """Take their names from images, but from those that somebody keeps by now; gives these."""
         is_kept = f"SELECT 1 WHERE ?1 IN ({_PINNED}2) OR ?1 IN ({_LEASED}2)"

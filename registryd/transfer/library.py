@@ -234,12 +234,13 @@ class Library:
                 await self._restore(
                     reference, descriptor.digest, own or reference.registry == LOCALHOST
                 )
-                await self._store.tag(name, reference.name, descriptor)
+                if await self._store.is_complete(descriptor):
+                    await self._store.tag(name, reference.name, descriptor)
         if lost or self._store.made.lost:
             await self._restore_made()
             await self._store.restored()
         if lost:
-            _log.warning("the index was lost, names were put back: names=%d", len(lost))
+            _log.warning("the index had lost names, they were put back: names=%d", len(lost))
 
     async def _restore_made(self) -> None:
         """Let what was made here be kept with what it was made of again."""
