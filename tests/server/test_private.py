@@ -381,18 +381,15 @@ for path in sys.argv[2:]:
 async def test_users_are_told_apart_by_the_kernel(
     shared: RunningNode, client: aiohttp.ClientSession, paths: list[str], guarded: FakeRegistry
 ) -> None:
-    """On the unix socket the kernel says who asks: the owner gets the image without a login,
-    another user of the machine does not. (Only root can be another user; the rest of this file
-    tests the rule without.)"""
+    """On the unix socket the kernel says who asks: the owner needs no login, others do."""
     await statuses(client, paths, ANN)
     python = shutil.which("python3", path="/usr/bin:/bin")
     if os.geteuid() != 0 or python is None:
         pytest.skip("needs root and a python3 that every user may run")
     words = ["setpriv", "--reuid=61001", "--regid=61001", "--clear-groups", python, "-I", "-c",
              CLIENT, str(shared.socket), *paths[:3], "/api/v1/images"]  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = await asyncio.create_subprocess_exec(*words, **pipes)
     out, err = await process.communicate()
     async with shared.owner() as owner:
         ours = await statuses(owner, paths[:3])
