@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from cache.store import BlobStore
 from registryd.access import Access, Sharing
 from registryd.cluster.alone import Alone
-from registryd.config import Config, RegistryConfig
-from registryd.conversion.below import Below
+from registryd.config import Config
 from registryd.conversion.conversions import Conversions, Others
 from registryd.conversion.making import Terms
 from registryd.counts import Counts
+from registryd.fetch_services import flights_of, others_of
 from registryd.jobs.lookup import Lookup
 from registryd.jobs.opening import prefetches_of
 from registryd.notices import Notices
@@ -34,9 +34,7 @@ from registryd.remote.remotes import RegistryRemotes
 from registryd.remote.upload_journal import UPLOADS, UploadJournal
 from registryd.transfer.admission import Admission
 from registryd.transfer.flight import Flights
-from registryd.transfer.lanes import Lanes
 from registryd.transfer.library import LOCALHOST, Library
-from registryd.transfer.lower import Lowers
 from registryd.transfer.tag_policy import TagPolicy
 from registryd.transfer.tags import Tags
 from registryd.upkeep.scrubbing import Scrubbing
@@ -56,15 +54,6 @@ def limits_of(config: Config) -> tuple[int, int, dict[str, int]]:
     """The limits of a node in bytes a second: up, down, and those of registries."""
     registries = {name: each.rate for name, each in config.registries.items() if each.rate}
     return config.cluster.up, config.cluster.down, registries
-
-
-def _flights(
-    config: Config, store: BlobStore, counts: Counts, rates: Rates, neighbours: Neighbours | None
-) -> AbstractAsyncContextManager[Flights]:
-    default = RegistryConfig()
-    lanes = Lanes(lambda name: config.registries.get(name, default).max_connections)
-    lowers = Lowers(config.cache.lower)
-    return Flights.open(store, config.transfer, counts, rates, neighbours, lanes, lowers)
 
 
 class Reloads:
@@ -127,13 +116,13 @@ async def open_node(
             one_user=not listeners,
             found=found,
         ) as remotes,
-        _flights(config, store, counts, rates, exchange) as flights,
+        flights_of(config, store, counts, rates, exchange) as flights,
     ):
         policy = TagPolicy(config.registries)
         library = _library(config, store, flights, policy, exchange)
         _take_over(reloads, store, remotes, policy, rates, library)
         await _begin(config, library, store, exchange, own=not listeners)
-        others = _others(config, neighbours, flights, store)
+        others = others_of(config, neighbours, flights, store)
         async with _conversions(config, environ, store, library, others, counts, listeners) as made:
             yield Node(
                 store=store,
@@ -180,21 +169,6 @@ def _conversions(
     # A daemon's conversions stand back behind what runs on the node; a command's user waits.
     terms = Terms(environ, config.convert.nice if listeners else 0)
     return Conversions.open(library, store, terms, jobs=jobs, others=others, counts=counts)
-
-
-def _others(
-    config: Config, neighbours: Neighbourhood | None, flights: Flights, store: BlobStore
-) -> Others:
-    """What lower stores have, and the nodes that convert too where there are any."""
-    if neighbours is None or not config.convert.share:
-        return Below(flights, store)
-    # Here, for a node without others has no use for what asking them takes to import.
-    from registryd.cluster.peer_lines import PeerLines
-    from registryd.conversion.elsewhere import Elsewhere
-    from registryd.conversion.sharing import Sharing
-
-    elsewhere = Elsewhere(neighbours.exchange.company, PeerLines(neighbours.client))
-    return Below(flights, store, Sharing(elsewhere, flights, store))
 
 
 def _credentials(

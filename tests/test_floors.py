@@ -53,6 +53,7 @@ FLOORS = (
     ("registryd.server",),
     ("registryd.systemd",),
     ("registryd.cluster_services", "registryd.gateway_services", "registryd.host_services"),
+    ("registryd.fetch_services",),
     ("registryd.services",),
     ("registryd.daemon_services",),
     ("registryd.daemon", "registryd.cli"),

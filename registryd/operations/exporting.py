@@ -41,7 +41,7 @@ class Exporting:
         ``everything``: all that the caller may read. With ``made`` what was made of them too. Of
         ``blobs`` none comes before what it needs. Raises NameNotFound, UsageError.
         """
-        names = [await self._held(text, principal) for text in references]
+        names = [await self._to_export(text, principal) for text in references]
         if not references:
             whose = principal if everything else ANYBODY.principal
             names = [
@@ -52,9 +52,9 @@ class Exporting:
                 and await self._node.access.may_read(whose, name.repository)
                 and await self._node.access.may_read(principal, name.repository)
             ]
-        return {"images": [await self._contents(name, made) for name in names]}
+        return {"images": [await self._exported(name, made) for name in names]}
 
-    async def _held(self, text: str, principal: str) -> Name:
+    async def _to_export(self, text: str, principal: str) -> Name:
         reference = Reference.parse(text)
         if reference.registry == LOCALHOST:
             raise UsageError(
@@ -69,9 +69,9 @@ class Exporting:
             )
         return name
 
-    async def _contents(self, name: Name, made: bool) -> Result:
+    async def _exported(self, name: Name, made: bool) -> Result:
         found: dict[Descriptor, str] = {}
-        await self._gather(name.repository, name.descriptor, "", made, found)
+        await self._gather_export(name.repository, name.descriptor, "", made, found)
         blobs = [
             {
                 "digest": str(blob.digest),
@@ -91,7 +91,7 @@ class Exporting:
             "blobs": blobs,
         }
 
-    async def _gather(
+    async def _gather_export(
         self,
         repository: str,
         root: Descriptor,
@@ -106,7 +106,7 @@ class Exporting:
             return
         for child in await self._store.children(root.digest):
             typed = Descriptor(child.media_type or OCTET_STREAM, child.digest, child.size)
-            await self._gather(repository, typed, "", made, found)
+            await self._gather_export(repository, typed, "", made, found)
         found[root] = subject
         for each in await self._store.made.of(root.digest) if made else ():
-            await self._gather(repository, each, str(root.digest), made, found)
+            await self._gather_export(repository, each, str(root.digest), made, found)
