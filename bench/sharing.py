@@ -248,11 +248,9 @@ def exports(place: Rig, size: int, count: int) -> None:
     def told(name: str, act: Callable[[], object]) -> Series:
         def run() -> float:
             target.unlink(missing_ok=True)
-            os.sync()
-            before = os.statvfs(place.folder).f_bfree
+            before = free(place.folder)
             took = timed(act)
-            os.sync()
-            used[name] = (before - os.statvfs(place.folder).f_bfree) * os.statvfs(blob).f_frsize
+            used[name] = before - free(place.folder)
             return took
 
         return Series(name, run)
@@ -269,6 +267,18 @@ def exports(place: Rig, size: int, count: int) -> None:
     report(f"a blob of {size // 1_000_000:,} MB written out", series, [])
     for name, taken in used.items():
         print(f"| {name}: bytes taken | {taken / 1e6:,.1f} MB |")
+
+
+def free(folder: Path) -> int:
+    """Bytes that are free, once what was removed is gone: XFS takes its time for that."""
+    seen = -1
+    while True:
+        os.sync()
+        status = os.statvfs(folder)
+        if status.f_bfree == seen:
+            return seen * status.f_frsize
+        seen = status.f_bfree
+        time.sleep(0.1)
 
 
 def ours(blob: Path, target: Path, descriptor: Descriptor, shares: bool) -> None:
