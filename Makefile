@@ -5,7 +5,7 @@ PARTS = $(or $(REGISTRYD_PARTS),.parts)
 CODE = cache registryd tests bench scripts
 ARGS ?=
 
-.PHONY: help run test check cover docs bench clean
+.PHONY: help run test check cover docs bench kills clean
 
 help:
 	@echo 'make run    show registryd at work            (ARGS="...": for the demonstration)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make cover  the tests, and which lines and branches they reach'
 	@echo 'make docs   the pages as a site, in build/site'
 	@echo 'make bench  how fast it is, against others     (ARGS="--quick")'
+	@echo 'make kills  a daemon killed at every step     (ARGS="--kills 1000 --seed 1")'
 	@echo 'make clean  take away what the above have left, except .venv and .parts'
 
 run:
@@ -44,6 +45,11 @@ bench:
 	scripts/setup.sh --dev
 	scripts/parts.sh
 	. $(abspath $(PARTS))/env && $(PYTHON) -m bench.all $(ARGS)
+
+kills:
+	scripts/setup.sh --dev
+	scripts/parts.sh
+	. $(abspath $(PARTS))/env && $(PYTHON) -m tests.kills $(ARGS)
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .run build dist *.egg-info .coverage*

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from typing_extensions import override
@@ -90,7 +91,8 @@ class Mix:
     def _kill_start(self, look: Round) -> None:
         """The daemon that would mend what was left is killed while it does."""
         mode = self._random.choice([Mode.KILL, Mode.TEAR])
-        node, _ = self._rig.start(self._root, BOUND, arm=(mode, self._random.randrange(1, 60)))
+        arm = partial(self._rig.nursery.steps.arm, mode, self._random.randrange(1, 60))
+        node, _ = self._rig.start(self._root, BOUND, arm=arm)
         look.struck(node)
         self._counted(look, "random start")
 

@@ -174,8 +174,10 @@ def nursery(folder: Path, top: Path = TOP) -> Iterator[Nursery]:
         yield Nursery(process, steps)
     finally:
         assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.close()
         process.wait()
+        process.stdout.close()
 
 
 @contextmanager

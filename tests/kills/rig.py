@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.kills.node import TOP, Node, Nursery, nursery, readiness, wait_ready
-from tests.kills.steps import Mode
 from tests.kills.upstream import Upstream, upstream
 from tests.real.stories import UP, toml
 
@@ -37,10 +36,9 @@ class Rig:
         root: Path,
         sections: Sections | None = None,
         *,
-        arm: tuple[Mode, int] | None = None,
-        error: int = 0,
+        arm: Callable[[], None] | None = None,
     ) -> tuple[Node, bool]:
-        """A daemon on a root, and whether it became ready; ``arm`` counts from its beginning."""
+        """A daemon on a root, and whether it became ready; ``arm`` begins to count before it."""
         home = self.folder / "d"
         (home / "home").mkdir(parents=True, exist_ok=True)
         config, log = home / "config.toml", home / "log"
@@ -49,7 +47,7 @@ class Rig:
         self.nursery.steps.disarm()
         with readiness(home) as ready:
             if arm is not None:
-                self.nursery.steps.arm(*arm, error=error)
+                arm()
             node = self.nursery.start(home, root, config, log)
             self.begun.append(node)
             return node, wait_ready(node, ready)

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.kills.checks import State, examine, settled
@@ -91,25 +92,28 @@ class Round:
         self.where = f"{self.scenario.name} unharmed"
         root = self.rig.copy(self.scenario.base)
         ledger = Ledger(_names(examine(root, incomplete=True)))
-        arm = (Mode.COUNT, 0) if self.scenario.starting else None
-        node, ready = self.rig.start(root, self.scenario.sections, arm=arm)
+        node, ready = self._begin(root, partial(self.rig.nursery.steps.arm, Mode.COUNT))
         self.must(ready, "it does not start")
-        if not self.scenario.starting:
-            self.rig.nursery.steps.arm(Mode.COUNT)
         self._work(node, ledger)
         trace = self.rig.nursery.steps.trace()
         self._finish(root, node, ledger)
         return trace
 
-    def kill(self, mode: Mode, step: int) -> str:
-        """Run it, and kill it at a step; the step's name ("": it was not reached)."""
+    def _begin(self, root: Path, arm: Callable[[], None]) -> tuple[Node, bool]:
+        """Start it; the steps count from there on, or from where it begins to work."""
+        if self.scenario.starting:
+            return self.rig.start(root, self.scenario.sections, arm=arm)
+        begun = self.rig.start(root, self.scenario.sections)
+        arm()
+        return begun
+
+    def kill(self, mode: Mode, step: int, *, match: str = "") -> str:
+        """Run it, and kill it at a step (of those named ``match``); its name ("": not reached)."""
         self.where = f"{self.scenario.name} {mode.name.lower()} {step}"
         steps, root = self.rig.nursery.steps, self.rig.copy(self.scenario.base)
         ledger = Ledger(_names(examine(root, incomplete=True)))
-        arm = (mode, step) if self.scenario.starting else None
-        node, ready = self.rig.start(root, self.scenario.sections, arm=arm)
-        if not self.scenario.starting:
-            steps.arm(mode, step)
+        arm = partial(steps.arm, mode, step, match=match)
+        node, ready = self._begin(root, arm)
         if ready:
             self._work(node, ledger)
         self.struck(node)
@@ -120,7 +124,7 @@ class Round:
         self.recover(root, ledger)
         return name
 
-    def fail(self, error: int, step: int, *, lasting: bool) -> str:
+    def fail(self, error: int, step: int, *, lasting: bool, match: str = "") -> str:
         """Run it, and let a step fail (``lasting``: and all that follow); the step's name.
 
         The daemon has to say so in a line and live, to serve what it held, and to do what it was
@@ -131,10 +135,8 @@ class Round:
         self.where = f"{self.scenario.name} {kind} {step}"
         steps, root = self.rig.nursery.steps, self.rig.copy(self.scenario.base)
         ledger = Ledger(_names(examine(root, incomplete=True)))
-        arm = (mode, step) if self.scenario.starting else None
-        node, ready = self.rig.start(root, self.scenario.sections, arm=arm, error=error)
-        if not self.scenario.starting:
-            steps.arm(mode, step, error=error)
+        arm = partial(steps.arm, mode, step, match=match, error=error)
+        node, ready = self._begin(root, arm)
         if ready:
             self._suffer(node, ledger)
             self._check_held(node)
