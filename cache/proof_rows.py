@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cache.content import Digest
 from cache.database import transaction
+from cache.repair_rows import RepairRows
 
 #: Whether a name, or a pin that has not run out, needs this content.
 _NEEDED = """
@@ -38,6 +39,7 @@ class ProofRows:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self.repairs = RepairRows(db)
 
     def due(self, before: float, now: float, limit: int) -> list[Digest]:
         """Blobs last proven by ``before`` (Unix seconds), the longest ago first.

@@ -29,6 +29,7 @@ from cache.passages import Passages
 from cache.proof_rows import Origin
 from cache.quarantine import put_aside
 from cache.reading import HOP, Reading, groups, right_of
+from cache.repair import Repair
 
 if TYPE_CHECKING:
     from cache.store import BlobStore
@@ -91,6 +92,7 @@ class Scrub:
         self._read = 0
         self._lost = Counter[Digest]()
         self._watchers: list[Callable[[Bad], None]] = []
+        self.repair = Repair(store, files, index, io, change, listing)
 
     def watch(self, found: Callable[[Bad], None]) -> None:
         """Tell this one of every blob that is put aside from now on."""

@@ -187,7 +187,7 @@ class BlobStore:
             async with self._passages.landing(digest):
                 if digest not in self.held:
                     await self._io(place)
-                await self._record(digest, size, repository, links)
+                await self.record(digest, size, repository, links)
 
         await self.room.expect(0 if digest in self.held else size)
         await self._acts.run(land())
@@ -233,7 +233,7 @@ class BlobStore:
                 await ingest.commit(digest, proven=belongs)
             finally:
                 self._forget_ended(ingest)
-            await self._record(digest, ingest.size or 0, repository)
+            await self.record(digest, ingest.size or 0, repository)
         return digest
 
     async def abort(self, ingest: Ingest, cause: BaseException, *, discard: bool = False) -> None:
@@ -250,12 +250,12 @@ class BlobStore:
         """What is on its way in now."""
         return [ingest for ingest in self._arriving.values() if not ingest.ended]
 
-    async def _record(
-        self, digest: Digest, size: int, repository: str, links: Links | None = None
+    async def record(
+        self, digest: Digest, size: int, repository: str = "", links: Links | None = None
     ) -> None:
+        """Take in a blob whose file is in its place, proven."""
         self.held.add(digest, size)
-        add, now = self._index.add_blob, self._clock()
-        if await self._change(add, digest, size, now, repository, links):
+        if await self._change(self._index.add_blob, digest, size, self._clock(), repository, links):
             await self._listing.publish()
 
     # membership, links, names

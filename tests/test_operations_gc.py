@@ -38,12 +38,14 @@ def verbs(node: RunningNode) -> Operations:
 
 async def test_the_owner_alone_collects(verbs: Operations, upstream: FakeRegistry) -> None:
     """A user is refused, and sees nothing of what would go; a wrong size is said to be one. Nor has
-    a user the whole disk read."""
+    a user the whole disk read, or repaired."""
     for dry_run in (True, False):
         with pytest.raises(Denied):
             await verbs.gc(dry_run=dry_run, free="1GB", principal="uid:7")
     with pytest.raises(Denied):
         await verbs.verify(principal="uid:7")
+    with pytest.raises(Denied):
+        await verbs.repair(dry_run=True, principal="uid:7")
     with pytest.raises(UsageError, match="is not a size"):
         await verbs.gc(free="much")
 

@@ -91,6 +91,7 @@ COMMANDS = {
     "cache gc": "let go what no image needs, and images until there is room",
     "cache verify": "read the blobs of the cache again and prove them",
     "cache export-store": "fill a store on a shared file system, for many nodes to read",
+    "cache repair": "compare the cache's index with its blobs, and put it right",
     "cache pin": "keep an image in the cache, whatever its name comes to mean",
     "cache unpin": "end the keeping of an image",
     "cache pins": "list what is kept in the cache, by whom and until when",

@@ -60,6 +60,7 @@ ROUTES = {
     "gc": ("POST", "/api/v1/cache/gc"),
     "verify": ("POST", "/api/v1/cache/verify"),
     "contents": ("POST", "/api/v1/cache/contents"),
+    "repair": ("POST", "/api/v1/cache/repair"),
     "active": ("GET", "/api/v1/cache/active"),
     "grants": ("GET", "/api/v1/access"),
     "revoke": ("POST", "/api/v1/access/revoke"),

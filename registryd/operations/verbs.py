@@ -36,6 +36,7 @@ from registryd.operations.node import Raw, Result
 from registryd.operations.pins import Pinning
 from registryd.operations.prefetch import Prefetching
 from registryd.operations.proving import Proving
+from registryd.operations.repairing import Repairing
 from registryd.operations.watching import Watched
 from registryd.ports import Sink
 from registryd.secrets import Login
@@ -63,6 +64,7 @@ class Operations(
     Prefetching,
     Proving,
     Exporting,
+    Repairing,
     Clustered,
     Converting,
     Gatewayed,

@@ -58,6 +58,7 @@ def add_routes(app: web.Application) -> None:
     post("/api/v1/cache/pin", _json(lambda o, a: o.pin(**a), "reference"))
     post("/api/v1/cache/unpin", _json(lambda o, a: o.unpin(**_own(a))))
     post("/api/v1/cache/gc", _json(lambda o, a: o.gc(**_own(a))))
+    post("/api/v1/cache/repair", _json(lambda o, a: o.repair(**_own(a))))
     post("/api/v1/cache/verify", _stream(lambda o, a, r: o.verify(**_own(a), report=r)))
     post("/api/v1/cache/contents", _json(lambda o, a: o.contents(**_own(a))))
     get("/api/v1/digest", _json(lambda o, a: o.digest(a.pop("reference"), **a), "reference"))
@@ -96,6 +97,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "unpin": {"reference": None, "name": None},
     "verify": {"targets": ()},
     "contents": {"references": (), "everything": False, "made": True},
+    "repair": {"dry_run": False},
     "gc": {"dry_run": False, "free": None},
     "revoke": {"repository": None, "whose": None, "everything": False},
     "prefetch": {

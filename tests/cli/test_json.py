@@ -84,6 +84,7 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "cache gc", ("--dry-run",)
     yield "cache verify", (own,)
     yield "cache export-store", (str(folder / "shared"),)
+    yield "cache repair", ("--dry-run",)
     yield "cache ls", ()
     yield "cache active", ()
     yield "access ls", ()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from tests.mounts.stage import until
 from tests.real.conftest import Start, Upstream
 from tests.real.images import Images
-from tests.real.stories import Daemon, blob_reads, blobs_of, told
+from tests.real.stories import Ctl, Daemon, blob_reads, blobs_of, daemon, told
 
 
 @pytest.fixture
@@ -108,3 +111,51 @@ def test_what_cannot_be_verified_is_one_line(node: Daemon) -> None:
         ran = node.ctl("cache", "verify", target)
 
         assert (2, True) == (ran.code, "is not in the cache" in told(ran))
+
+
+def test_an_index_that_knows_too_little_is_rebuilt_from_the_blobs(
+    everyones: Upstream, images: Images, tmp_path: Path
+) -> None:
+    """Links that cache.db has lost come back from the manifests, without a daemon; a runtime is
+    served without the registry then. Of a daemon, a blob that somebody has removed is missed at
+    once, and fetched again; what is no blob goes. What is right stays."""
+    folder, name, registry = tmp_path / "n", everyones.name("gzip"), everyones.registry
+    with daemon(folder, everyones.sections) as node:
+        node.ctl.ok("pull", "-q", name)
+        node.ctl.ok("convert", "-q", name)
+        right = node.ctl.json("cache", "repair")
+        listed = node.ctl.json("images")["images"]
+    with closing(sqlite3.connect(node.root / "cache.db")) as db, db:
+        db.execute("DELETE FROM links WHERE rule != 'made'")
+        db.execute("INSERT INTO members VALUES ('up.test/gone', 'sha256:' || hex(zeroblob(32)))")
+    alone = Ctl(folder / "home", {"REGISTRYD_ROOT": str(node.root)})
+    shutil.copytree(node.root, folder / "copy")
+    copy = alone.with_environ(REGISTRYD_ROOT=str(folder / "copy"))
+    dry = copy.json("cache", "repair", "--dry-run")
+    done = alone.json("cache", "repair")
+    again = alone.json("cache", "repair")
+    before = blob_reads(registry)
+    with daemon(folder, everyones.sections) as node:
+        listed_again = node.ctl.json("images")["images"]
+        layer = max(images.blobs("gzip") & blobs_of(node.root))
+        status, _ = node.get(f"/v2/{name.rpartition(':')[0]}/blobs/{layer}")
+        served = blob_reads(registry) - before
+        (node.root / "blobs" / layer.replace(":", "/")).unlink()
+        (node.root / "blobs" / "sha256" / "notes.txt").write_text("by hand")
+        live = node.ctl.json("cache", "repair")
+        until(lambda: node.metric("registryd_scrub_mended_total") >= 1, "the blob is here")
+        found = node.ctl.json("images")["images"]
+        other = node.ctl.ok("cache", "repair")
+
+    assert ([], False) == (right["changes"], right["dry_run"])
+    assert dry["changes"] == done["changes"]
+    kinds = Counter(change["what"] for change in done["changes"])
+    assert {"linked", "rows dropped"} == set(kinds)
+    assert [] == again["changes"]
+    keys = ("reference", "digest", "size", "platforms")
+    assert [[e[k] for k in keys] for e in listed] == [[e[k] for k in keys] for e in listed_again]
+    assert (200, Counter()) == (status, served)
+    said = {change["what"]: change["of"] for change in live["changes"]}
+    assert {"put aside": layer, "removed": f"{node.root}/blobs/sha256/notes.txt"} == said
+    assert len(listed) == len(found)
+    assert "0 changes" in other
