@@ -243,10 +243,10 @@ def test_a_file_that_may_not_grow_is_disk_full(tmp_path):
 def test_a_file_that_is_known_is_not_fresh(tmp_path):
     """Fresh is only what knows nothing."""
     for expected in (True, False):
-        index = Index(tmp_path / "cache.db")
-        index.close()
+        db, fresh = open_database(tmp_path / "cache.db")
+        db.close()
 
-        assert expected == index.fresh
+        assert expected == fresh
 
 
 def test_every_other_fault_is_unusable(tmp_path):
