@@ -39,7 +39,7 @@ ANN, WRONG = (
 )
 #: What tells how much is cached, but not what; and what is another node's for other reasons.
 TOTALS = {"blobs", "size", "images", "unreferenced", "other_size", "reclaimable"}
-TOTALS |= {"ingest", "quarantine", "free"}
+TOTALS |= {"ingest", "quarantine", "free", "scrub"}
 OWN = {"root", "uptime_seconds", "listeners", "pid"}
 
 
