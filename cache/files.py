@@ -73,6 +73,15 @@ class Blob:
         return layout.blob_path(self.root, self.digest)
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What came of a blob whose arrival was broken off: when last, and its bytes on the disk."""
+
+    when: float
+    digest: Digest
+    bytes: int
+
+
 class Files:
     """One cache root on disk. Raises StoreUnusable when it cannot be made or is not one."""
 
@@ -208,6 +217,19 @@ class Files:
             "quarantine": self._bytes_in(self.root / layout.QUARANTINE),
             "free": self.free_bytes(),
         }
+
+    def leftovers(self) -> list[Leftover]:
+        """What arrives or could be gone on with, by digest, the oldest first."""
+        found = []
+        with os_errors(str(self.ingest)), os.scandir(self.ingest) as entries:
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name)
+                digest = layout.digest_of_key(stem)
+                if digest is not None and suffix == layout.DATA_SUFFIX:
+                    with suppress(FileNotFoundError):  # it has just been published
+                        status = entry.stat(follow_symlinks=False)
+                        found.append(Leftover(status.st_mtime, digest, status.st_blocks * 512))
+        return sorted(found, key=lambda each: each.when)
 
     def _bytes_in(self, folder: Path) -> int:
         total = 0

@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cache.bounds import Bounds
 from cache.content import Descriptor, Digest
-from cache.errors import DiskFull, Fault
+from cache.errors import DiskFull, Fault, StoreUnusable
 from cache.eviction import Busy, Choice, Verdict, choose
-from cache.files import Files
+from cache.files import Files, Leftover
 from cache.hops import RowHop
 from cache.ingest import Ingest
 from cache.listing import Listing
@@ -66,7 +67,7 @@ class Room:
         self._clock = uses.clock
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
-        self._let_in: set[Ingest] = set()
+        self._let_in: dict[Ingest, int] = {}
         store.held.watch(self._changed)
 
     def bound(self, bounds: Bounds, alone: tuple[str, ...] = ()) -> None:
@@ -83,19 +84,19 @@ class Room:
 
     def used(self) -> int:
         """Bytes that are taken: of blobs, and of what is arriving."""
-        self._let_in = {ingest for ingest in self._let_in if not ingest.ended}
+        self._let_in = {each: size for each, size in self._let_in.items() if not each.ended}
         return self._store.size + sum(
-            (ingest.size or 0) if ingest in self._let_in else ingest.held.total
-            for ingest in self._store.arriving()
+            max(self._let_in.get(ingest, 0), ingest.held.total) for ingest in self._store.arriving()
         )
 
     async def let_in(self, ingest: Ingest, size: int | None) -> None:
-        """Have room for what is arriving; let other content go for it. Raises DiskFull."""
-        if self.bounds.none or size is None:
+        """Have room for what is arriving, as soon as its size is known; let other content go for
+        it. Raises DiskFull."""
+        if self.bounds.none or size is None or self._let_in.get(ingest, -1) >= size:
             return
         async with self._turn:
-            await self._fit(size - ingest.held.total)
-            self._let_in.add(ingest)
+            await self._fit(size - max(self._let_in.get(ingest, 0), ingest.held.total))
+            self._let_in[ingest] = size
 
     async def expect(self, size: int) -> None:
         """The same for so many bytes that come at once, or will soon. Raises DiskFull."""
@@ -112,6 +113,8 @@ class Room:
     async def _fit(self, size: int) -> None:
         if size <= 0:  # what is here already is not refused, however little room there is
             return
+        if 0 < self.bounds.max_size < size:  # whatever went, it would not fit: not worth a look
+            raise self._full(size, size - self.bounds.max_size, 0)
         for _ in range(TRIES):
             used, free = await self._state(size)
             must, wanted = self.bounds.must(used, free), self.bounds.should(used, free)
@@ -119,6 +122,8 @@ class Room:
                 if wanted:
                     self._news.set()
                 return
+            if await self._drop_leftovers(must):
+                continue
             choice = await self._choice(wanted)
             if choice.freed < must:
                 raise self._full(size, must, choice.freed)
@@ -137,8 +142,8 @@ class Room:
     async def _state(self, size: int = 0) -> tuple[int, int]:
         """Bytes taken and bytes left on the disk, once ``size`` more have come."""
         free = await asyncio.to_thread(self._files.free_bytes) if self.bounds.min_free else 0
-        used = self.used()
-        coming = sum((ingest.size or 0) - ingest.held.total for ingest in self._let_in)
+        used = self.used() + sum(each.bytes for each in await self._leftovers())
+        coming = sum(max(0, most - each.held.total) for each, most in self._let_in.items())
         return used + size, free - coming - size
 
     async def shares(self, shown: Collection[Digest]) -> Shares:
@@ -147,6 +152,25 @@ class Room:
         now, table = self._clock(), await self._db(self._rows.read, self._clock())
         busy = Busy(arriving=self._arriving(), alone=self._alone)
         return await asyncio.to_thread(count, table, busy, shown, now)
+
+    async def _leftovers(self) -> list[Leftover]:
+        """What was broken off and nobody goes on with, the oldest first."""
+        found = await asyncio.to_thread(self._files.leftovers)
+        arriving = self._arriving()
+        return [each for each in found if each.digest not in arriving]
+
+    async def _drop_leftovers(self, wanted: int) -> bool:
+        """Give up what was broken off, the oldest first, for so many bytes; whether any was."""
+        dropped = 0
+        for each in await self._leftovers():
+            if dropped >= wanted:
+                break
+            with suppress(StoreUnusable):  # somebody goes on with it after all
+                ingest = await self._store.ingest(each.digest)
+                await self._store.abort(ingest, DiskFull("its room was needed"), discard=True)
+                dropped += each.bytes
+                _log.info("gave up what was broken off: blob=%s bytes=%d", each.digest, each.bytes)
+        return dropped > 0
 
     async def plan(self, wanted: int | None = None) -> Choice:
         """What would go now, so that the low mark is kept, or ``wanted`` bytes become free."""

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from cache.errors import Fault
+from cache.errors import DiskFull, Fault
 from cache.store import BlobStore
 from registryd.config import RegistryConfig
 from registryd.counts import Counts
@@ -155,7 +155,8 @@ class Access:
             return remote
         self._counts.proofs["proven"] += 1
         if proves:
-            await self._store.grants.add(reference.name, principal, self._ttl)
+            with suppress(DiskFull):  # then it is asked again
+                await self._store.grants.add(reference.name, principal, self._ttl)
         return remote
 
     def pusher(self, caller: Caller, reference: Reference) -> Remote | None:

@@ -37,6 +37,8 @@ class Counts:
         self.flights_started = 0
         #: Flights that brought nothing, by the kind of error (``digest_mismatch``).
         self.flights_failed: Counter[str] = Counter()
+        #: ``blobs`` and ``bytes`` that were given without being kept, as there was no room.
+        self.streamed: Counter[str] = Counter(blobs=0, bytes=0)
         #: Images made one file: ``made`` here, ``brought`` from the node that made it, ``failed``.
         self.conversions: Counter[str] = Counter()
         #: Answers without the registry's word, by cause.

@@ -79,11 +79,16 @@ class Operations(
         *,
         platforms: Sequence[str] = (),
         all_platforms: bool = False,
+        unkept: bool = False,
         login: Login | None = None,
         principal: str = "",
         report: Report = events.silent,
     ) -> None:
-        """Make an image present; tells events, the last one is ``done``."""
+        """Make an image present; tells events, the last one is ``done``.
+
+        With ``unkept`` it is no failure that there is no room: who asks reads it from the API of
+        the registry, past the cache. ``done`` says whether it was kept.
+        """
         name = Reference.parse(reference)
         with self._told(name, Caller(principal, login), report):
             request = Request(
@@ -93,6 +98,7 @@ class Operations(
                 [Platform.parse(text) for text in platforms],
                 everything=all_platforms,
                 jobs=self._node.jobs,
+                kept=not unkept,
             )
             await pull(self._node.library, self._store, request, report)
         if not principal and login is None:

@@ -6,20 +6,22 @@ Distribution specification 1.1, "Pulling blobs"; RFC 9110, 14 "Range Requests". 
 - an arriving blob's last bytes are given only after its digest was proven; a wrong blob cuts the
   connection. A bounded part, which nobody can take for the blob, is given as it comes from the
   registry that is asked, its last bytes too;
+- what the cache has no room for is given past it, by the same rules;
 - of a blob that is not here a bounded part costs upstream that part, and not the whole;
 - no Content-Encoding, ever: clients hash what they get.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from aiohttp import web
 
 from cache.content import Digest
-from cache.errors import CacheError, Fault, SizeMismatch
+from cache.errors import CacheError, DiskFull, Fault, SizeMismatch
 from cache.follower import Follower
 from cache.ingest import Ingest
 from registryd.oci.errors import RegistryError
@@ -30,8 +32,9 @@ from registryd.ports import Remote, TransportError, transient
 from registryd.server.account import account_of
 from registryd.server.context import CAUSE, admitted, context_of, located
 from registryd.server.cutting import cut
-from registryd.server.kernel import Check, open_sender
+from registryd.server.kernel import STALL, Check, open_sender
 from registryd.server.parts import Part, may_be_bounded, part_of
+from registryd.transfer.passing import Passed
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets its first byte or a no.
 BUDGET = 5.0
@@ -39,11 +42,13 @@ BUDGET = 5.0
 
 async def serve_blob(request: web.Request, route: BlobRoute) -> web.StreamResponse:
     """The blob, or the range asked for. Raises BlobUnknown and what upstream says."""
-    with ExitStack() as reading:
+    async with AsyncExitStack() as reading:
         return await _serve(request, route, reading)
 
 
-async def _serve(request: web.Request, route: BlobRoute, reading: ExitStack) -> web.StreamResponse:
+async def _serve(
+    request: web.Request, route: BlobRoute, reading: AsyncExitStack
+) -> web.StreamResponse:
     reference, digest = located(request, route.repository), route.digest
     account_of(request).digest = digest
     try:
@@ -55,18 +60,25 @@ async def _serve(request: web.Request, route: BlobRoute, reading: ExitStack) -> 
 
 
 async def _answer(
-    request: web.Request, reference: Reference, digest: Digest, reading: ExitStack
+    request: web.Request, reference: Reference, digest: Digest, reading: AsyncExitStack
 ) -> web.StreamResponse:
     async with context_of(request).budgets.wait(request, reference, BUDGET) as wait:
         remote = await admitted(request, reference, lambda r: r.blob_size(reference, digest))
         if request.method == "HEAD":
             return await _head(request, remote, reference, digest)
-        arriving = await _arriving(request, remote, reference, digest, reading)
+        arriving: Ingest | Passed | None
+        try:
+            arriving = await _arriving(request, remote, reference, digest, reading)
+        except DiskFull as full:
+            past = _passing(request, remote, reference, digest, full)
+            arriving = await reading.enter_async_context(past)
         wait.answered = account_of(request).source == "upstream"
+    if isinstance(arriving, Passed):
+        return await _serve_passing(request, arriving, reference, digest)
     if arriving is None:
         context_of(request).budgets.broken.forget(reference.name, digest)
         return await _serve_held(request, digest)
-    return await _serve_arriving(request, arriving, reference, digest)
+    return await _serve_arriving(request, arriving, remote, reference, digest)
 
 
 async def _head(
@@ -107,7 +119,7 @@ async def _arriving(
     remote: Remote | None,
     reference: Reference,
     digest: Digest,
-    reading: ExitStack,
+    reading: AsyncExitStack,
 ) -> Ingest | None:
     """The ingest to follow, once there is something to give; None when the blob is held.
 
@@ -214,22 +226,84 @@ async def _send_held(
 
 
 async def _serve_arriving(
-    request: web.Request, ingest: Ingest, reference: Reference, digest: Digest
+    request: web.Request,
+    ingest: Ingest,
+    remote: Remote | None,
+    reference: Reference,
+    digest: Digest,
 ) -> web.StreamResponse:
-    broken = context_of(request).budgets.broken
     size = ingest.size or 0
     wanted = _wanted(request, size)
     proven = not wanted.bounded
+
+    async def send(response: web.StreamResponse) -> None:
+        try:
+            await _send_arriving(request, response, follower)
+        except DiskFull as full:  # what has been given stays so: the rest comes past the cache
+            async with _passing(request, remote, reference, digest, full) as passed:
+                await _send_passing(request, response, passed, wanted)
+
     async with ingest.follow(wanted.start, wanted.stop, proven=proven) as follower:
         response = await _prepare(request, digest, wanted, size)
-        failure = await _whole_or_cut(
-            request, response, _send_arriving(request, response, follower)
-        )
+        failure = await _whole_or_cut(request, response, send(response))
+    _note(request, reference, digest, failure)
+    return response
+
+
+def _note(
+    request: web.Request, reference: Reference, digest: Digest, failure: Exception | None
+) -> None:
+    """Remember whether a blob could be had from its registry."""
+    broken = context_of(request).budgets.broken
     if failure is None:
         broken.forget(reference.name, digest)
     elif isinstance(failure, Fault):  # else it is the client who has gone
         broken.note(reference.name, digest)
+
+
+@asynccontextmanager
+async def _passing(
+    request: web.Request,
+    remote: Remote | None,
+    reference: Reference,
+    digest: Digest,
+    full: DiskFull,
+) -> AsyncIterator[Passed]:
+    """A blob that its caller may read, past the cache. Raises ``full`` where it has no upstream."""
+    if remote is None:
+        raise full
+    past = context_of(request).node.flights.past
+    async with past.opened(remote, reference.bare(), digest, full) as passed:
+        account = account_of(request)
+        account.found("blob", "miss")
+        account.sender = lambda: passed.source
+        yield passed
+
+
+async def _serve_passing(
+    request: web.Request, passed: Passed, reference: Reference, digest: Digest
+) -> web.StreamResponse:
+    wanted = _wanted(request, passed.size)
+    response = await _prepare(request, digest, wanted, passed.size)
+    sending = _send_passing(request, response, passed, wanted)
+    _note(request, reference, digest, await _whole_or_cut(request, response, sending))
     return response
+
+
+async def _send_passing(
+    request: web.Request, response: web.StreamResponse, passed: Passed, wanted: Part
+) -> None:
+    """Give what has not been given yet of the part that is wanted."""
+    account = account_of(request)
+    pieces = passed.pieces(wanted.start + account.sent, wanted.stop, proven=not wanted.bounded)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            try:
+                async with asyncio.timeout(STALL):
+                    await response.write(piece)
+            except TimeoutError:
+                raise ConnectionResetError("the client stopped reading") from None
+            account.sent += len(piece)
 
 
 async def _send_arriving(

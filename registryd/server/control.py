@@ -87,7 +87,7 @@ def add_routes(app: web.Application) -> None:
 #: Arguments a request may leave out, and what they are then; by the end of its path, with the
 #: method where that matters.
 OPTIONAL: dict[str, dict[str, Any]] = {
-    "pull": {"platforms": (), "all_platforms": False},
+    "pull": {"platforms": (), "all_platforms": False, "unkept": False},
     "convert": {"form": "squashfs", "compat": None, "plain": False, "platform": None},
     "manifest": {"platform": None},
     "config": {"platform": None},

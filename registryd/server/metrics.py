@@ -211,6 +211,14 @@ class Metrics:
             "registryd_flights_started", "Fetches begun.", (), {(): counts.flights_started}
         )
         yield counter(
+            "registryd_streamed_blobs", "Blobs given without being kept: there was no room.",
+            (), {(): counts.streamed["blobs"]},
+        )  # fmt: skip
+        yield counter(
+            "registryd_streamed_bytes", "Bytes given without being kept.",
+            (), {(): counts.streamed["bytes"]},
+        )  # fmt: skip
+        yield counter(
             "registryd_conversions",
             "Images made one file here, brought from the node that made them, or failed.",
             ("outcome",), singly({"made": 0, "brought": 0, "failed": 0} | counts.conversions),

@@ -292,6 +292,8 @@ async def _receive(request: web.Request, key: str, session: Session) -> None:
     began = session.offset
     hop: asyncio.Future[None] | None = None
     try:
+        coming = session.offset + (request.content_length or 0)
+        await context_of(request).node.store.room.let_in(session.ingest, coming)
         batch: list[bytes] = []
         gathered = 0
         async for piece in request.content.iter_any():

@@ -1,7 +1,8 @@
 """The cache as a place to copy from and to: ports.Source and ports.Sink over the Library.
 
 Invariants:
-- what comes out was proven when it went in; a file that has become shorter since is an error;
+- what comes out was proven when it went in; a file that has become shorter since is an error. What
+  there is no room for comes from its registry, and is proven by who takes it;
 - a blob that the cache holds is not written again: it only becomes a member of the repository.
 """
 
@@ -16,7 +17,7 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncBufferedReader
 
 from cache.content import Descriptor, Digest
-from cache.errors import BlobNotFound, SizeMismatch
+from cache.errors import BlobNotFound, DiskFull, SizeMismatch
 from cache.store import BlobStore
 from registryd.oci.manifest import Document, IndexEntry
 from registryd.oci.reference import Reference
@@ -71,9 +72,19 @@ class CachedSource:
     @asynccontextmanager
     async def _blob(self, descriptor: Descriptor) -> AsyncIterator[Body]:
         digest = descriptor.digest
-        flight = await self._library.blob(self._remote, self._reference, digest, descriptor.size)
-        if flight is not None:
-            await flight.landed()
+        try:
+            flight = await self._library.blob(
+                self._remote, self._reference, digest, descriptor.size
+            )
+            if flight is not None:
+                await flight.landed()
+        except DiskFull as full:
+            if self._remote is None:
+                raise
+            past = self._library.past.body(self._remote, self._reference, descriptor, full)
+            async with past as body:
+                yield body
+            return
         async with open_held(self._store, descriptor) as body:
             yield body
 
@@ -147,6 +158,7 @@ class CachedSink:
         ingest = await self._store.upload()
         try:
             ingest.announce(descriptor.size)
+            await self._store.room.let_in(ingest, descriptor.size)
             at = 0
             async with open_body() as body:
                 async for piece in body:

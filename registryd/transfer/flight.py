@@ -19,7 +19,7 @@ from cache.content import Digest
 from cache.errors import CacheError, DigestMismatch, Fault, IngestAborted, SizeMismatch
 from cache.ingest import Ingest
 from cache.store import BlobStore
-from registryd.cluster_ports import Errand, Neighbours
+from registryd.cluster_ports import Neighbours
 from registryd.config import TransferConfig
 from registryd.counts import Counts
 from registryd.oci.errors import BlobUnknown
@@ -27,9 +27,11 @@ from registryd.ports import Inflow, TransportError
 from registryd.rates import Rates
 from registryd.transfer.groups import task_group
 from registryd.transfer.growth import Widths
+from registryd.transfer.helped import shared
 from registryd.transfer.intake import Intake, Want
 from registryd.transfer.lanes import Lanes
 from registryd.transfer.lower import Lowers
+from registryd.transfer.passing import Passing
 from registryd.transfer.resuming import resume
 
 _log = logging.getLogger(__name__)
@@ -167,24 +169,6 @@ def _explained(error: Exception, flight: Flight) -> Exception:
     return explained
 
 
-def _shared(
-    want: Want, ingest: Ingest, intake: Intake, neighbours: Neighbours | None
-) -> Inflow | None:
-    """What brings a blob with the help of other nodes; None where there is none to be had."""
-    size = want.guess if ingest.size is None else ingest.size
-    if neighbours is None or not size:
-        return None
-    errand = Errand(
-        want.repository,
-        want.digest,
-        size,
-        intake.bring,
-        lambda: want.fetcher.pull_token(want.repository),
-        made=want.made,
-    )
-    return neighbours.inflow(errand, ingest, whole=intake.whole)
-
-
 async def _learn_size(flight: Flight, ingest: Ingest) -> None:
     """Ask for the size: parts cannot be given without it. Who does not say it gives the whole."""
     want = flight.want
@@ -216,6 +200,8 @@ class Flights:
         self._counts = counts
         self._rates = rates
         self._lanes = lanes
+        #: For what there is no room here.
+        self.past = Passing(settings, counts, rates, lanes)
         self._widths = Widths()
         self._neighbours = neighbours
         self._flights: dict[Digest, Flight] = {}
@@ -375,9 +361,12 @@ class Flights:
     ) -> None:
         want = flight.want
         try:
-            helped = neighbours is not None and neighbours.others and want.guess is None
-            if (helped or not flight.whole) and ingest.size is None:
+            helped = neighbours is not None and neighbours.others
+            bounded = not self._store.room.bounds.none
+            ask = (helped or bounded) and want.guess is None
+            if (ask or not flight.whole) and ingest.size is None:
                 await _learn_size(flight, ingest)
+            await self._have_room(flight, ingest)
             intake = Intake(
                 want,
                 ingest,
@@ -386,8 +375,9 @@ class Flights:
                 rates=self._rates,
                 lanes=self._lanes,
                 widths=self._widths,
+                let_in=self._store.room.let_in,
             )
-            inflow = _shared(want, ingest, intake, neighbours) or intake
+            inflow = shared(want, ingest, intake, neighbours) or intake
             flight._lift(ingest, intake, inflow)
             await inflow.run(flight._goes_on)
             if flight.over and not inflow.complete:
@@ -398,3 +388,10 @@ class Flights:
             spoilt = isinstance(error, CacheError) and not isinstance(error, IngestAborted)
             await asyncio.shield(self._store.abort(ingest, error, discard=spoilt))
             raise
+
+    async def _have_room(self, flight: Flight, ingest: Ingest) -> None:
+        """Raise DiskFull where there is no room: for the whole, or for any part of it."""
+        if flight.whole:
+            await self._store.room.let_in(ingest, ingest.size or flight.want.guess)
+        else:
+            await self._store.room.expect(1)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -46,6 +46,9 @@ URGENT = 4
 
 #: Requests under way, and what each was given to bring.
 Connections = dict[asyncio.Task[None], Stretch]
+
+#: Has room for what is arriving, whose size is known now.
+LetIn = Callable[[Ingest, int], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +85,9 @@ class Intake:
         rates: Rates | None = None,
         lanes: Lanes | None = None,
         widths: Widths | None = None,
+        let_in: LetIn | None = None,
     ) -> None:
+        """``let_in`` is told the size of the whole before its first byte comes, and may refuse."""
         self.source = want.repository.registry
         self.received = 0
         self.whole = ingest.keeps_up = whole
@@ -97,6 +102,7 @@ class Intake:
         self._urgent: Connections = {}
         self._width = (widths or Widths()).of(want.repository.registry)
         self._growth = Growth(self._width, settings.ranges, asyncio.get_running_loop().time())
+        self._let_in = let_in
         self._served = True
         #: Whether this source keeps to ranges; None as long as none was answered.
         self._keeps_ranges: bool | None = None
@@ -253,6 +259,8 @@ class Intake:
                 self.source = body.source
                 if body.total is not None:
                     self._ingest.announce(body.total)
+                    if self._let_in is not None and self.whole:
+                        await self._let_in(self._ingest, body.total)
                 if self._is_as_asked(body, start, stop) or self._stays_alone(stretch):
                     await self._take(body, stretch, stop)
         except RangeInvalid as error:

@@ -7,7 +7,8 @@ Invariants:
   passed on with what is given;
 - a manifest that has to be signed is given to nobody before ``admission`` has admitted it, were it
   held for ever so long;
-- ``localhost`` has no upstream: what is not held there is unknown.
+- ``localhost`` has no upstream: what is not held there is unknown;
+- that there is no room to keep what upstream gives, or what was proven, is no reason to refuse it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.content import Descriptor, Digest
-from cache.errors import DigestMismatch, Fault
+from cache.errors import DigestMismatch, DiskFull, Fault
 from cache.index import Links, Rule
 from cache.repositories import Referrer
 from cache.store import BlobStore
@@ -80,6 +81,8 @@ class Library:
         self._flights = flights
         self._neighbours = neighbours
         self.lowers = flights.lowers
+        #: Streams of what there is no room for.
+        self.past = flights.past
         #: What the names mean.
         self.tags = Tags(store, policy, clock=clock, lowers=flights.lowers)
         self._documents: OrderedDict[Digest, Document] = OrderedDict()
@@ -172,7 +175,8 @@ class Library:
             found = await self._shared(remote, exact, digest, refused=True)
             if found is None:
                 raise
-            await self.keep(exact.name, found)
+            with suppress(DiskFull):
+                await self.keep(exact.name, found)
             return found, "miss"
         return document, ("wait" if shares else "miss") if fetched else "hit"
 
@@ -194,7 +198,8 @@ class Library:
             document = await self._shared(remote, exact, digest)
         if document is None:
             document = await remote.fetch_manifest(exact)
-        await self.keep(exact.name, document)
+        with suppress(DiskFull):
+            await self.keep(exact.name, document)
         return document, True
 
     async def _shared(
@@ -286,9 +291,12 @@ class Library:
     async def remember(self, reference: Reference, found: Found) -> None:
         """Let a tag mean this from now on; what nobody has confirmed is as old as it was."""
         known, descriptor = await self._store.resolve(str(reference)), found.document.descriptor
+        if self._store.find(descriptor.digest) is None:
+            return  # there was no room for it
         if known is None or known.descriptor.digest != descriptor.digest:
             at = found.stale.checked if found.stale else 0.0
-            await self._store.tag(str(reference), reference.name, descriptor, at)
+            with suppress(DiskFull):
+                await self._store.tag(str(reference), reference.name, descriptor, at)
 
     async def blob(
         self,
@@ -334,7 +342,8 @@ class Library:
             return
         key = (id(remote), repository.name, digest)
         await self._proving.once(key, lambda: self._ask_for(remote, repository, digest))
-        await self._store.add_member(repository.name, digest)
+        with suppress(DiskFull):
+            await self._store.add_member(repository.name, digest)
 
     async def _ask_for(self, remote: Remote, repository: Reference, digest: Digest) -> None:
         """Prove that a repository has a blob which is here, or on its way, through another.

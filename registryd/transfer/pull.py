@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cache.content import Descriptor
-from cache.errors import SizeMismatch
+from cache.errors import DiskFull, SizeMismatch
+from cache.lease import Lease
 from cache.store import BlobStore
 from registryd.oci.manifest import Document, Index
 from registryd.oci.platform import Platform
@@ -24,7 +25,7 @@ from registryd.transfer import report as events
 from registryd.transfer.cached import CachedSource
 from registryd.transfer.copy import each, plan
 from registryd.transfer.flight import Flight
-from registryd.transfer.library import Library
+from registryd.transfer.library import Found, Library
 from registryd.transfer.report import Kind, ProgressLimit, Report
 
 
@@ -34,7 +35,8 @@ class Request:
 
     ``remote`` None is the node's own registry. No ``platforms`` and not ``everything`` means
     ``host``'s platform, of an image that offers several. Not ``fresh``: what is remembered of a tag
-    is good enough, for as long as its policy says.
+    is good enough, for as long as its policy says. Not ``kept``: what there is no room for is no
+    failure, for its caller reads it past the cache.
     """
 
     reference: Reference
@@ -44,6 +46,7 @@ class Request:
     everything: bool = False
     jobs: int = 6
     fresh: bool = True
+    kept: bool = True
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class Tally:
     held_blobs: int = 0
     sources: Counter[str] = field(default_factory=Counter)
     platforms: list[Platform] = field(default_factory=list)
+    kept: bool = True
 
 
 async def pull(
@@ -83,24 +87,18 @@ async def pull(
         if found.stale is not None:
             report(events.warning(found.stale))
         await lease.hold(root.digest)
-        tally = Tally()
-        blobs = await _blobs(library, store, request, root, tally)
-        await lease.hold(*(descriptor.digest for descriptor in blobs))
-        await store.room.expect_all(blobs)
-        for descriptor, kind in blobs.items():
-            report(events.blob(descriptor, kind, "waiting"))
-        run = _Run(library, store, request, tally, report, ProgressLimit(report, clock))
-        await each(request.jobs, [run.present(*item) for item in blobs.items()])
-        name = request.reference
-        exact = name.with_digest(root.digest) if name.digest else name
-        confirmed = request.fresh or found.answered or await store.resolve(str(exact)) is None
-        if found.stale is None and confirmed:  # what nobody has confirmed is as old as it was
-            await store.tag(str(exact), name.name, root.descriptor)
-        elif found.stale is not None and found.stale.lower and name.digest is None:
-            await library.remember(name, found)
+        tally, progress = Tally(), ProgressLimit(report, clock)
+        run = _Run(library, store, request, tally, report, progress)
+        try:
+            await run.bring(root, lease)
+            await _name(library, store, request, found)
+        except DiskFull:
+            if request.kept:
+                raise
+            tally.kept = False
     report(
         events.pulled(
-            name,
+            request.reference,
             root.digest,
             tally.platforms,
             fetched=tally.fetched,
@@ -109,9 +107,21 @@ async def pull(
             held_blobs=tally.held_blobs,
             seconds=clock() - began,
             sources=tally.sources,
+            kept=tally.kept,
         )
     )
     return root
+
+
+async def _name(library: Library, store: BlobStore, request: Request, found: Found) -> None:
+    """Let the reference mean what was brought."""
+    name, root = request.reference, found.document
+    exact = name.with_digest(root.digest) if name.digest else name
+    confirmed = request.fresh or found.answered or await store.resolve(str(exact)) is None
+    if found.stale is None and confirmed:  # what nobody has confirmed is as old as it was
+        await store.tag(str(exact), name.name, root.descriptor)
+    elif found.stale is not None and found.stale.lower and name.digest is None:
+        await library.remember(name, found)
 
 
 async def _blobs(
@@ -124,6 +134,9 @@ async def _blobs(
     if isinstance(root, Index) and not wanted and not request.everything:
         wanted = [request.host]
     graphs = [await plan(source, [platform]) for platform in wanted] or [await plan(source, [])]
+    for document in (root, *(found for graph in graphs for found in graph.documents)):
+        if store.find(document.digest) is None:  # there was no room: now that is an error
+            await library.keep(exact.name, document)
     tally.platforms = wanted
     if isinstance(root, Index) and not wanted:
         tally.platforms = [e.platform for e in root.entries if e.platform and e.platform.known]
@@ -148,6 +161,16 @@ class _Run:
         self._tally = tally
         self._report = report
         self._progress = progress
+
+    async def bring(self, root: Document, lease: Lease) -> None:
+        """Make all that the request asks for present."""
+        store, report = self._store, self._report
+        blobs = await _blobs(self._library, store, self._request, root, self._tally)
+        await lease.hold(*(descriptor.digest for descriptor in blobs))
+        await store.room.expect_all(blobs)
+        for descriptor, kind in blobs.items():
+            report(events.blob(descriptor, kind, "waiting"))
+        await each(self._request.jobs, [self.present(*item) for item in blobs.items()])
 
     def present(self, descriptor: Descriptor, kind: Kind) -> Callable[[], Awaitable[None]]:
         """A call that makes one blob present."""

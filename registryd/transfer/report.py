@@ -115,13 +115,14 @@ def pulled(
     held_blobs: int,
     seconds: float,
     sources: Mapping[str, int] | None = None,
+    kept: bool = True,
 ) -> Event:
     """A pull is done: what had to be fetched (``sources``: blobs by who sent their last bytes), and
-    what was there already.
+    what was there already; not ``kept`` is that there was no room for it.
     """
     moved = {"fetched": fetched, "fetched_blobs": fetched_blobs}
     done = _done(reference, digest, platforms, moved, held, held_blobs, seconds)
-    return {**done, "sources": dict(sources or {})}
+    return {**done, "sources": dict(sources or {}), "kept": kept}
 
 
 def copied(

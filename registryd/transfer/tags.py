@@ -17,12 +17,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from typing_extensions import override
 
 from cache.content import Descriptor, Digest
+from cache.errors import DiskFull
 from cache.index import Name
 from cache.store import BlobStore
 from registryd.oci.errors import (
@@ -210,7 +212,8 @@ class Tags:
     ) -> Descriptor:
         found = await remote.resolve(reference)
         if known and known.descriptor.digest == found.digest:
-            await self._store.checked(known)
+            with suppress(DiskFull):  # then it is asked again
+                await self._store.checked(known)
         return found
 
     async def instead(

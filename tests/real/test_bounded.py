@@ -14,7 +14,8 @@ from tests.images.layers.trees import layer, member
 from tests.real.cluster import push_layers
 from tests.real.conftest import Start
 from tests.real.registry import RealRegistry, open_registry
-from tests.real.stories import UP, Daemon, arriving, blobs_of, told, upstream_at
+from tests.real.runtimes import Skopeo
+from tests.real.stories import UP, Daemon, arriving, blob_reads, blobs_of, told, upstream_at
 
 MOST = 12_000_000
 BASE = layer(member("base", random.Random(1).randbytes(1_000_000)))
@@ -114,3 +115,38 @@ def test_what_falls_below_the_bound_is_brought_again(node: Daemon) -> None:
     assert gone
     assert "i0" in names(node)
     assert again["fetched"] < 2_200_000
+
+
+def test_what_there_is_no_room_for_passes(
+    node: Daemon, registry: RealRegistry, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    """A runtime gets an image for which nothing can go, through the daemon and unkept, and so does
+    who pulls it into a folder; a pull into the cache alone fails. What is held stays, and the log
+    and the metrics say so."""
+    for number in range(3):
+        node.ctl.ok("pull", "-q", f"{UP}/i{number}:1")
+        node.ctl.ok("cache", "pin", f"{UP}/i{number}:1")
+    before = blobs_of(node.root)
+    skopeo.copy(node.mirror("large:1"), f"dir:{tmp_path}/dir", "--src-tls-verify=false")
+    alone = node.ctl("pull", "-q", f"{UP}/large:1")
+    out = node.ctl.json("pull", f"{UP}/large:1", "-o", f"oci:{tmp_path}/oci:x", "--progress=none")
+    local = node.ctl.with_environ(REGISTRYD_ROOT=str(tmp_path / "own"), REGISTRYD_SOCKET="")
+    config = tmp_path / "n/home/.config/registryd/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        f'[cache]\nmax_size = "1MB"\n[registries."{UP}"]\nendpoint = "{registry.url}"\n'
+    )
+    local.ok("pull", "-q", f"{UP}/large:1", "-o", f"oci:{tmp_path}/local:x")
+
+    assert (1, True) == (alone.code, "no room for" in told(alone))
+    assert (False, "large") == (out["kept"], out["reference"].rpartition("/")[2][:5])
+    assert blobs_of(tmp_path / "oci") == blobs_of(tmp_path / "local")
+    assert blobs_of(tmp_path / "oci") <= {
+        f"sha256:{p.name}" for p in (tmp_path / "dir").iterdir()
+    } | {out["digest"]}
+    assert before <= blobs_of(node.root)
+    assert [] == arriving(node.root)
+    assert 1 == node.log.count("the cache has no room")
+    assert node.metric("registryd_streamed_blobs_total") >= 2
+    assert node.metric("registryd_streamed_bytes_total") >= 20_000_000
+    assert 3 <= max(blob_reads(registry).values())

@@ -107,6 +107,25 @@ async def test_not_one_byte_is_left(small: Small) -> None:
     assert [] == arriving(small.root)
 
 
+async def test_a_runtime_gets_what_does_not_fit(small: Small) -> None:
+    """The disk fills while a blob is given: the client gets the rest past the cache; and with not
+    one byte left manifests and blobs pass too."""
+    node, digest = small.node, digest_of(LARGE)
+    begun = await asyncio.to_thread(get, node.address, f"/v2/{UP}/large/blobs/{digest}")
+    ballast = small.root / "ballast"
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(bytes(4096))
+    paths = (f"small/blobs/{digest_of(SMALL)}", f"large/blobs/{digest}", "small/manifests/1")
+    given = [await asyncio.to_thread(get, node.address, f"/v2/{UP}/{path}") for path in paths]
+
+    assert (200, LARGE) == begun
+    assert [200] * 3 == [status for status, _ in given]
+    assert [SMALL, LARGE] == [body for _, body in given[:2]]
+    assert [] == arriving(small.root)
+    await small.check_held()
+
+
 async def test_a_push_that_does_not_fit(small: Small, fake: FakeRegistry, tmp_path: Path) -> None:
     """Who pushes more than there is room for is told; the upload leaves nothing."""
     ctl = small.node.ctl

@@ -40,6 +40,8 @@ FAMILIES = {
     ("registryd_flights", "gauge", ()),
     ("registryd_flights_started", "counter", ()),
     ("registryd_flights_failed", "counter", ("reason",)),
+    ("registryd_streamed_blobs", "counter", ()),
+    ("registryd_streamed_bytes", "counter", ()),
     ("registryd_conversions", "counter", ("outcome",)),
     ("registryd_waiters", "gauge", ()),
     ("registryd_upstream_bytes", "counter", ("registry",)),

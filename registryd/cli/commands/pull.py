@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cache.content import Digest
 from registryd.cli import progress
 from registryd.cli.arguments import (
@@ -66,15 +68,19 @@ def _pull(context: Context, chosen: Backend, text: str) -> None:
 
     reference = Reference.parse(text)
     login = login_for(context, reference.registry, reference.repository)
-    wanted = {
+    wanted: dict[str, Any] = {
         "reference": str(reference),
         "platforms": [str(platform) for platform in preferred(context)],
         "all_platforms": context.options.all_platforms,
     }
+    if context.options.output is not None:
+        wanted["unkept"] = True
     with progress.shown(context) as show:
         done = chosen.stream("pull", wanted, progress.warned(context, show), login)
     progress.summary(context, done)
     if context.options.output is not None:
+        if done.get("kept") is False:
+            context.console.warning("the cache has no room for it: it is written out unkept")
         exact = reference.with_digest(Digest.parse(done["digest"]))
         _write_out(context, chosen, exact, reference)
     tell_result(context, done)
