@@ -67,6 +67,13 @@ class PinNotFound(CacheError):
     code = "NAME_UNKNOWN"
 
 
+class PatternInvalid(CacheError):
+    """Raised when a text is no pattern of names; says what one looks like."""
+
+    exit_code = 64
+    code = "NAME_INVALID"
+
+
 class Pinned(CacheError):
     """Raised when the last name of pinned content is to be taken away; says who has pinned it."""
 

@@ -210,7 +210,8 @@ class Room:
     async def _choice(self, wanted: int) -> Choice:
         """What may go. What it would touch is looked at, whether somebody has it open."""
         await self._uses.write()
-        now, table = self._clock(), await self._db(self._rows.read, self._clock())
+        now, always = self._clock(), self._store.pins.always
+        table = await self._db(self._rows.read, now, always)
         busy = Busy(alone=self._alone)
         looked: set[Digest] = set()
         while True:
@@ -239,7 +240,8 @@ class Room:
     async def _forget(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Take the names of images away; gives those that nobody keeps by now."""
         named = [(each.digest, each.names) for each in verdicts]
-        kept = await self._change(self._rows.forget, named, self._clock())
+        always = self._store.pins.always
+        kept = await self._change(self._rows.forget, named, self._clock(), always)
         await self._listing.publish()
         return [each for each in verdicts if each.digest not in kept]
 

@@ -93,6 +93,15 @@ MIGRATIONS = (
     ALTER TABLE blobs ADD COLUMN proven REAL NOT NULL DEFAULT 0;
     CREATE INDEX blobs_by_proven ON blobs (proven);
     """,
+    """
+    -- patterns of names that are kept, and until when (NULL: until somebody says otherwise)
+    CREATE TABLE pin_rules (pattern TEXT PRIMARY KEY, expires REAL) WITHOUT ROWID;
+    -- whose pull or push brought an image here; it is theirs for as long as it has a name
+    CREATE TABLE holdings (
+        owner TEXT NOT NULL, digest TEXT NOT NULL,
+        PRIMARY KEY (owner, digest)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from cache.content import Digest
 from cache.database import transaction
 from cache.eviction import Table
+from cache.patterns import matcher
+from cache.pins import RULES
 
 _PINNED = "SELECT digest FROM pins WHERE expires IS NULL OR expires > ?"
 _LEASED = "SELECT digest FROM leases WHERE expires > ?"
@@ -28,8 +30,8 @@ class TableRows:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def read(self, now: float) -> Table:
-        """All of it as it is now."""
+    def read(self, now: float, always: Sequence[str] = ()) -> Table:
+        """All of it as it is now; names of the patterns ``always`` are pinned in any case."""
         parse = _Digests().__getitem__
         links, names = defaultdict[Digest, list[Digest]](list), defaultdict[Digest, list[str]](list)
         blobs = self._db.execute("SELECT digest, size, used FROM blobs").fetchall()
@@ -40,14 +42,16 @@ class TableRows:
                 made.add(parse(child))
         for digest, name in self._db.execute("SELECT digest, name FROM names ORDER BY name"):
             names[parse(digest)].append(name)
-        pinned = frozenset(parse(d) for (d,) in self._db.execute(_PINNED, (now,)))
+        pinned = {parse(d) for (d,) in self._db.execute(_PINNED, (now,))}
+        meant = self._meant(now, always)
+        pinned.update(digest for digest, known in names.items() if any(map(meant, known)))
         leased = frozenset(parse(d) for (d,) in self._db.execute(_LEASED, (now,)))
         return Table(
             sizes={parse(digest): size for digest, size, _ in blobs},
             used={parse(digest): used for digest, _, used in blobs},
             links=links,
             names=names,
-            pinned=pinned,
+            pinned=frozenset(pinned),
             leased=leased,
             made=made,
         )
@@ -56,14 +60,24 @@ class TableRows:
         """All names, and nothing of what they mean: as cheap as can be."""
         return {name for (name,) in self._db.execute("SELECT name FROM names")}
 
-    def forget(self, images: Iterable[tuple[Digest, Sequence[str]]], now: float) -> set[Digest]:
+    def _meant(self, now: float, always: Sequence[str]) -> Callable[[str], bool]:
+        """What says of a name whether a rule keeps it."""
+        return matcher([*always, *(pattern for pattern, _ in self._db.execute(RULES, (now,)))])
+
+    def forget(
+        self,
+        images: Iterable[tuple[Digest, Sequence[str]]],
+        now: float,
+        always: Sequence[str] = (),
+    ) -> set[Digest]:
         """Take their names from images, but from those that somebody keeps by now; gives these."""
         is_kept = f"SELECT 1 WHERE ?1 IN ({_PINNED}2) OR ?1 IN ({_LEASED}2)"
         kept = set()
         with transaction(self._db):
+            meant = self._meant(now, always)
             for digest, names in images:
                 text = str(digest)
-                if self._db.execute(is_kept, (text, now)).fetchone():
+                if any(map(meant, names)) or self._db.execute(is_kept, (text, now)).fetchone():
                     kept.add(digest)
                     continue
                 self._db.executemany(

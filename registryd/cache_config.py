@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cache.bounds import Bounds
+from cache.errors import PatternInvalid
+from cache.patterns import checked
 from registryd.cluster_config import FASTEST
-from registryd.oci.errors import ConfigInvalid
-from registryd.tables import absolute, duration, flag, list_of, rate, read_table, size, whole
+from registryd.oci.errors import ConfigInvalid, UsageError
+from registryd.tables import absolute, duration, flag, list_of, rate, read_table, size, text, whole
 
 #: No disk is larger: what is, is a mistake.
 LARGEST = 2**60
@@ -31,6 +33,13 @@ def _lower(raw: object) -> LowerConfig:
     return LowerConfig(absolute(raw)) if isinstance(raw, str) else read_table(LowerConfig, raw)
 
 
+def _pattern(raw: str) -> str:
+    try:
+        return checked(raw)
+    except PatternInvalid as error:
+        raise UsageError(str(error)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
     """``max_size`` 0 is no bound; the marks are percent of it. Raises ConfigInvalid.
@@ -48,6 +57,7 @@ class CacheConfig:
     scrub: Annotated[float, duration(0, 3650 * DAY)] = 30 * DAY
     scrub_rate: Annotated[int, rate(0, FASTEST)] = 20 << 20
     lower: Annotated[tuple[LowerConfig, ...], list_of(_lower, "shared stores")] = ()
+    pins: Annotated[tuple[str, ...], list_of(text(_pattern), "patterns")] = ()
 
     def __post_init__(self) -> None:
         if self.low_water > self.high_water:

@@ -80,6 +80,7 @@ class Reloads:
 def _bound(store: BlobStore, config: Config) -> None:
     """How much room the store may take, and which images nobody could bring again."""
     away = [name for name, registry in config.registries.items() if registry.offline]
+    store.pins.always = config.cache.pins
     store.room.bound(config.cache.bounds, tuple(f"{name}/" for name in (LOCALHOST, *away)))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cache.errors import Pinned, PinNotFound
+from cache.errors import PatternInvalid, Pinned, PinNotFound
 from registryd.oci.errors import Denied, Unauthorized, UsageError
 from registryd.operations import Operations
 from registryd.operations.pins import USERS_MOST
@@ -127,3 +127,42 @@ async def test_a_name_is_never_taken_for_a_reference(verbs: Operations, name: st
         await verbs.pin("localhost/a:1", name=name)
     with pytest.raises(UsageError):
         await verbs.unpin()
+
+
+async def test_a_pattern_pins_what_it_means(
+    verbs: Operations, upstream: FakeRegistry, node: RunningNode
+) -> None:
+    """The owner pins by a pattern, which is listed, shown with its images, stands in the way of
+    rmi, and ends by its own words; a user does none of it. The configuration's ends there alone."""
+    name = offer(upstream, image(OLD))
+    await verbs.pull(name)
+    pattern = f"{upstream.name}/**"
+    node.node.store.pins.always = ("localhost/**",)
+    made = await verbs.pin(pattern, until="2999-01-31")
+    listed = (await verbs.pins())["pins"]
+
+    assert (None, True, "2999-01-31T00:00:00+00:00") == (
+        made["digest"], made["held"], made["expires"],
+    )  # fmt: skip
+    assert [("localhost/**", "configuration"), (pattern, "root")] == [
+        (each["name"], each["owner"]) for each in listed
+    ]
+    assert True is (await images(verbs))[name]["pinned"]
+    assert {"pins": []} == await verbs.pins(principal="uid:7")
+    for wrong, kind in (
+        (verbs.rmi(name), Pinned),
+        (verbs.pin(pattern, principal="uid:7"), Denied),
+        (verbs.unpin(pattern, principal="uid:7"), Denied),
+        (verbs.unpin("localhost/**"), UsageError),
+        (verbs.unpin("h.test/*"), PinNotFound),
+        (verbs.pin("library/*"), PatternInvalid),
+        (verbs.pin(pattern, name="x"), UsageError),
+        (verbs.pin(name, lasting="1h", until="2999-01-31"), UsageError),
+        (verbs.pin(name, until="1999-01-31"), UsageError),
+        (verbs.pin(name, until="soon"), UsageError),
+    ):
+        with pytest.raises(kind):
+            await wrong
+    await verbs.unpin(pattern)
+    await verbs.rmi(name)
+    assert {} == await images(verbs)

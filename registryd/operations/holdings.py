@@ -18,6 +18,7 @@ from cache.errors import Fault
 from cache.index import Name
 from cache.ingest import Ingest
 from cache.lower import Lower
+from cache.patterns import matcher
 from registryd import __version__
 from registryd.oci.image_config import CONFIG_LIMIT, parse_config
 from registryd.oci.manifest import Document, Index, Manifest
@@ -113,6 +114,8 @@ class Holdings:
         closures = await self._closures(visible)
         shares = _shares(closures)
         pinned = {pin.digest for pin in await self._store.pins.all()}
+        ruled = matcher(rule.pattern for rule in await self._store.pins.rules())
+        pinned.update(name.descriptor.digest for name in visible if ruled(name.name))
         shown = [
             await self._image(name, shares[name.name], closures[name.name][1])
             | {"pinned": name.descriptor.digest in pinned}

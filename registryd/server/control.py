@@ -93,7 +93,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "config": {"platform": None},
     "tags": {"last": None, "limit": None},
     "overview": {"since": None},
-    "pin": {"name": None, "lasting": None},
+    "pin": {"name": None, "lasting": None, "until": None},
     "unpin": {"reference": None, "name": None},
     "verify": {"targets": ()},
     "contents": {"references": (), "everything": False, "made": True},

@@ -8,7 +8,7 @@ import pytest
 from cache.bounds import Bounds
 from cache.content import Digest
 from cache.errors import DiskFull
-from cache.eviction import GRACE, OPEN
+from cache.eviction import GRACE, OPEN, PINNED
 from cache.layout import blob_path
 from cache.opened import opened
 from cache.spool import put_whole
@@ -217,3 +217,42 @@ def test_what_has_another_name_counts_as_open(files):
     other.unlink()
 
     assert ({digest}, set()) == (linked, opened(files.root, [digest]))
+
+
+async def test_a_rule_keeps_what_has_its_name(store, clock):
+    """What a pattern means stays, also what came after it, until the rule runs out by the store's
+    clock; one of the configuration stays for good."""
+    store.room.bound(Bounds(100 * KIB))
+    await store.pins.add_rule(f"{REPOSITORY}:a*", ttl=60)
+    store.pins.always = (f"{REPOSITORY}:b*",)
+    for tag, size in (("a1", 30), ("b1", 31), ("c1", 32)):
+        await image(store, clock, tag, size)
+    with pytest.raises(DiskFull):
+        await begin(store, noise(50 * KIB))
+    await store.abort(await begin(store, noise(30 * KIB)), ValueError())
+    kept = await names(store)
+    why = {each.names: each.why for each in (await store.room.plan(1 << 30)).staying}
+    clock.now += 60
+    await store.abort(await begin(store, noise(50 * KIB)), ValueError())
+
+    assert ["a1", "b1"] == kept
+    assert {PINNED} == set(why.values())
+    assert ["b1"] == await names(store)
+    assert [True] == [each.configured for each in await store.pins.rules()]
+
+
+async def test_what_was_broken_off_goes_first(store, clock, root):
+    """Leftovers count, and go before any image, the oldest first and no more than needed."""
+    await image(store, clock, "stays", 30)
+    for size in (20, 21):
+        content = noise(40 * KIB, seed=size)
+        left = await store.ingest(Digest.of(content), size=len(content))
+        await left.write(0, [content[: size * KIB]])
+        await store.abort(left, ValueError("broken off"))
+        path = root / "ingest" / f"{left.key}.data"
+        os.utime(path, (size, size))
+    store.room.bound(Bounds(100 * KIB, high=100, low=100))
+    await store.abort(await begin(store, noise(45 * KIB)), ValueError())
+
+    assert ["stays"] == await names(store)
+    assert [path.name] == [each.name for each in root.glob("ingest/*.data")]

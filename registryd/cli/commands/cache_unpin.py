@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cache.patterns import is_pattern
 from registryd.cli.arguments import Parser
 from registryd.cli.backend import backend
 from registryd.cli.command import Context
@@ -25,11 +26,14 @@ def run(context: Context) -> None:
     if options.reference is None:
         asked = {"name": options.pin_name}
     else:
-        asked = {"reference": str(Reference.parse(options.reference))}
+        pattern = is_pattern(options.reference)
+        reference = options.reference if pattern else str(Reference.parse(options.reference))
+        asked = {"reference": reference}
     with backend(context) as chosen:
         result = chosen.call("unpin", asked)
     if options.format == "json":
         context.console.json(result)
         return
     for pin in result.get("unpinned") or []:
-        context.console.line(f"Unpinned: {pin.get('reference')} {pin.get('digest')}")
+        words = [str(pin[key]) for key in ("reference", "digest") if pin.get(key)]
+        context.console.line(f"Unpinned: {' '.join(words)}")
