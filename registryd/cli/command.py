@@ -120,6 +120,7 @@ COMMANDS = {
     "slurm epilog": "end what slurm prolog keeps for a job; Slurm's Epilog runs it",
     "slurm stage-in": "bring a pending job's image to the cluster; its burst buffer runs it",
     "status": "show the daemon and what it is fetching",
+    "top": "watch the daemon: what arrives, the disk, the last hour, the cluster",
     "modules": "list the site's modules and devices for commands in images",
     "setup": "make a runtime pull through the daemon",
     "doctor": "check that the runtimes here pull through the daemon",

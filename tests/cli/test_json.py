@@ -151,6 +151,7 @@ DAEMON = {
         {"holders": [{"name": "n1"}]},
     ),
     "jobs": (("jobs",), "GET", "jobs", {"jobs": []}),
+    "top": (("top",), "GET", "overview", {"flights": [], "jobs": []}),
     "jobs cancel": (("jobs", "cancel", "j1"), "POST", "jobs/cancel", {}),
     "limits": (("limits",), "GET", "limits", {}),
     "gateway lookup": (("gateway", "lookup", "a:1"), "GET", "gateway/lookup", {"id": "0"}),
