@@ -23,6 +23,7 @@ CURES: Final[Mapping[str, str]] = {
     "BlobNotFound": "Pull the image that has it.",
     "NameNotFound": "`registryctl images` lists the names; pull it, or mend the spelling.",
     "PinNotFound": "`registryctl cache pins` lists the pins.",
+    "PatternInvalid": "Write names with `*` (within a part) or `**`: `docker.io/library/*`.",
     "Pinned": "`registryctl cache unpin`, by whom the line names, then again.",
     "IngestAborted": _AGAIN,
     "StoreLocked": "A daemon has this cache: go without `--root`, or name another folder."
