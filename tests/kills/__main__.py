@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.kills.damage import JUMPS, Damaged, jump
@@ -41,18 +42,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     tally, began = Tally(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="kills") as folder, rig(Path(folder), options.top) as r:
-        if options.kills:
-            run(r, tally, options.kills, seed, options.only)
-        if options.fails:
-            fail(r, tally, options.fails, seed, options.only)
-        damaged = Damaged(r, tally, random.Random(seed))
-        for number in range(options.damages):
-            damaged.round(number)
-        for seconds in JUMPS if options.damages else ():
-            jump(r, tally, seconds)
+    with (
+        suppress(KeyboardInterrupt),  # what was seen so far is told
+        tempfile.TemporaryDirectory(prefix="kills") as folder,
+        rig(Path(folder), options.top) as made,
+    ):
+        everything(made, tally, options, seed)
     sys.stdout.write(table(tally, seed, time.monotonic() - began) + "\n")
     return 1 if tally.violations else 0
+
+
+def everything(made: Rig, tally: Tally, options: argparse.Namespace, seed: int) -> None:
+    """Kills, writes that fail, databases that are damaged, clocks that jump."""
+    if options.kills:
+        run(made, tally, options.kills, seed, options.only)
+    if options.fails:
+        fail(made, tally, options.fails, seed, options.only)
+    damaged = Damaged(made, tally, random.Random(seed))
+    for number in range(options.damages):
+        damaged.round(number)
+    for seconds in JUMPS if options.damages else ():
+        jump(made, tally, seconds)
 
 
 def run(made: Rig, tally: Tally, kills: int, seed: int, only: Sequence[str] = ()) -> None:

@@ -80,6 +80,7 @@ def test_a_disk_that_refuses(made: Rig, work: dict[str, Scenario]) -> None:
         ("ingest", "rename blob", 2, errno.EIO, True),
         ("tag", "pwrite wal", 1, errno.EIO, True),
         ("push", "pwrite upload", 1, errno.ENOSPC, True),
+        ("rmi", "open listing", 2, errno.EIO, False),  # a name is gone, and index.json has it
     ]:
         look = Round(made, tally, work[name])
         assert step == look.fail(error, number, lasting=lasting, match=step)
