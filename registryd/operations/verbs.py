@@ -196,7 +196,7 @@ class Operations(
             every = await self._store.names(name.name)
             gone = [entry for entry in every if entry.descriptor.digest == name.digest]
         if not gone:
-            # An earlier removal may have failed to say so in index.json: the next start believes it.
+            # An earlier removal may not have reached index.json, which the next start believes.
             await self._store.restored()
             raise NameNotFound(f"{name} is not in the cache")
         await self._refuse_pinned(len(gone), gone[0].descriptor.digest)
