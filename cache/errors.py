@@ -94,6 +94,12 @@ class DiskFull(CacheError):
     """Raised when a write failed for want of space or quota; what was committed is kept."""
 
 
+class QuotaExceeded(DiskFull):
+    """Raised when a user's images hold as much as they may; says how much, and what is needed."""
+
+    code = "DENIED"
+
+
 #: What the system says when there is no room, or none left to this user.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

@@ -22,6 +22,7 @@ GRACE = 3600.0
 ROUND_TRIP = 4 << 20
 
 UNREFERENCED, UNUSED = "no image needs it", "not used for longest"
+OVER_QUOTA = "its user's quota is used up"
 PINNED, LEASED, ARRIVING = "pinned", "in use", "arriving"
 OPEN, ALONE, SHARED = "open", "nowhere else to be had", "shared with what stays"
 NEEDLESS = "there is room"
@@ -147,6 +148,34 @@ def choose(table: Table, busy: Busy, wanted: int, now: float) -> Choice:
         _verdict(image, {}, image.why or otherwise) for image in images if image.digest not in gone
     )
     return Choice((*spare, *going), tuple(staying))
+
+
+def give_way(
+    table: Table,
+    busy: Busy,
+    own: AbstractSet[Digest],
+    spared: AbstractSet[Digest],
+    wanted: int,
+) -> Choice:
+    """Which of one user's images go so that they hold ``wanted`` bytes less: the longest unused,
+    whatever others hold. ``spared``: what needs one of these stays."""
+    images = [_image(table, digest, table.names.get(digest, ())) for digest in own]
+    round_ = _Round(table, busy)
+    for image in images:
+        round_.holders.update(image.needs)
+    for image in images:
+        image.used = max((table.used.get(d, 0.0) for d in image.held), default=0.0)
+        image.why = _kept(table, busy, image) or ("" if image.needs.isdisjoint(spared) else LEASED)
+    going, freed = list[Verdict](), 0
+    for image in sorted(images, key=lambda image: (image.used, image.digest.hex)):
+        frees = round_.frees(image) if freed < wanted and not image.why else {}
+        if frees and busy.opened.isdisjoint(frees):
+            going.append(_verdict(image, frees, OVER_QUOTA))
+            round_.holders.subtract(image.needs)
+            freed += sum(frees.values())
+    gone = {each.digest for each in going}
+    staying = (_verdict(each, {}, each.why) for each in images if each.digest not in gone)
+    return Choice(tuple(going), tuple(staying))
 
 
 def _image(table: Table, digest: Digest, names: Sequence[str]) -> _Image:

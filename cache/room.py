@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING
 from cache.bounds import Bounds
 from cache.content import Descriptor, Digest
 from cache.errors import DiskFull, Fault, StoreUnusable
-from cache.eviction import Busy, Choice, Verdict, choose
+from cache.eviction import Busy, Choice, Table, Verdict, choose, give_way
 from cache.files import Files, Leftover
 from cache.hops import RowHop
 from cache.ingest import Ingest
 from cache.listing import Listing
 from cache.opened import opened
+from cache.quotas import Quotas
 from cache.shares import Shares, count
 from cache.table_rows import TableRows
 from cache.uses import Uses
@@ -65,6 +67,7 @@ class Room:
         self._listing = listing
         self._uses = uses
         self._clock = uses.clock
+        self.quotas = Quotas(self, rows.holdings, db, self._clock)
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._let_in: dict[Ingest, int] = {}
@@ -149,7 +152,8 @@ class Room:
     async def shares(self, shown: Collection[Digest]) -> Shares:
         """Where the room goes: of these images, and of all that is not theirs."""
         await self._uses.write()
-        now, table = self._clock(), await self._db(self._rows.read, self._clock())
+        now, always = self._clock(), self._store.pins.always
+        table = await self._db(self._rows.read, now, always)
         busy = Busy(arriving=self._arriving(), alone=self._alone)
         return await asyncio.to_thread(count, table, busy, shown, now)
 
@@ -207,8 +211,32 @@ class Room:
             await self._carry_out(choice)
             return choice.freed >= wanted
 
+    async def give_way(
+        self,
+        own: AbstractSet[Digest],
+        others: AbstractSet[Digest],
+        spared: AbstractSet[Digest],
+        wanted: int,
+    ) -> set[Digest]:
+        """Let go of somebody's own images for so many bytes of theirs, but what others have too or
+        needs what is ``spared``; the images that are theirs no more, none where it is not enough.
+        """
+        async with self._turn:
+            choice = await self._chosen(
+                lambda table, busy, _: give_way(table, busy, own, spared, wanted)
+            )
+            if choice.freed < wanted:
+                return set()
+            alone = [each for each in choice.going if each.digest not in others]
+            await self._carry_out(replace(choice, going=tuple(alone)))
+            return {each.digest for each in choice.going}
+
     async def _choice(self, wanted: int) -> Choice:
-        """What may go. What it would touch is looked at, whether somebody has it open."""
+        """What may go for so many bytes."""
+        return await self._chosen(lambda table, busy, now: choose(table, busy, wanted, now))
+
+    async def _chosen(self, rule: Callable[[Table, Busy, float], Choice]) -> Choice:
+        """What goes by a rule. What it would touch is looked at, whether somebody has it open."""
         await self._uses.write()
         now, always = self._clock(), self._store.pins.always
         table = await self._db(self._rows.read, now, always)
@@ -216,7 +244,7 @@ class Room:
         looked: set[Digest] = set()
         while True:
             busy = replace(busy, arriving=self._arriving())
-            choice = await asyncio.to_thread(choose, table, busy, wanted, now)
+            choice = await asyncio.to_thread(rule, table, busy, now)
             new = choice.digests - looked
             found = await asyncio.to_thread(opened, self._store.root, new)
             if not found:

@@ -11,6 +11,7 @@ from cache.database import transaction
 from cache.eviction import Table
 from cache.patterns import matcher
 from cache.pins import RULES
+from cache.quotas import HoldingRows
 
 _PINNED = "SELECT digest FROM pins WHERE expires IS NULL OR expires > ?"
 _LEASED = "SELECT digest FROM leases WHERE expires > ?"
@@ -29,6 +30,7 @@ class TableRows:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self.holdings = HoldingRows(db)
 
     def read(self, now: float, always: Sequence[str] = ()) -> Table:
         """All of it as it is now; names of the patterns ``always`` are pinned in any case."""

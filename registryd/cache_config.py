@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +13,20 @@ from cache.errors import PatternInvalid
 from cache.patterns import checked
 from registryd.cluster_config import FASTEST
 from registryd.oci.errors import ConfigInvalid, UsageError
-from registryd.tables import absolute, duration, flag, list_of, rate, read_table, size, text, whole
+from registryd.tables import (
+    absolute,
+    duration,
+    flag,
+    list_of,
+    rate,
+    read_table,
+    size,
+    table_of,
+    text,
+    whole,
+)
 
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,255}\$?")
 #: No disk is larger: what is, is a mistake.
 LARGEST = 2**60
 DAY = 86400.0
@@ -40,13 +54,20 @@ def _pattern(raw: str) -> str:
         raise UsageError(str(error)) from error
 
 
+def _user(raw: str) -> str:
+    if not _USER.fullmatch(raw):
+        raise UsageError("is no user (a name or a number)")
+    return raw
+
+
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """``max_size`` 0 is no bound; the marks are percent of it. Raises ConfigInvalid.
+    """``max_size`` and quotas of 0 are no bound; the marks are percent of the first.
 
     Every blob is read again in ``scrub`` seconds (0: none is), at no more than ``scrub_rate`` bytes
     a second (0: no limit). A month is what disks and file systems are usually given, and this rate
     leaves the slowest disk most of itself.
+    ``quotas`` are of users by name or number, in place of ``user_quota``. Raises ConfigInvalid.
     """
 
     root: Annotated[Path, absolute]
@@ -57,6 +78,10 @@ class CacheConfig:
     scrub: Annotated[float, duration(0, 3650 * DAY)] = 30 * DAY
     scrub_rate: Annotated[int, rate(0, FASTEST)] = 20 << 20
     lower: Annotated[tuple[LowerConfig, ...], list_of(_lower, "shared stores")] = ()
+    user_quota: Annotated[int, size(0, LARGEST)] = 0
+    quotas: Annotated[Mapping[str, int], table_of(_user, size(0, LARGEST))] = field(
+        default_factory=dict
+    )
     pins: Annotated[tuple[str, ...], list_of(text(_pattern), "patterns")] = ()
 
     def __post_init__(self) -> None:

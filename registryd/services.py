@@ -38,6 +38,7 @@ from registryd.transfer.library import LOCALHOST, Library
 from registryd.transfer.tag_policy import TagPolicy
 from registryd.transfer.tags import Tags
 from registryd.upkeep.scrubbing import Scrubbing
+from registryd.user_quotas import quotas_of
 
 if TYPE_CHECKING:
     from registryd.cluster.exchange import Exchange
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from registryd.cluster_ports import Neighbours
     from registryd.cluster_services import Neighbourhood
     from registryd.jobs.prefetches import Prefetches
-
 
 _log = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ class Reloads:
 
 def _bound(store: BlobStore, config: Config) -> None:
     """How much room the store may take, and which images nobody could bring again."""
-    away = [name for name, registry in config.registries.items() if registry.offline]
-    store.pins.always = config.cache.pins
-    store.room.bound(config.cache.bounds, tuple(f"{name}/" for name in (LOCALHOST, *away)))
+    away = tuple(f"{name}/" for name, each in config.registries.items() if each.offline)
+    store.room.quotas.limit, store.pins.always = quotas_of(config.cache), config.cache.pins
+    store.room.bound(config.cache.bounds, (f"{LOCALHOST}/", *away))
 
 
 @asynccontextmanager

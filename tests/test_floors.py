@@ -31,7 +31,7 @@ FLOORS = (
     ("registryd.registry_config",),
     ("registryd.signature_config", "registryd.run_config", "registryd.gateway_config"),
     ("registryd.convert_config", "registryd.cache_config"),
-    ("registryd.config",),
+    ("registryd.config", "registryd.user_quotas"),
     ("registryd.reload",),
     ("registryd.counts", "registryd.history", "registryd.notices", "registryd.rates"),
     ("registryd.ports",),

@@ -95,6 +95,7 @@ COMMANDS = {
     "cache pin": "keep an image in the cache, whatever its name comes to mean",
     "cache unpin": "end the keeping of an image",
     "cache pins": "list what is kept in the cache, by whom and until when",
+    "cache quota": "show how much of the cache one's pulls hold, and may",
     "cache whohas": "show which nodes of the cluster hold a blob",
     "cluster init": "make the authority of a new cluster",
     "cluster add": "make certificates for nodes of the cluster",

@@ -55,6 +55,7 @@ ROUTES = {
     "df": ("GET", "/api/v1/cache/df"),
     "blobs": ("GET", "/api/v1/cache/blobs"),
     "pins": ("GET", "/api/v1/cache/pins"),
+    "quota": ("GET", "/api/v1/cache/quota"),
     "pin": ("POST", "/api/v1/cache/pin"),
     "unpin": ("POST", "/api/v1/cache/unpin"),
     "gc": ("POST", "/api/v1/cache/gc"),

@@ -75,7 +75,9 @@ class Converting(Asking):
                 remote = await self._admit(name, caller.login, caller.principal)
                 platforms = [wanted] if wanted else []
                 jobs, host = self._node.jobs, self._node.host
-                request = Request(name, remote, host, platforms, jobs=jobs, fresh=False)
+                request = Request(
+                    name, remote, host, platforms, jobs=jobs, fresh=False, owner=caller.principal
+                )
                 root = await pull(self._node.library, self._store, request, tell)
                 await lease.hold(root.digest)
                 document = await self._select(remote, name, root, wanted or self._node.host)

@@ -65,6 +65,7 @@ class Pinning(Asking):
         digest = await self._meaning(image, login, principal)
         if principal:
             await self._count(called, digest, principal)
+            await self._store.room.quotas.check_pin(principal, digest)
         pins = self._store.pins
         made = await pins.add(digest, name=called, owner=principal, reference=str(image), ttl=ttl)
         return {**_shown(made), "held": self._store.find(digest) is not None}

@@ -36,6 +36,7 @@ from registryd.operations.node import Raw, Result
 from registryd.operations.pins import Pinning
 from registryd.operations.prefetch import Prefetching
 from registryd.operations.proving import Proving
+from registryd.operations.quotas import Quoted
 from registryd.operations.repairing import Repairing
 from registryd.operations.watching import Watched
 from registryd.ports import Sink
@@ -63,6 +64,7 @@ class Operations(
     Collecting,
     Prefetching,
     Proving,
+    Quoted,
     Exporting,
     Repairing,
     Clustered,
@@ -99,6 +101,7 @@ class Operations(
                 everything=all_platforms,
                 jobs=self._node.jobs,
                 kept=not unkept,
+                owner=principal,
             )
             await pull(self._node.library, self._store, request, report)
         if not principal and login is None:

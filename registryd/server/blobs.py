@@ -30,7 +30,7 @@ from registryd.oci.reference import Reference
 from registryd.oci.routes import BlobRoute
 from registryd.ports import Remote, TransportError, transient
 from registryd.server.account import account_of
-from registryd.server.context import CAUSE, admitted, context_of, located
+from registryd.server.context import CAUSE, admitted, caller_of, context_of, located
 from registryd.server.cutting import cut
 from registryd.server.kernel import STALL, Check, open_sender
 from registryd.server.parts import Part, may_be_bounded, part_of
@@ -125,6 +125,7 @@ async def _arriving(
 
     What is fetched for this request alone is fetched until ``reading`` is left.
     """
+    await _counted(request, remote, reference, digest, reading)
     whole = not may_be_bounded(request.headers.get("Range"))
     flight = await context_of(request).node.library.blob(remote, reference, digest, whole=whole)
     account = account_of(request)
@@ -153,6 +154,23 @@ async def _arriving(
         await flight.landed()
         return None
     return None if ingest.committed else ingest
+
+
+async def _counted(
+    request: web.Request,
+    remote: Remote | None,
+    reference: Reference,
+    digest: Digest,
+    reading: AsyncExitStack,
+) -> None:
+    """Let a blob that is fetched for this request count for its user. Raises QuotaExceeded."""
+    node, owner = context_of(request).node, caller_of(request).principal
+    quotas = node.store.room.quotas
+    here = node.store.find(digest) is not None or node.flights.find(digest) is not None
+    if remote is None or here or not quotas.bounds(owner):
+        return
+    size = await node.store.expected_size(digest) or await remote.blob_size(reference, digest)
+    await reading.enter_async_context(quotas.coming(owner, {digest: size or 0}))
 
 
 async def _first_byte(ingest: Ingest, wanted: Part) -> None:

@@ -55,6 +55,7 @@ def add_routes(app: web.Application) -> None:
     get("/api/v1/cache/blobs", _json(lambda o, a: o.blobs(principal=a["principal"])))
     get("/api/v1/cache/df", _json(lambda o, a: o.df(principal=a["principal"])))
     get("/api/v1/cache/pins", _json(lambda o, a: o.pins(principal=a["principal"])))
+    get("/api/v1/cache/quota", _json(lambda o, a: o.quota(principal=a["principal"])))
     post("/api/v1/cache/pin", _json(lambda o, a: o.pin(**a), "reference"))
     post("/api/v1/cache/unpin", _json(lambda o, a: o.unpin(**_own(a))))
     post("/api/v1/cache/gc", _json(lambda o, a: o.gc(**_own(a))))

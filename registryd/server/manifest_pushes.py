@@ -11,6 +11,8 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 from aiohttp import web
@@ -30,6 +32,7 @@ from registryd.server.context import CAUSE, caller_of, challenged, context_of, l
 from registryd.server.errors import refusal_response
 from registryd.server.uploads import PUSH, pushed_to, refuse_delete_elsewhere
 from registryd.transfer.push_through import push_manifest
+from registryd.user_quotas import UID
 
 
 async def put_manifest(request: web.Request, route: ManifestRoute) -> web.StreamResponse:
@@ -47,16 +50,30 @@ async def put_manifest(request: web.Request, route: ManifestRoute) -> web.Stream
     document = parse(raw, request.headers.get("Content-Type"), reference.digest)
     account_of(request).digest = document.digest
     remote, listed = pushed_to(request, reference), True
-    if remote is None:
-        await _refuse_missing(request, reference, document)
-    else:
-        with challenged(request, reference, PUSH):
-            listed = await push_manifest(remote, reference, document, tags)
-    await _keep(request, reference, document, tags)
+    async with _counted(request, document):
+        if remote is None:
+            await _refuse_missing(request, reference, document)
+        else:
+            with challenged(request, reference, PUSH):
+                listed = await push_manifest(remote, reference, document, tags)
+        await _keep(request, reference, document, tags)
     if remote is not None:
         node = context_of(request).node
         await node.access.pushed(caller_of(request), reference)
     return _created(route, document, tags, listed)
+
+
+@asynccontextmanager
+async def _counted(request: web.Request, document: Document) -> AsyncIterator[None]:
+    """Let an image that is new here count for its user. Raises QuotaExceeded."""
+    store, owner = context_of(request).node.store, caller_of(request).principal
+    if store.find(document.digest) is not None or not owner.startswith(UID):
+        yield
+        return
+    new = {each.digest: each.size for each in (document.descriptor, *document.children)}
+    async with store.room.quotas.coming(owner, new):
+        yield
+        await store.room.quotas.hold(owner, document.digest)
 
 
 async def _read(request: web.Request) -> bytes | None:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from cache.content import Descriptor, Digest
-from cache.errors import DigestMismatch, DiskFull, SizeMismatch
+from cache.errors import DigestMismatch, DiskFull, QuotaExceeded, SizeMismatch
 from cache.ingest import HELD_BACK
 from registryd.config import TransferConfig
 from registryd.counts import Counts
@@ -156,7 +156,8 @@ class Passing:
             return
         self._said = now
         _log.warning(
-            "the cache has no room, giving without keeping: blob=%s repository=%s cause=%s",
+            "%s has no room, giving without keeping: blob=%s repository=%s cause=%s",
+            "a user's quota" if isinstance(why, QuotaExceeded) else "the cache",
             digest,
             repository.name,
             why,

@@ -36,7 +36,7 @@ class Request:
     ``remote`` None is the node's own registry. No ``platforms`` and not ``everything`` means
     ``host``'s platform, of an image that offers several. Not ``fresh``: what is remembered of a tag
     is good enough, for as long as its policy says. Not ``kept``: what there is no room for is no
-    failure, for its caller reads it past the cache.
+    failure, for its caller reads it past the cache. ``owner`` is whose quota it counts for.
     """
 
     reference: Reference
@@ -47,6 +47,7 @@ class Request:
     jobs: int = 6
     fresh: bool = True
     kept: bool = True
+    owner: str = ""
 
 
 @dataclass(slots=True)
@@ -90,8 +91,7 @@ async def pull(
         tally, progress = Tally(), ProgressLimit(report, clock)
         run = _Run(library, store, request, tally, report, progress)
         try:
-            await run.bring(root, lease)
-            await _name(library, store, request, found)
+            await run.bring(found, lease)
         except DiskFull:
             if request.kept:
                 raise
@@ -162,15 +162,20 @@ class _Run:
         self._report = report
         self._progress = progress
 
-    async def bring(self, root: Document, lease: Lease) -> None:
-        """Make all that the request asks for present."""
-        store, report = self._store, self._report
-        blobs = await _blobs(self._library, store, self._request, root, self._tally)
+    async def bring(self, found: Found, lease: Lease) -> None:
+        """Make all that the request asks for present, and name it."""
+        store, request, root = self._store, self._request, found.document
+        blobs = await _blobs(self._library, store, request, root, self._tally)
         await lease.hold(*(descriptor.digest for descriptor in blobs))
-        await store.room.expect_all(blobs)
-        for descriptor, kind in blobs.items():
-            report(events.blob(descriptor, kind, "waiting"))
-        await each(self._request.jobs, [self.present(*item) for item in blobs.items()])
+        new = {d.digest: d.size for d in blobs if store.find(d.digest) is None}
+        async with store.room.quotas.coming(request.owner, new):
+            await store.room.expect_all(blobs)
+            for descriptor, kind in blobs.items():
+                self._report(events.blob(descriptor, kind, "waiting"))
+            await each(request.jobs, [self.present(*item) for item in blobs.items()])
+            await _name(self._library, store, request, found)
+            if new:
+                await store.room.quotas.hold(request.owner, root.digest)
 
     def present(self, descriptor: Descriptor, kind: Kind) -> Callable[[], Awaitable[None]]:
         """A call that makes one blob present."""

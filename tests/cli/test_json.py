@@ -79,6 +79,7 @@ def lines(name: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "images", ()
     yield "cache pin", (own, "--as", "mine")
     yield "cache pins", ()
+    yield "cache quota", ()
     yield "cache unpin", ("--as", "mine")
     yield "cache df", ()
     yield "cache gc", ("--dry-run",)
