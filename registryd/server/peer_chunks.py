@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack
 
 from aiohttp import web
 
+from cache.errors import DiskFull
 from cache.ingest import Ingest
 from registryd.cluster.exchange import Exchange
 from registryd.cluster.queueing import Verdict
@@ -81,6 +82,15 @@ class _Answering:
                 return self._refuse(None, NOT_YET)  # and its registry has nothing to say of it
             if not self._is_ours():
                 return self._redirect(self._exchange.owner(wanted.digest, wanted.chunk))
+        try:
+            return await self._brought()
+        except DiskFull as full:  # others shall not wait for it here
+            self._exchange.company.failed(wanted.digest, full)
+            return self._refuse(None, self._exchange.company.unable_for(wanted.digest))
+
+    async def _brought(self) -> web.StreamResponse:
+        """From what is here, or is brought for it. Raises DiskFull where there is no room."""
+        wanted, node = self._wanted, self._node
         remote = remote_for(self._request, wanted.reference, wanted.token)
         flight = await node.library.blob(
             remote, wanted.reference, wanted.digest, wanted.geometry.size, whole=False

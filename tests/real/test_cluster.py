@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tests.real.cluster import Cluster, blob_bytes, cluster, more_bytes, push_image
+from tests.real.cluster import Cluster, Node, blob_bytes, cluster, more_bytes, push_image
 from tests.real.conftest import PASSWORD, USER, Upstream, fill
 from tests.real.images import Images, closure
 from tests.real.registry import JwtTokenServer, RealRegistry, open_registry, token_registry
@@ -145,3 +147,29 @@ def test_a_private_image(tmp_path: Path, images: Images, skopeo: Skopeo, place: 
 def read_blob(images: Images, digest: str) -> bytes:
     """A blob of an image as its layout has it."""
     return (images.layouts["gzip"] / "blobs" / digest.replace(":", "/")).read_bytes()
+
+
+def test_a_node_without_room(four: Cluster, registry: RealRegistry) -> None:
+    """While all pull, one node has no room: a client of its is given every byte past its cache, and
+    the others, who have chunks that it would have brought, have all of the image."""
+    last = four[3]
+    config = last.daemon.folder / "config.toml"
+    config.write_text(config.read_text().replace("[cache]", '[cache]\nmax_size = "100kB"', 1))
+    last.reload()
+    while " reloaded: " not in last.daemon.log:
+        threading.Event().wait(0.01)
+    blobs = push_image(registry, "lib/roomless", (17 * MIB, 1000), 6)
+
+    def pull_or_read(node: Node) -> object:
+        if node is not last:
+            return node.pull(f"{UP}/lib/roomless:1").code
+        got = [node.daemon.get(f"/v2/{UP}/lib/roomless/blobs/{digest}") for digest in blobs]
+        return [(status, f"sha256:{sha256(body).hexdigest()}") for status, body in got]
+
+    *pulled, read = four.at_once(pull_or_read)
+
+    assert [0, 0, 0] == pulled
+    assert [(200, digest) for digest in blobs] == read
+    assert last.daemon.metric("registryd_streamed_blobs_total") >= 1
+    for node in four.nodes[:3]:
+        assert blobs.keys() <= blobs_of(node.daemon.root)
