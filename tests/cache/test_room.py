@@ -241,6 +241,17 @@ async def test_a_rule_keeps_what_has_its_name(store, clock):
     assert [True] == [each.configured for each in await store.pins.rules()]
 
 
+async def test_a_rule_that_came_since_the_decision(store, clock):
+    """What a rule means by now keeps its name, whatever was decided before."""
+    root = await image(store, clock, "a1", 3)
+    going = (await store.room.plan(1 << 30)).going
+    await store.pins.add_rule(f"{REPOSITORY}:a*", ttl=None)
+
+    assert [root.digest] == [each.digest for each in going]
+    assert [] == await store.room._forget(going)
+    assert ["a1"] == await names(store)
+
+
 async def test_what_was_broken_off_goes_first(store, clock, root):
     """Leftovers count, and go before any image, the oldest first and no more than needed."""
     await image(store, clock, "stays", 30)

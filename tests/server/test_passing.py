@@ -9,6 +9,7 @@ import pytest
 from cache.bounds import Bounds
 from cache.content import Descriptor, Digest
 from cache.ingest import HELD_BACK
+from tests.cache.samples import parent
 from tests.fakes.node import RunningNode, plain, running_node
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.waiting import until
@@ -106,3 +107,17 @@ async def test_manifests_and_private_blobs(
     assert {digest} == {str(Digest.of(body)) for _, body in seen}
     assert [] == await node.node.store.names()
     assert 401 == status  # who has shown nothing is asked who they are
+
+
+async def test_a_manifest_that_says_too_little(
+    node: RunningNode, stranger: aiohttp.ClientSession, path: str
+) -> None:
+    """Anybody's manifest may say any size of a blob: what its registry says decides whether there
+    is room, before the first byte comes."""
+    small = Descriptor("application/x", DIGEST, 10)
+    content, root, links = parent(small)
+    node.node.store.room.bound(Bounds(len(HELD) + 2 * KIB))
+    await node.node.store.put(content, root, links=links)
+
+    assert (200, CONTENT) == await fetch(stranger, path)
+    assert {"blobs": 1, "bytes": SIZE} == dict(node.node.counts.streamed)
