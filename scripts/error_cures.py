@@ -23,6 +23,8 @@ CURES: Final[Mapping[str, str]] = {
     "BlobNotFound": "Pull the image that has it.",
     "NameNotFound": "`registryctl images` lists the names; pull it, or mend the spelling.",
     "PinNotFound": "`registryctl cache pins` lists the pins.",
+    "QuotaExceeded": "`registryctl cache quota` shows what you hold; unpin images, or ask for"
+    " more (`cache.quotas` in the daemon's configuration).",
     "PatternInvalid": "Write names with `*` (within a part) or `**`: `docker.io/library/*`.",
     "Pinned": "`registryctl cache unpin`, by whom the line names, then again.",
     "IngestAborted": _AGAIN,
