@@ -29,8 +29,9 @@ BATCH: Final = 64
 SHORTEST, LONGEST = 10.0, 3600.0
 #: Blobs of a look that could not be judged: it is not the blobs then.
 MOST_FAULTS: Final = 3
-#: Bytes of a step: a daemon that ends waits for no more than this.
-STEP: Final = 1 << 20
+#: Bytes of a step: a daemon that ends waits for no more than this; smaller ones cost more hops than
+#: they are worth where the processor is busy.
+STEP: Final = 4 << 20
 
 _log = logging.getLogger(__name__)
 

@@ -78,11 +78,11 @@ class _KernelSender:
     async def send(self, fd: int, offset: int, count: int) -> None:
         stop = offset + count
         while True:
+            self._check()
             hop = self._loop.run_in_executor(self._workers, _push, self._out, fd, offset, stop)
             reached = await _returned(hop)
             self.sent += reached - offset
             offset = reached
-            self._check()
             if offset == stop:
                 return
             await _writable(self._out)

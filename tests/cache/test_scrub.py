@@ -113,3 +113,15 @@ async def test_a_bad_manifest_keeps_its_layers(store):
     assert {} == spare
     assert (root.digest, True) == (descriptor.digest, (await store.resolve(NAME)).complete)
     assert isinstance(root.digest, Digest)
+
+
+async def test_a_bit_that_flips_on_its_way_condemns_nothing(store, root):
+    """What is read as wrong once and as right then stays."""
+    digest = await arrive(store, noise(5))
+    path = store.find(digest).path
+    overwrite(path, flip)
+    found = await store.scrub.prove(digest, lambda at, size: overwrite(path, flip))
+
+    assert (None, True) == (found, store.find(digest) is not None)
+    assert 2 == store.scrub.counts["blobs"]
+    assert not (root / "quarantine").exists()
