@@ -107,7 +107,7 @@ async def background(root: Path, count: int) -> float:
 
     async with BlobStore.open(root) as store:
         made = Rounds(store.scrub, at_once)
-        made.change(0.001)
+        made.change(0.001, limited=False)
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, initializer=stand_back) as thread:
             began = loop.time()

@@ -24,7 +24,7 @@ class Scrubbing:
     ) -> None:
         self._rate = Rate(config.scrub_rate)
         self.rounds = Rounds(store.scrub, lambda count: self._rate.take(_KEY, count))
-        self.rounds.change(config.scrub)
+        self.rounds.change(config.scrub, limited=config.scrub_rate > 0)
         self.mending = Mending(store, library, remotes)
 
     @property
@@ -35,7 +35,7 @@ class Scrubbing:
     def take_over(self, config: CacheConfig) -> None:
         """Go on as this says."""
         self._rate.change(config.scrub_rate)
-        self.rounds.change(config.scrub)
+        self.rounds.change(config.scrub, limited=config.scrub_rate > 0)
 
     async def run(self) -> None:
         """Go round, and mend; runs until it is cancelled."""
