@@ -37,6 +37,12 @@ _BELOW = (
     " SELECT digest, size FROM blobs WHERE digest IN (SELECT digest FROM below)"
 )
 
+_ADD_ABOVE = (
+    "INSERT OR IGNORE INTO holdings SELECT DISTINCT ?1, digest FROM names WHERE repository = ?2"
+    " AND digest IN (WITH RECURSIVE up(digest) AS (SELECT ?3 UNION SELECT parent FROM links"
+    " JOIN up ON child = up.digest) SELECT digest FROM up)"
+)
+
 #: Bytes that an owner may hold, 0: as many as they like.
 Limit = Callable[[str], int]
 
@@ -52,6 +58,11 @@ class HoldingRows:
         with transaction(self._db):
             self._db.execute("DELETE FROM holdings WHERE digest NOT IN (SELECT digest FROM names)")
             self._db.execute("INSERT OR IGNORE INTO holdings VALUES (?, ?)", (owner, str(digest)))
+
+    def add_above(self, owner: str, repository: str, digest: Digest) -> None:
+        """Record that somebody brings a blob: of the images with a name that need it."""
+        with transaction(self._db):
+            self._db.execute(_ADD_ABOVE, (owner, repository, str(digest)))
 
     def release(self, owner: str, digests: Iterable[Digest]) -> None:
         """Let images be an owner's no more."""
@@ -126,6 +137,10 @@ class Quotas:
         """Let an image that has a name be an owner's, who brought something of it."""
         if owner:
             await self._db(self._rows.add, owner, digest)
+
+    async def hold_above(self, owner: str, repository: str, digest: Digest) -> None:
+        """The same for the images of a repository that need a blob which they bring."""
+        await self._db(self._rows.add_above, owner, repository, digest)
 
     @asynccontextmanager
     async def coming(self, owner: str, blobs: Mapping[Digest, int]) -> AsyncIterator[None]:

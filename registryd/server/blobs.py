@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
 from aiohttp import web
 
@@ -35,6 +35,7 @@ from registryd.server.cutting import cut
 from registryd.server.kernel import STALL, Check, open_sender
 from registryd.server.parts import Part, may_be_bounded, part_of
 from registryd.transfer.passing import Passed
+from registryd.user_quotas import UID
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets its first byte or a no.
 BUDGET = 5.0
@@ -163,14 +164,17 @@ async def _counted(
     digest: Digest,
     reading: AsyncExitStack,
 ) -> None:
-    """Let a blob that is fetched for this request count for its user. Raises QuotaExceeded."""
+    """Let what is fetched for this request count for its user. Raises QuotaExceeded."""
     node, owner = context_of(request).node, caller_of(request).principal
-    quotas = node.store.room.quotas
-    here = node.store.find(digest) is not None or node.flights.find(digest) is not None
-    if remote is None or here or not quotas.bounds(owner):
+    store, quotas = node.store, node.store.room.quotas
+    here = store.find(digest) is not None or node.flights.find(digest) is not None
+    if remote is None or here or not owner.startswith(UID):
         return
-    size = await node.store.expected_size(digest) or await remote.blob_size(reference, digest)
-    await reading.enter_async_context(quotas.coming(owner, {digest: size or 0}))
+    if quotas.bounds(owner):
+        size = await store.expected_size(digest) or await remote.blob_size(reference, digest)
+        await reading.enter_async_context(quotas.coming(owner, {digest: size or 0}))
+    with suppress(DiskFull):
+        await quotas.hold_above(owner, reference.name, digest)
 
 
 async def _first_byte(ingest: Ingest, wanted: Part) -> None:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import suppress
 from urllib.parse import quote
 
 from aiohttp import web
 
 from cache.content import Digest
-from cache.errors import CacheError, DiskFull
+from cache.errors import CacheError
 from registryd.oci.errors import NameUnknown, RegistryError, UsageError
 from registryd.oci.reference import Reference
 from registryd.oci.routes import ManifestRoute, TagsRoute
@@ -30,7 +29,6 @@ from registryd.server.context import admitted, caller_of, challenged, context_of
 from registryd.server.warnings import warning_header
 from registryd.transfer.library import LOCALHOST, Found, Library
 from registryd.transfer.tags import FAILURES
-from registryd.user_quotas import UID
 
 #: Seconds in which a runtime that can ask elsewhere (it says ``ns``) gets a manifest or a no.
 BUDGET = 3.0
@@ -55,8 +53,6 @@ async def serve_manifest(request: web.Request, route: ManifestRoute) -> web.Stre
         found = await _find_held(request, reference, late)
     await _refuse_broken(request, reference, found)
     document = found.document
-    if request.method == "GET":
-        await _count(request, found)
     headers = {
         "Content-Type": document.media_type,
         "Docker-Content-Digest": str(document.digest),
@@ -72,16 +68,6 @@ async def serve_manifest(request: web.Request, route: ManifestRoute) -> web.Stre
         account.stale = found.stale.cause
         headers["Warning"] = warning_header(str(found.stale))
     return web.Response(headers=headers, body=document.raw)
-
-
-async def _count(request: web.Request, found: Found) -> None:
-    """Let an image be a user's for whom it is brought: its blobs will be asked for next."""
-    store, owner = context_of(request).node.store, caller_of(request).principal
-    quotas, descriptor = store.room.quotas, found.document.descriptor
-    brought = found.way == "miss" and owner.startswith(UID)
-    if brought or (quotas.bounds(owner) and not await store.is_complete(descriptor)):
-        with suppress(DiskFull):
-            await quotas.hold(owner, descriptor.digest)
 
 
 async def _find(request: web.Request, reference: Reference) -> Found:
