@@ -18,6 +18,7 @@ from cache.marks import override
 
 #: Algorithm -> length of its hex form (image specification 1.1, "Digests", registered algorithms).
 ALGORITHMS = {"sha256": 64, "sha512": 128}
+_BY_LENGTH = {length: algorithm for algorithm, length in ALGORITHMS.items()}
 
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -63,6 +64,11 @@ class Digest:
         if not colon:
             raise DigestInvalid(f"{text[:140]!r} is not a digest (want sha256:HEX or sha512:HEX)")
         return cls(algorithm, encoded)
+
+    @classmethod
+    def of_hex(cls, text: str) -> Digest:
+        """The digest of these digits, whose number tells the algorithm. Raises DigestInvalid."""
+        return cls(_BY_LENGTH.get(len(text), ""), text)
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Digest:

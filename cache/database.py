@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -54,25 +55,27 @@ def _reason(error: sqlite3.Error) -> int:
 
 
 def open_database(
-    path: Path, upgrade: Callable[[sqlite3.Connection], bool] = migrate
+    path: Path,
+    upgrade: Callable[[sqlite3.Connection], bool] = migrate,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[sqlite3.Connection, bool]:
     """The open file, and whether it is fresh: it was missing or damaged, and knows nothing.
 
-    ``upgrade`` brings its tables up to date, and says whether there were none.
-    Raises StoreUnusable or DiskFull.
+    ``upgrade`` brings its tables up to date, and says whether there were none; ``meanwhile`` is
+    done while the file is proven. Raises StoreUnusable or DiskFull.
     """
     with sql_errors(path):
         try:
-            return _connect(path, upgrade)
+            return _connect(path, upgrade, meanwhile)
         except sqlite3.DatabaseError as error:
             if _reason(error) not in _DAMAGED:
                 raise
         _put_aside(path)
-        return _connect(path, upgrade)
+        return _connect(path, upgrade, meanwhile)
 
 
 def _connect(
-    path: Path, upgrade: Callable[[sqlite3.Connection], bool]
+    path: Path, upgrade: Callable[[sqlite3.Connection], bool], meanwhile: Callable[[], object]
 ) -> tuple[sqlite3.Connection, bool]:
     # The store calls from one thread at a time, which need not be the one that opened.
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -80,11 +83,20 @@ def _connect(
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA cache_size = -8192")
-        _prove_whole(db)
+        with ThreadPoolExecutor(1, "cache-proof") as beside:
+            proof = beside.submit(_prove_whole, db)
+            meanwhile()
+            proof.result()
         return db, upgrade(db)
     except BaseException:
         db.close()
         raise
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """Another connection to a database that is open, by which nothing can be changed."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def _prove_whole(db: sqlite3.Connection) -> None:

@@ -12,14 +12,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache import layout
-from cache.content import Digest
-from cache.errors import BlobNotFound, DigestInvalid, DiskFull, StoreLocked, StoreUnusable
+from cache.content import ALGORITHMS, Digest
+from cache.errors import (
+    BlobNotFound,
+    DigestInvalid,
+    DiskFull,
+    SizeMismatch,
+    StoreLocked,
+    StoreUnusable,
+)
 
 BLOB_MODE = 0o444
 FOLDER_MODE = 0o700
@@ -71,6 +79,14 @@ class Blob:
     def path(self) -> Path:
         """The file that holds exactly its bytes."""
         return layout.blob_path(self.root, self.digest)
+
+    def check(self, found: int) -> None:
+        """Raise SizeMismatch where its file has another size than it."""
+        if found != self.size:
+            raise SizeMismatch(
+                f"{self.digest} is damaged: its file has {found} bytes of {self.size}"
+                f" (remove {self.path} to have it fetched again)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +197,24 @@ class Files:
             with os_errors(str(path)):
                 path.unlink(missing_ok=True)
 
-    def scan(self) -> dict[Digest, int]:
-        """Every blob in the directory with its size in bytes."""
-        found = {}
+    def listed(self) -> set[str]:
+        """The digits of every digest that has a name under ``blobs/``, whatever that is of."""
+        found = set[str]()
         with os_errors(f"cache root {self.root}"):
             for folder in layout.blob_folders(self.root):
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        with suppress(DigestInvalid):
-                            digest = Digest(folder.name, entry.name)
-                            if entry.is_file(follow_symlinks=False):
-                                found[digest] = entry.stat(follow_symlinks=False).st_size
+                length = ALGORITHMS[folder.name]
+                found.update(name for name in os.listdir(folder) if len(name) == length)
+        return found
+
+    def sized(self, names: Iterable[str]) -> dict[Digest, int]:
+        """Those of these digits that are blobs, with their sizes in bytes."""
+        found = {}
+        for name in names:
+            with os_errors(str(self.root)), suppress(DigestInvalid, FileNotFoundError):
+                digest = Digest.of_hex(name)
+                status = layout.blob_path(self.root, digest).lstat()
+                if stat.S_ISREG(status.st_mode):
+                    found[digest] = status.st_size
         return found
 
     def sweep(self) -> None:

@@ -55,6 +55,15 @@ class GrantRows:
         ).fetchone()
         return float(row[0] or 0.0)
 
+    def open_to(self, principals: Sequence[str], now: float) -> set[str]:
+        """The repositories that one of these principals has a grant for."""
+        marks = ", ".join("?" * len(principals))
+        rows = self._db.execute(
+            f"SELECT DISTINCT repository FROM grants WHERE expires > ? AND principal IN ({marks})",  # noqa: S608 (question marks)
+            (now, *principals),
+        )
+        return {repository for (repository,) in rows}
+
     def all(self, now: float) -> list[Grant]:
         """The grants that have not run out, sorted by repository and principal."""
         rows = self._db.execute(
@@ -112,6 +121,10 @@ class Grants:
         """Whether one of these principals has a grant; with ``expired`` also one that ran out."""
         until = await self._until.answer(repository, tuple(principals))
         return until > (0.0 if expired else self._clock())
+
+    async def open_to(self, principals: Sequence[str]) -> set[str]:
+        """The repositories that one of these principals has a grant for."""
+        return await self._hop(self._rows.open_to, principals, self._clock())
 
     async def all(self) -> list[Grant]:
         """The live grants, sorted by repository and principal."""

@@ -17,7 +17,8 @@ class Held:
     """The blobs of a store by digest, with their sizes in bytes, the oldest first."""
 
     def __init__(self) -> None:
-        self._sizes: dict[Digest, int] = {}
+        #: By the digits of their digests: making a hundred thousand of these takes a while.
+        self._sizes: dict[str, int] = {}
         self._watchers: list[Change] = []
         #: Bytes of all blobs.
         self.total = 0
@@ -26,34 +27,34 @@ class Held:
         return len(self._sizes)
 
     def __iter__(self) -> Iterator[Digest]:
-        return iter(self._sizes)
+        return map(Digest.of_hex, self._sizes)
 
     def __contains__(self, digest: object) -> bool:
-        return digest in self._sizes
+        return isinstance(digest, Digest) and digest.hex in self._sizes
 
     def items(self) -> Iterable[tuple[Digest, int]]:
         """The blobs with their sizes."""
-        return self._sizes.items()
+        return ((Digest.of_hex(digits), size) for digits, size in self._sizes.items())
 
     def size(self, digest: Digest) -> int | None:
         """The size of a blob; None when it is not here."""
-        return self._sizes.get(digest)
+        return self._sizes.get(digest.hex)
 
-    def found(self, sizes: Mapping[Digest, int]) -> None:
-        """Take in what was found when the store was opened."""
-        for digest, size in sizes.items():
-            self.add(digest, size)
+    def found(self, sizes: Mapping[str, int]) -> None:
+        """Take in what was there when the store was opened, by digits; nobody is told of it."""
+        self._sizes.update(sizes)
+        self.total = sum(self._sizes.values())
 
     def add(self, digest: Digest, size: int) -> None:
         """A blob has come; that it is here already is no news."""
-        if digest not in self._sizes:
-            self._sizes[digest] = size
+        if digest.hex not in self._sizes:
+            self._sizes[digest.hex] = size
             self.total += size
             self._tell(digest, size)
 
     def drop(self, digest: Digest) -> None:
         """A blob has gone; that it was not here is no news."""
-        size = self._sizes.pop(digest, None)
+        size = self._sizes.pop(digest.hex, None)
         if size is not None:
             self.total -= size
             self._tell(digest, None)

@@ -67,9 +67,16 @@ class Acts:
     async def run(self, act: Coroutine[Any, Any, T]) -> T:
         """Do this, and wait for it; a caller that is cancelled leaves it running."""
         task = asyncio.ensure_future(act)
+        self._keep(task)
+        return await asyncio.shield(task)
+
+    def begin(self, act: Coroutine[Any, Any, None]) -> None:
+        """Do this, and let nobody wait for it."""
+        self._keep(asyncio.ensure_future(act))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
 
     async def ended(self) -> None:
         """Wait until none is running."""

@@ -16,35 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cache.changes import Changes
 from cache.content import Descriptor, Digest
-from cache.database import is_full, keep_private, open_database, transaction
-from cache.files import Files
+from cache.database import open_database, transaction
 from cache.grants import GrantRows
-from cache.layout import DATABASE
+from cache.kept_rows import CLOSURE, EVERY, NEEDED, KeptRows
 from cache.made_rows import MadeRows
-from cache.pins import PINNED, PinRows
+from cache.notes import NoteRows
+from cache.pins import PinRows
 from cache.proof_rows import ProofRows
 from cache.repositories import RepositoryRows
 from cache.table_rows import TableRows
+from cache.whole import whole
 
 Rule = Literal["all", "any"]
 
-#: Everything reachable from the digests in the table ``roots``, themselves included.
-_CLOSURE = """
-    WITH RECURSIVE closure(digest) AS (
-        SELECT digest FROM ({roots})
-        UNION SELECT child FROM links JOIN closure ON parent = digest WHERE {which}
-    ) SELECT digest FROM closure
-"""
-#: Which links count: all of them, or those to what a manifest needs.
-_EVERY, _NEEDED = "true", "rule != 'made'"
 #: Everything that needs a digest, itself included.
 _ABOVE = (
     "WITH RECURSIVE up(digest) AS (SELECT ? UNION SELECT parent FROM links JOIN up"
     " ON child = up.digest WHERE rule != 'made') SELECT digest FROM up"
 )
-#: What keeps content: names (complete or not), and leases and pins that have not run out.
-_ROOTS = f"SELECT digest FROM names UNION SELECT digest FROM leases WHERE expires > ?1 {PINNED}"  # noqa: S608 (our own text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +58,22 @@ class Links:
     rule: Rule
 
 
-class Index:
-    """The open database. Raises StoreUnusable or DiskFull when it cannot be opened."""
+class Index(KeptRows):
+    """The open database. Raises StoreUnusable or DiskFull when it cannot be opened.
 
-    def __init__(self, path: Path) -> None:
-        self._db, _ = open_database(path)
+    ``meanwhile`` is done while it is proven.
+    """
+
+    def __init__(self, path: Path, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._db, _ = open_database(path, meanwhile=meanwhile)
         self.repositories = RepositoryRows(self._db)
         self.grants = GrantRows(self._db)
         self.made = MadeRows(self._db)
         self.pins = PinRows(self._db)
         self.proofs = ProofRows(self._db)
         self.tables = TableRows(self._db)
-
-    @classmethod
-    def take(cls, files: Files) -> Index:
-        """Prepare and lock a cache root, and open its index; gives the root back on failure.
-
-        Raises StoreLocked, StoreUnusable and DiskFull.
-        """
-        try:
-            files.prepare()
-            keep_private(files.root / DATABASE)
-            return cls(files.root / DATABASE)
-        except BaseException:
-            files.release()
-            raise
+        self.notes = NoteRows(self._db)
+        self.changes = Changes(self._db)
 
     def close(self) -> None:
         """Write everything out and close."""
@@ -99,27 +81,39 @@ class Index:
 
     # blobs
 
-    def reconcile(self, found: Mapping[Digest, int], now: float) -> None:
-        """Make the blobs table say what the directory holds."""
-        known = dict(self._db.execute("SELECT digest, size FROM blobs"))
-        there = {str(digest): size for digest, size in found.items()}
+    def known(self) -> dict[str, int]:
+        """The blobs of the table by the digits of their digests, with their sizes in bytes."""
+        return known(self._db)
+
+    def reconcile(self, gone: Sequence[Digest], come: Mapping[Digest, int], now: float) -> None:
+        """Make the blobs table say what the directory holds: what has gone from it and has come.
+
+        Only names that need some of it are looked at: each change keeps the others right.
+        """
         with self._transaction():
-            self._db.executemany(
-                "DELETE FROM blobs WHERE digest = ?", [(d,) for d in known.keys() - there.keys()]
-            )
+            self._db.executemany("DELETE FROM blobs WHERE digest = ?", [(str(d),) for d in gone])
             self._db.executemany(
                 "INSERT INTO blobs (digest, size, added, used) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, proven = 0",
-                [(d, size, now, now) for d, size in there.items() if known.get(d) != size],
+                [(str(digest), size, now, now) for digest, size in come.items()],
             )
             # Whoever held something was a task of a process that has ended: one at a time has us.
             self._db.execute("DELETE FROM leases")
-            changed = [n for n in self.names() if n.complete != self.is_complete(n.descriptor)]
-            self._db.executemany(
-                "UPDATE names SET complete = ? WHERE name = ?",
-                [(not n.complete, n.name) for n in changed],
-            )
+            self._mark(self._needing([*gone, *come]))
         self.grants.sweep(now)
+
+    def _needing(self, digests: Iterable[Digest]) -> list[Name]:
+        """The names that need some of these digests, sorted."""
+        if not self._db.execute("SELECT 1 FROM names LIMIT 1").fetchone():
+            return []
+        above = f"WHERE digest IN ({_ABOVE})"
+        found = {name.name: name for each in digests for name in self._names(above, str(each))}
+        return [found[name] for name in sorted(found)]
+
+    def _mark(self, names: Iterable[Name]) -> None:
+        """Mark each of these names complete, or not."""
+        marks = [(self.is_complete(each.descriptor), each.name) for each in names]
+        self._db.executemany("UPDATE names SET complete = ? WHERE name = ?", marks)
 
     def add_blob(
         self,
@@ -224,20 +218,20 @@ class Index:
 
     def is_complete(self, root: Descriptor) -> bool:
         """Whether the content is here with all (or, by its rule, any one) of what it points to."""
-        query = _CLOSURE.format(roots="SELECT ? AS digest", which=_NEEDED)
+        query = CLOSURE.format(roots="SELECT ? AS digest", which=NEEDED)
         start = (str(root.digest),)
         blobs = f"SELECT digest FROM blobs WHERE digest IN ({query})"  # noqa: S608 (our own text)
-        links = f"SELECT parent, child, rule FROM links WHERE parent IN ({query}) AND {_NEEDED}"  # noqa: S608
+        links = f"SELECT parent, child, rule FROM links WHERE parent IN ({query}) AND {NEEDED}"  # noqa: S608
         held = {digest for (digest,) in self._db.execute(blobs, start)}
-        return str(root.digest) in _whole(held, self._db.execute(links, start))
+        return str(root.digest) in whole(held, self._db.execute(links, start))
 
     def closure(self, root: Digest, made: bool = False) -> dict[Digest, int]:
         """Everything held that is reachable from a digest, itself included, with sizes in bytes.
 
         With ``made`` also what was made of it.
         """
-        which = _EVERY if made else _NEEDED
-        query = _CLOSURE.format(roots="SELECT ? AS digest", which=which)
+        which = EVERY if made else NEEDED
+        query = CLOSURE.format(roots="SELECT ? AS digest", which=which)
         rows = self._db.execute(
             f"SELECT digest, size FROM blobs WHERE digest IN ({query})",  # noqa: S608 (our own text)
             (str(root),),
@@ -314,9 +308,8 @@ class Index:
         """Forget that a blob is here, and nothing else of it; gives the names that need it."""
         with self._transaction():
             self._db.execute("DELETE FROM blobs WHERE digest = ?", (str(digest),))
-            needing = self._names(f"WHERE digest IN ({_ABOVE}) ORDER BY name", str(digest))
-            whole = [(self.is_complete(entry.descriptor), entry.name) for entry in needing]
-            self._db.executemany("UPDATE names SET complete = ? WHERE name = ?", whole)
+            needing = self._needing([digest])
+            self._mark(needing)
         return [entry.name for entry in needing]
 
     # leases and what may go
@@ -334,63 +327,11 @@ class Index:
         with self._transaction():
             self._db.execute("DELETE FROM leases WHERE lease = ?", (lease,))
 
-    def unreferenced(self, now: float) -> dict[Digest, int]:
-        """Blobs that no name, no lease and no pin keeps, with sizes in bytes."""
-        query = _CLOSURE.format(roots=_ROOTS, which=_EVERY)
-        rows = self._db.execute(
-            f"SELECT digest, size FROM blobs WHERE digest NOT IN ({query})",  # noqa: S608 (our own text)
-            (now,),
-        )
-        return {Digest.parse(digest): size for digest, size in rows}
-
-    def collect(
-        self, digests: Iterable[Digest], now: float, make_room: Callable[[Iterable[Digest]], None]
-    ) -> dict[Digest, int]:
-        """Drop those of these blobs that nothing keeps, with the links that start at them.
-
-        Gives what was dropped, with sizes in bytes. A lease that was taken before is seen, and one
-        taken after finds the blob gone. ``make_room`` removes their files first where the disk is
-        too full to write even that down.
-        """
-        free = self.unreferenced(now)
-        gone = {digest: free[digest] for digest in digests if digest in free}
-        try:
-            self._drop(gone)
-        except sqlite3.OperationalError as error:
-            if not is_full(error):
-                raise
-            make_room(gone)
-            self._drop(gone)
-        return gone
-
-    def _drop(self, digests: Iterable[Digest]) -> None:
-        rows = [(str(digest),) for digest in digests]
-        with self._transaction():
-            self._db.executemany("DELETE FROM blobs WHERE digest = ?", rows)
-            self._db.executemany("DELETE FROM links WHERE parent = ?", rows)
-            self._db.executemany("DELETE FROM members WHERE digest = ?", rows)
-
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._db)
 
 
-def _whole(held: set[str], links: Iterable[tuple[str, str, str]]) -> set[str]:
-    """The held digests that have what they need, by links of parent, child and rule.
-
-    From the leaves up, each link once, not by recursion from the top: a registry can send
-    indexes as deep as it likes, and such that the ways through them double at every level.
-    """
-    parents: dict[str, list[str]] = {}
-    wanting: dict[str, int] = {}
-    for parent, child, rule in links:
-        parents.setdefault(child, []).append(parent)
-        wanting[parent] = 1 if rule == "any" else wanting.get(parent, 0) + 1
-    whole = held - wanting.keys()
-    ready = list(whole)
-    while ready:
-        for parent in parents.get(ready.pop(), ()):
-            wanting[parent] -= 1
-            if wanting[parent] == 0 and parent in held:
-                whole.add(parent)
-                ready.append(parent)
-    return whole
+def known(db: sqlite3.Connection) -> dict[str, int]:
+    """The same by any connection."""
+    # The name of each algorithm has six letters.
+    return dict(db.execute("SELECT substr(digest, 8), size FROM blobs"))

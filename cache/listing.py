@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 
 
@@ -31,7 +32,12 @@ class Listing:
         self._waits = waits
         self._lock = asyncio.Lock()
         self._stale = True
-        self._content = b""
+        self._written = b""  #: The hash of what it says; itself it may be large.
+
+    def told(self, content: bytes) -> None:
+        """The file says this, and nothing of it was lost: from now on it is written."""
+        self._waits = self._stale = False
+        self._written = hashlib.blake2b(content).digest()
 
     async def restored(self) -> None:
         """From now on the file is written: what it named and was lost is back, if it is here.
@@ -53,9 +59,10 @@ class Listing:
             self._stale = False
             try:
                 content = await self._render()
-                if content != self._content:
+                seen = hashlib.blake2b(content).digest()
+                if seen != self._written:
                     await self._write(content)
-                    self._content = content
+                    self._written = seen
             except BaseException:
                 self._stale = True
                 raise

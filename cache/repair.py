@@ -87,7 +87,7 @@ class Repair:
                         Digest(folder.name, path.name)
                     except DigestInvalid:
                         strays.append(path)
-        return self._files.scan(), strays
+        return self._files.sized(self._files.listed()), strays
 
     async def adopt(self, digest: Digest, size: int) -> bool:
         """Take in a file that the store does not know, if it is what it is called; else it is put

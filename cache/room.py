@@ -27,8 +27,9 @@ from cache.ingest import Ingest
 from cache.listing import Listing
 from cache.opened import opened
 from cache.quotas import Quotas
+from cache.reader import Reader
 from cache.shares import Shares, count
-from cache.table_rows import TableRows
+from cache.table_rows import TableRows, read_table
 from cache.uses import Uses
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Room:
         files: Files,
         rows: TableRows,
         db: RowHop,
+        reader: Reader,
         change: RowHop,
         listing: Listing,
         uses: Uses,
@@ -62,7 +64,7 @@ class Room:
         self._store = store
         self._files = files
         self._rows = rows
-        self._db = db
+        self._reader = reader
         self._change = change
         self._listing = listing
         self._uses = uses
@@ -153,7 +155,7 @@ class Room:
         """Where the room goes: of these images, and of all that is not theirs."""
         await self._uses.write()
         now, always = self._clock(), self._store.pins.always
-        table = await self._db(self._rows.read, now, always)
+        table = await self._reader(read_table, now, always)
         busy = Busy(arriving=self._arriving(), alone=self._alone)
         return await asyncio.to_thread(count, table, busy, shown, now)
 
@@ -239,7 +241,7 @@ class Room:
         """What goes by a rule. What it would touch is looked at, whether somebody has it open."""
         await self._uses.write()
         now, always = self._clock(), self._store.pins.always
-        table = await self._db(self._rows.read, now, always)
+        table = await self._reader(read_table, now, always)
         busy = Busy(alone=self._alone)
         looked: set[Digest] = set()
         while True:

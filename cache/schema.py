@@ -102,6 +102,13 @@ MIGRATIONS = (
         PRIMARY KEY (owner, digest)
     ) WITHOUT ROWID;
     """,
+    """
+    -- what somebody worked out of a blob's content once
+    CREATE TABLE notes (digest TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TRIGGER notes_leave AFTER DELETE ON blobs BEGIN
+        DELETE FROM notes WHERE digest = OLD.digest;
+    END;
+    """,
 )
 
 

@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from cache import layout
+from cache.catalogue import Catalogue
 from cache.content import Descriptor, Digest, verify
 from cache.database import sql_errors
 from cache.errors import BlobNotFound, DiskFull, NameNotFound, SizeMismatch, StoreUnusable
@@ -34,17 +35,21 @@ from cache.held import Held
 from cache.hops import Acts, P, T, hop, taken
 from cache.index import Index, Links, Name
 from cache.ingest import Ingest
+from cache.kept_rows import unreferenced
 from cache.lease import LEASE_TTL, Lease
 from cache.listing import Listing
-from cache.lost import lost
+from cache.listing_rows import rendered
 from cache.made import Made
 from cache.memo import Memo
+from cache.notes import Notes
 from cache.passages import Passages
 from cache.pins import Pins
+from cache.reader import Reader
 from cache.repositories import Repositories
 from cache.room import Room
 from cache.scrub import Scrub
 from cache.spool import put_whole
+from cache.start import Started, start
 from cache.uses import Uses
 
 #: Threads that move bytes: enough for several hops to wait for the disk while two cores hash.
@@ -61,24 +66,26 @@ class BlobStore:
         self._clock = clock
         self._bytes = ThreadPoolExecutor(BYTE_THREADS, "cache-bytes")
         self._rows = ThreadPoolExecutor(1, "cache-index")
+        self._reader = Reader(files.root / layout.DATABASE)
         self.held = Held()
         self._arriving: dict[str, Ingest] = {}
-        self._listing = Listing(
-            lambda: self._db(self._render_index),
-            lambda content: self._io(self._files.replace, layout.INDEX_FILE, content),
-            waits=True,
-        )
+        write = partial(files.replace, layout.INDEX_FILE)
+        self._listing = Listing(lambda: self._reader(rendered), lambda text: self._io(write, text),
+                                waits=True)  # fmt: skip
         self._passages, self._acts = Passages(), Acts()
         self._names, self._members = Memo(index.name, self._db), Memo(index.is_member, self._db)
         self._media_types = Memo(index.media_type, self._db)
         self.repositories = Repositories(index.repositories, self._db)
         self.grants = Grants(index.grants, self._db, clock)
-        self.pins, self._uses = Pins(index.pins, self._db, clock), Uses(index, self._db, clock)
-        self.room = Room(self, files, index.tables, self._db, self._change, self._listing,
-                         self._uses)  # fmt: skip
+        self._uses = Uses(index, self._db, self._acts, clock)
+        self.pins = Pins(index.pins, self._db, clock)
+        self.room = Room(self, files, index.tables, self._db, self._reader, self._change,
+                         self._listing, self._uses)  # fmt: skip
         self.scrub = Scrub(self, files, index, self._io, self._db, self._change, self._listing,
                            self._passages, self._acts, clock)  # fmt: skip
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
+        self.catalogue = Catalogue(index.changes, self._db, self._reader, self._uses)
+        self.notes = Notes(index.notes, self._db, self._reader)
         #: What ``index.json`` names and ``cache.db``, missing or damaged, does not; whoever knows
         #: manifests puts those names back, then calls ``restored``: ``index.json`` is written anew.
         self.lost_names: list[tuple[str, Descriptor]] = []
@@ -96,26 +103,23 @@ class BlobStore:
         """
         files = Files(root)
 
-        def give_back(index: Index) -> None:
-            index.close()
+        def give_back(started: Started) -> None:
+            started.index.close()
             files.release()
 
-        opening = asyncio.ensure_future(asyncio.to_thread(Index.take, files))
-        index = await taken(opening, give_back)
-        store = cls(files, index, clock=clock)
+        opening = asyncio.ensure_future(asyncio.to_thread(start, files, clock()))
+        started = await taken(opening, give_back)
+        store = cls(files, started.index, clock=clock)
+        store.held.found(started.sizes)
         try:
-            await store._recover()
+            store.lost_names, store.made.lost = started.lost
+            if started.listing is not None:
+                store._listing.told(started.listing)
+            elif not (store.lost_names or store.made.lost):
+                await store.restored()
             yield store
         finally:
             await asyncio.shield(store._close())
-
-    async def _recover(self) -> None:
-        await self._io(self._files.sweep)
-        self.held.found(await self._io(self._files.scan))
-        await self._db(self._index.reconcile, dict(self.held.items()), self._clock())
-        self.lost_names, self.made.lost = await self._db(lost, self._files, self._index)
-        if not (self.lost_names or self.made.lost):
-            await self.restored()
 
     async def _close(self) -> None:
         try:
@@ -124,6 +128,7 @@ class BlobStore:
             await self._acts.ended()
             await self._uses.write()
             await self.scrub.write()
+            await self._reader.close()
             await self._db(self._index.close)
         finally:
             self._bytes.shutdown()
@@ -162,6 +167,7 @@ class BlobStore:
         if blob.size > limit:
             raise SizeMismatch(f"{digest} has {blob.size} bytes, at most {limit} are read here")
         content = await self._io(self._files.read_blob, digest)
+        blob.check(len(content))
         if use:
             await self.touch(digest)
         return content
@@ -352,7 +358,7 @@ class BlobStore:
 
     async def unreferenced(self) -> dict[Digest, int]:
         """Blobs that no name, no lease and no pin keeps, with sizes in bytes."""
-        return await self._db(self._index.unreferenced, self._clock())
+        return await self._reader(unreferenced, self._clock())
 
     async def remove(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Drop those of these blobs that nothing keeps; gives them with the bytes freed."""
@@ -373,19 +379,13 @@ class BlobStore:
             await self._listing.publish()
         return gone
 
-    # upkeep
-
     async def touch(self, digest: Digest) -> None:
         """Remember a use; written to the index in batches, off the hot path."""
-        await self._uses.touch(digest)
+        self._uses.touch(digest)
 
     async def usage(self) -> Mapping[str, int]:
         """Bytes on disk: ``ingest`` (arriving), ``quarantine`` (put aside); ``free`` is left."""
         return await self._io(self._files.usage)
-
-    def _render_index(self) -> bytes:
-        names = [(n.name, n.descriptor) for n in self._index.names() if n.complete]
-        return layout.render_index(names, self._index.made.all())
 
     def _io(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         return hop(self._bytes, act, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""The rows that eviction is decided by; blocks, and runs in the index's thread."""
+"""The rows that eviction is decided by; blocks."""
 
 from __future__ import annotations
 
@@ -25,46 +25,51 @@ class _Digests(dict[str, Digest]):
         return made
 
 
+def read_table(db: sqlite3.Connection, now: float, always: Sequence[str] = ()) -> Table:
+    """What is held and what keeps it, as it is now; by any connection to the index.
+
+    Names of the patterns ``always`` are pinned in any case.
+    """
+    parse = _Digests().__getitem__
+    links, names = defaultdict[Digest, list[Digest]](list), defaultdict[Digest, list[str]](list)
+    blobs = db.execute("SELECT digest, size, used FROM blobs").fetchall()
+    made = set[Digest]()
+    for parent, child, rule in db.execute("SELECT parent, child, rule FROM links"):
+        links[parse(parent)].append(parse(child))
+        if rule == "made":
+            made.add(parse(child))
+    for digest, name in db.execute("SELECT digest, name FROM names ORDER BY name"):
+        names[parse(digest)].append(name)
+    pinned = {parse(d) for (d,) in db.execute(_PINNED, (now,))}
+    meant = _meant(db, now, always)
+    pinned.update(digest for digest, known in names.items() if any(map(meant, known)))
+    leased = frozenset(parse(d) for (d,) in db.execute(_LEASED, (now,)))
+    return Table(
+        sizes={parse(digest): size for digest, size, _ in blobs},
+        used={parse(digest): used for digest, _, used in blobs},
+        links=links,
+        names=names,
+        pinned=frozenset(pinned),
+        leased=leased,
+        made=made,
+    )
+
+
+def _meant(db: sqlite3.Connection, now: float, always: Sequence[str]) -> Callable[[str], bool]:
+    """What says of a name whether a rule keeps it."""
+    return matcher([*always, *(pattern for pattern, _ in db.execute(RULES, (now,)))])
+
+
 class TableRows:
-    """What is held and what keeps it, by the index's connection."""
+    """Names that go, by the index's connection."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self.holdings = HoldingRows(db)
 
-    def read(self, now: float, always: Sequence[str] = ()) -> Table:
-        """All of it as it is now; names of the patterns ``always`` are pinned in any case."""
-        parse = _Digests().__getitem__
-        links, names = defaultdict[Digest, list[Digest]](list), defaultdict[Digest, list[str]](list)
-        blobs = self._db.execute("SELECT digest, size, used FROM blobs").fetchall()
-        made = set[Digest]()
-        for parent, child, rule in self._db.execute("SELECT parent, child, rule FROM links"):
-            links[parse(parent)].append(parse(child))
-            if rule == "made":
-                made.add(parse(child))
-        for digest, name in self._db.execute("SELECT digest, name FROM names ORDER BY name"):
-            names[parse(digest)].append(name)
-        pinned = {parse(d) for (d,) in self._db.execute(_PINNED, (now,))}
-        meant = self._meant(now, always)
-        pinned.update(digest for digest, known in names.items() if any(map(meant, known)))
-        leased = frozenset(parse(d) for (d,) in self._db.execute(_LEASED, (now,)))
-        return Table(
-            sizes={parse(digest): size for digest, size, _ in blobs},
-            used={parse(digest): used for digest, _, used in blobs},
-            links=links,
-            names=names,
-            pinned=frozenset(pinned),
-            leased=leased,
-            made=made,
-        )
-
     def names(self) -> set[str]:
         """All names, and nothing of what they mean: as cheap as can be."""
         return {name for (name,) in self._db.execute("SELECT name FROM names")}
-
-    def _meant(self, now: float, always: Sequence[str]) -> Callable[[str], bool]:
-        """What says of a name whether a rule keeps it."""
-        return matcher([*always, *(pattern for pattern, _ in self._db.execute(RULES, (now,)))])
 
     def forget(
         self,
@@ -76,7 +81,7 @@ class TableRows:
         is_kept = f"SELECT 1 WHERE ?1 IN ({_PINNED}2) OR ?1 IN ({_LEASED}2)"
         kept = set()
         with transaction(self._db):
-            meant = self._meant(now, always)
+            meant = _meant(self._db, now, always)
             for digest, names in images:
                 text = str(digest)
                 if any(map(meant, names)) or self._db.execute(is_kept, (text, now)).fetchone():

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from cache.content import Digest
 from cache.errors import DiskFull, StoreUnusable
-from cache.hops import RowHop
+from cache.hops import Acts, RowHop
 from cache.index import Index
 
 #: Uses remembered before they are written to the index in one transaction.
@@ -20,20 +20,30 @@ TOUCH_BATCH = 256
 class Uses:
     """The uses of a store's blobs."""
 
-    def __init__(self, index: Index, rows: RowHop, clock: Callable[[], float]) -> None:
+    def __init__(self, index: Index, rows: RowHop, acts: Acts, clock: Callable[[], float]) -> None:
         self._index = index
         self._rows = rows
+        self._acts = acts
         self.clock = clock
         self._used: dict[Digest, float] = {}
+        self._writing = False
 
-    async def touch(self, digest: Digest) -> None:
-        """Remember a use; off the hot path."""
+    def touch(self, digest: Digest) -> None:
+        """Remember a use; who uses something does not wait until that is written down."""
         self._used[digest] = self.clock()
-        if len(self._used) >= TOUCH_BATCH:
+        if len(self._used) >= TOUCH_BATCH and not self._writing:
+            self._writing = True
+            self._acts.begin(self._write_full())
+
+    async def _write_full(self) -> None:
+        try:
             await self.write()
+        finally:
+            self._writing = False
 
     async def write(self) -> None:
-        """Write down what is remembered."""
-        used, self._used = self._used, {}
-        with suppress(DiskFull, StoreUnusable):
-            await self._rows(self._index.touch, used)
+        """Write down what is remembered, a batch at a time: other work goes between."""
+        used, self._used = list(self._used.items()), {}
+        for at in range(0, len(used), TOUCH_BATCH):
+            with suppress(DiskFull, StoreUnusable):
+                await self._rows(self._index.touch, dict(used[at : at + TOUCH_BATCH]))

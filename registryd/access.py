@@ -16,7 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -191,6 +191,20 @@ class Access:
             return True
         principals = (*self._all(repository), principal)
         return await self._store.grants.covers(repository, principals)
+
+    async def readable(self, principal: str, repositories: Collection[str]) -> set[str]:
+        """Those of these repositories that ``may_read`` lets a principal read, asked at once."""
+        if not principal:
+            return set(repositories)
+        grants = self._store.grants
+        own, shared = await grants.open_to((EVERYBODY, principal)), await grants.open_to((SHARED,))
+        return {
+            each
+            for each in repositories
+            if each in own
+            or each.startswith(f"{LOCALHOST}/")
+            or (each in shared and each.partition("/")[0] in self._sharing.shared)
+        }
 
     async def _was_open(self, repository: str) -> bool:
         # Only what everybody could read: a private grant ends when it ends.

@@ -96,6 +96,7 @@ async def _jobs(
     assert prefetches is not None and scrubbing is not None  # noqa: S101 (of a daemon)
     async with (
         beside(node.store.room.keep),
+        beside(operations.look_over),
         beside(scrubbing.run),
         beside(operations.sampled),
         beside(lambda: prefetches.run(operations.pull, operations.converted)),

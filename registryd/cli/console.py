@@ -8,7 +8,6 @@ Invariants:
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import IO, Any, TextIO
 
 from cache.errors import Fault
 from registryd.cli.errors import printable
+from registryd.cli.indented import indented
 from registryd.cli.tables import Column, layout
 from registryd.oci.errors import UsageError
 from registryd.secrets import Secret
@@ -53,12 +53,11 @@ class Console:
 
     def json(self, value: Any) -> None:
         """A value as JSON."""
-        self._write(json.dumps(value, indent=2) + "\n")
+        self._write(indented(value) + "\n")
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """Rows below their headings, as data."""
-        for text in layout(columns, rows):
-            self._write(text + "\n")
+        self._write("".join(text + "\n" for text in layout(columns, rows)))
 
     def facts(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and values, one pair a line, as data."""

@@ -63,6 +63,8 @@ def one_line(error: BaseException) -> str:
 
 def printable(text: str) -> str:
     """This text with a question mark for what would move the cursor or colour the terminal."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

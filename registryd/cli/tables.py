@@ -23,12 +23,8 @@ def layout(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str
     cells = [[column.heading for column in columns]]
     cells += [[printable(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [_line(columns, row, widths) for row in cells]
-
-
-def _line(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (
-        value.rjust(width) if column.right else value.ljust(width)
-        for column, value, width in zip(columns, row, widths, strict=True)
+    line = GAP.join(
+        f"{{:{'>' if column.right else '<'}{width}}}"
+        for column, width in zip(columns, widths, strict=True)
     )
-    return GAP.join(padded).rstrip()
+    return [line.format(*row).rstrip() for row in cells]

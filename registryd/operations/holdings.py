@@ -7,26 +7,27 @@ Invariant:
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from cache.content import Descriptor, Digest
 from cache.errors import Fault
 from cache.index import Name
 from cache.ingest import Ingest
 from cache.lower import Lower
-from cache.patterns import matcher
 from registryd import __version__
-from registryd.oci.image_config import CONFIG_LIMIT, parse_config
-from registryd.oci.manifest import Document, Index, Manifest
 from registryd.oci.media_types import OCTET_STREAM
-from registryd.oci.reference import Reference
 from registryd.operations.allowances import described
+from registryd.operations.image_list import ImageList
 from registryd.operations.node import Node, Result
+from registryd.operations.node import moment as moment
 from registryd.transfer.flight import Flight
+
+_log = logging.getLogger(__name__)
 
 #: Seconds that a question how things are waits for a shared store.
 LOOK = 1.0
@@ -42,6 +43,7 @@ class Holdings:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._store = node.store
+        self._images = ImageList(node)
 
     @property
     def node(self) -> Node:
@@ -59,7 +61,7 @@ class Holdings:
             "listeners": list(node.listeners),
             "blobs": len(self._store),
             "size": self._store.size,
-            "images": sum(name.complete for name in await self._store.names()),
+            "images": await self._store.catalogue.count(),
             "lookups": {
                 f"{kind}_{outcome}": node.counts.lookups[kind, outcome]
                 for kind in ("manifest", "blob")
@@ -110,22 +112,25 @@ class Holdings:
 
     async def images(self, *, principal: str = "") -> Result:
         """The images that the caller may see."""
-        visible = await self._visible(principal)
-        closures = await self._closures(visible)
-        shares = _shares(closures)
-        pinned = {pin.digest for pin in await self._store.pins.all()}
-        ruled = matcher(rule.pattern for rule in await self._store.pins.rules())
-        pinned.update(name.descriptor.digest for name in visible if ruled(name.name))
-        shown = [
-            await self._image(name, shares[name.name], closures[name.name][1])
-            | {"pinned": name.descriptor.digest in pinned}
-            for name in visible
-        ]
-        return {"images": shown}
+        images: Result = json.loads(await self.image_list(principal=principal))
+        return images
+
+    async def look_over(self) -> None:
+        """Get to know the images, so that whoever first asks for them does not wait for that."""
+        try:
+            await self._images.rendered("")
+        except Fault as fault:
+            _log.warning("the images could not be looked over: %s", fault)
+
+    async def image_list(self, *, principal: str = "") -> bytes:
+        """The same as JSON."""
+        return await self._images.rendered(principal)
 
     async def _visible(self, principal: str) -> list[Name]:
         names = [name for name in await self._store.names() if name.complete]
-        return [name for name in names if await self._may_see(name.repository, principal)]
+        repositories = {name.repository for name in names}
+        seen = await self._node.access.readable(principal, repositories)
+        return [name for name in names if name.repository in seen]
 
     async def _may_see(self, repository: str, principal: str) -> bool:
         return await self._node.access.may_read(principal, repository)
@@ -144,44 +149,6 @@ class Holdings:
             )
             for name in names
         }
-
-    async def _image(self, name: Name, share: tuple[int, int], closure: Sizes) -> Result:
-        document = await self._node.library.held(name.descriptor.digest, use=False)
-        reference = Reference.parse(name.name, default_tag=None)
-        used = await self._store.last_used(closure)
-        return {
-            "name": name.repository,
-            "tag": reference.tag or "",
-            "reference": name.name,
-            "digest": str(name.descriptor.digest),
-            "media_type": name.descriptor.media_type,
-            "platforms": await self._platforms(document),
-            "size": share[0],
-            "own_size": share[1],
-            "last_used": moment(used),
-        }
-
-    async def _platforms(self, document: Document) -> list[str]:
-        """The platforms that are here, of all that the image has."""
-        if isinstance(document, Manifest):
-            return await self._own_platform(document)
-        entries = document.entries if isinstance(document, Index) else ()
-        return [
-            str(entry.platform)
-            for entry in entries
-            if entry.platform
-            and entry.platform.known
-            and await self._store.is_complete(entry.descriptor)
-        ]
-
-    async def _own_platform(self, document: Manifest) -> list[str]:
-        """What the configuration of an image says it is for; artifacts say nothing."""
-        with suppress(Fault):
-            config = document.config.digest
-            raw = await self._store.read(config, limit=CONFIG_LIMIT, use=False)
-            platform = parse_config(raw).platform
-            return [str(platform)] if platform.known else []
-        return []
 
     async def blobs(self, *, principal: str = "") -> Result:
         """The blobs of the images that the caller may see; to the owner also those of none."""
@@ -218,11 +185,6 @@ class Holdings:
                     found[child.digest] = child
                     waiting.append(child)
         return list(found.values())
-
-
-def moment(seconds: float) -> str:
-    """Unix seconds as RFC 3339."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 async def _lower(store: Lower) -> Result:

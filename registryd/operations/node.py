@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cache.store import BlobStore
@@ -63,3 +64,8 @@ class Node:
     def lowers(self) -> Lowers:
         """The shared stores below the cache."""
         return self.flights.lowers
+
+
+def moment(seconds: float) -> str:
+    """Unix seconds as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

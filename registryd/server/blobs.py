@@ -21,7 +21,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from aiohttp import web
 
 from cache.content import Digest
-from cache.errors import CacheError, DiskFull, Fault, SizeMismatch
+from cache.errors import CacheError, DiskFull, Fault
 from cache.follower import Follower
 from cache.ingest import Ingest
 from registryd.oci.errors import RegistryError
@@ -224,11 +224,8 @@ async def _serve_held(request: web.Request, digest: Digest) -> web.StreamRespons
     async with context.node.store.open_blob(digest) as fd:
         # The file's own size: a blob that was proven this instant is not in the store's list yet.
         size, blob = os.fstat(fd).st_size, context.node.store.find(digest)
-        if blob is not None and blob.size != size:
-            raise SizeMismatch(
-                f"{digest} is damaged: its file has {size} bytes of {blob.size}"
-                f" (remove {blob.path} to have it fetched again)"
-            )
+        if blob is not None:
+            blob.check(size)
         wanted = _wanted(request, size)
         response = await _prepare(request, digest, wanted, size)
         await _whole_or_cut(request, response, _send_held(request, response, fd, wanted, check))

@@ -50,7 +50,7 @@ def add_routes(app: web.Application) -> None:
     get("/api/v1/overview", _json(lambda o, a: o.overview(**_own(a))))
     get("/api/v1/sharing", _json(lambda o, a: o.sharing(principal=a["principal"])))
     get("/api/v1/status", _json(lambda o, a: o.status(principal=a["principal"])))
-    get("/api/v1/images", _json(lambda o, a: o.images(principal=a["principal"])))
+    get("/api/v1/images", _images)
     get("/api/v1/cache/active", _json(lambda o, a: o.active(principal=a["principal"])))
     get("/api/v1/cache/blobs", _json(lambda o, a: o.blobs(principal=a["principal"])))
     get("/api/v1/cache/df", _json(lambda o, a: o.df(principal=a["principal"])))
@@ -210,6 +210,13 @@ def _raw(
         return web.Response(body=content, headers=headers)
 
     return answer
+
+
+async def _images(request: web.Request) -> web.StreamResponse:
+    """The images, as the text that they are kept as."""
+    arguments = await arguments_of(request)
+    body = await context_of(request).operations.image_list(principal=arguments["principal"])
+    return web.Response(body=body, content_type="application/json")
 
 
 async def _opened(request: web.Request) -> web.StreamResponse:

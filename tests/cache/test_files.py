@@ -130,7 +130,8 @@ def test_names_are_read_back(files):
 
     entry = ("a/b:1", Descriptor("t", ABC, 3))
     made = (Digest.of(b"image"), entry[1])
-    files.replace("index.json", render_index([entry], [made]))
+    written = [(each, "t", str(ABC), 3) for each in (entry[0], str(made[0]))]
+    files.replace("index.json", render_index(written[:1], written[1:]))
     content = files.read_index()
 
     assert ([entry], [made]) == (parse_index(content), parse_made(content))
@@ -223,14 +224,14 @@ def test_a_scan_finds_blobs_and_nothing_else(files):
     (folder / Digest.of(b"folder").hex).mkdir()
     (folder / Digest.of(b"link").hex).symlink_to(ABC.hex)
 
-    assert {ABC: 3} == files.scan()
+    assert {ABC: 3} == files.sized(files.listed())
 
 
 def test_a_scan_that_fails_is_said(files):
     """A folder that is gone makes the root unusable."""
     (files.root / "blobs" / "sha512").rmdir()
     with pytest.raises(StoreUnusable, match="cache root"):
-        files.scan()
+        files.listed()
 
 
 def test_a_sweep_keeps_only_what_can_be_resumed(files):

@@ -11,7 +11,7 @@ ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
 def test_a_watcher_is_told_of_each_change_once():
     """What is here already, and what was not, is no news."""
     held, told = Held(), []
-    held.found({ONE: 3})
+    held.found({ONE.hex: 3})
     held.watch(lambda digest, size: told.append((digest, size)))
     held.add(ONE, 3)
     held.add(TWO, 4)

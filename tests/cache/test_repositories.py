@@ -33,7 +33,6 @@ def test_an_older_file_gets_the_table(tmp_path):
     with closing(Index(tmp_path / "cache.db")) as index:
         attach(index)
 
-        assert not index.fresh
         assert index.repositories.exists("localhost/old")
         assert ([ARTIFACT.digest], False) == listed(index)
 
@@ -66,7 +65,7 @@ def test_what_the_disk_lost_is_not_listed():
     """A manifest whose file was gone at start is not listed."""
     with closing(Index(":memory:")) as index:
         attach(index)
-        index.reconcile({}, 2.0)
+        index.reconcile([ARTIFACT.digest], {}, 2.0)
 
         assert ([], False) == listed(index)
 

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.errors import (
-    BlobNotFound,
-)
+from cache.errors import BlobNotFound, SizeMismatch
 from cache.grants import KEPT as GRANT_KEPT
 from cache.store import BlobStore
 from tests.cache.samples import entries, layer
@@ -69,15 +67,23 @@ async def test_a_blob_removed_by_hand_is_missed_at_the_start(root):
 
 async def test_a_blob_put_in_by_hand_is_found_at_the_start(root):
     """The directory knows better than the index: what is there counts, with the size it has."""
-    async with BlobStore.open(root) as store:
-        content, descriptor = layer("by hand")
-        await store.put(CONTENT, DESCRIPTOR)
-        store.find(DIGEST).path.chmod(0o644)
-        os.truncate(store.find(DIGEST).path, 5)
+    content, descriptor = layer("by hand")
+    async with BlobStore.open(root):
         (root / "blobs" / "sha256" / descriptor.digest.hex).write_bytes(content)
     async with BlobStore.open(root) as store:
         assert content == await store.read(descriptor.digest, limit=100)
-        assert {descriptor.digest: 7, DIGEST: 5} == await store.unreferenced()
+        assert {descriptor.digest: 7} == await store.unreferenced()
+
+
+async def test_a_blob_cut_short_by_hand_is_not_read(root):
+    """Sizes of blobs that were known are not looked at again at the start, but by whoever reads."""
+    async with BlobStore.open(root) as store:
+        await store.put(CONTENT, DESCRIPTOR)
+        store.find(DIGEST).path.chmod(0o644)
+        os.truncate(store.find(DIGEST).path, 5)
+    async with BlobStore.open(root) as store:
+        with pytest.raises(SizeMismatch, match=f"damaged: its file has 5 bytes of {len(CONTENT)}"):
+            await store.read(DIGEST, limit=len(CONTENT))
 
 
 async def test_a_blob_removed_under_our_feet_is_not_found(store):

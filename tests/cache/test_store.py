@@ -136,7 +136,11 @@ async def test_uses_are_written_in_batches(root, clock):
 
         assert hops == store.rows.hops
 
-        await store.touch(content[0][1].digest)
+        gate = store.rows.hold()
+        await store.touch(content[0][1].digest)  # who uses it does not wait for the index
+        await gate.reached.wait()
+        gate.open()
+        await store._acts.ended()
         assert hops + 1 == store.rows.hops
 
         clock.now += 7

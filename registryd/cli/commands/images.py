@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +54,7 @@ def run(context: Context) -> None:
     templated = chosen_format not in ("table", "json")
     if templated:
         _check_format(chosen_format)
+    gc.disable()  # of so many values none is garbage before the end, and looking takes longest
     with backend(context) as chosen:
         result = chosen.call("images", {})
     images = result.get("images", [])

@@ -1,0 +1,221 @@
+"""Graph: the images of a store and all that hangs from them, in memory, by small numbers.
+
+A question about all images at once would otherwise read every row of the index. Invariants:
+- it says what the index said when it was last brought up to date, and costs then what has changed;
+- whatever a digest's row says, its number never changes while the graph lives.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from cache.changes import Changed
+from cache.whole import whole
+
+_NAMES = "SELECT name, repository, digest, media_type FROM names WHERE complete"
+
+
+class Image(NamedTuple):
+    """A named manifest with all that is reachable from it, by numbers; made anew where any of that
+    came, went, was used or linked.
+
+    ``size`` is in bytes, ``used`` the last use of any of it (Unix seconds); ``whole``: of an index,
+    its children that are here with all that they need.
+    """
+
+    digest: str
+    closure: tuple[int, ...]
+    size: int
+    used: float
+    whole: frozenset[str]
+
+
+class Entry(NamedTuple):
+    """A complete name, as the index has it."""
+
+    name: str
+    repository: str
+    digest: str
+    media_type: str
+
+
+class Shown(NamedTuple):
+    """A name, its image, and the bytes of what no other shown image has.
+
+    The same object as long as all of that is the same.
+    """
+
+    entry: Entry
+    image: Image
+    own: int
+
+
+class _Owners(NamedTuple):
+    """The entries of some repositories, sorted, and what each image alone of them has."""
+
+    visible: Collection[str] | None
+    entries: list[Entry]
+    own: dict[str, int]
+
+
+class Graph:
+    """Numbers, and what they mean. Used by one thread."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._digests: list[str] = []
+        self._sizes: list[int] = []  #: of what is here; 0 otherwise
+        self._used: list[float] = []
+        self._here = bytearray()
+        self._links: dict[int, list[tuple[int, str]]] = {}
+        self._entries: dict[str, Entry] = {}
+        self._images: dict[str, Image] = {}
+        self._rows: dict[str, Shown] = {}
+        self._owners: _Owners | None = None
+
+    def _number(self, digest: str) -> int:
+        number = self._numbers.get(digest)
+        if number is None:
+            number = self._numbers[digest] = len(self._digests)
+            self._digests.append(digest)
+            self._sizes.append(0)
+            self._used.append(0.0)
+            self._here.append(0)
+        return number
+
+    # bringing it up to date
+
+    def load(self, db: sqlite3.Connection) -> None:
+        """Take in everything; a new graph is empty."""
+        for row in db.execute("SELECT digest, size, used FROM blobs"):
+            self._set_blob(*row)
+        for parent, child, rule in db.execute("SELECT parent, child, rule FROM links"):
+            link = self._number(child), rule
+            self._links.setdefault(self._number(parent), []).append(link)
+        for row in db.execute(_NAMES):
+            self._entries[row[0]] = Entry(*row)
+
+    def update(self, db: sqlite3.Connection, changed: Changed) -> None:
+        """Read again what has changed."""
+        linked = {self._read_links(db, digest) for digest in changed["links"]}
+        written = {self._read_blob(db, digest) for digest in changed["blobs"]}
+        for name in changed["names"]:
+            row = db.execute(f"{_NAMES} AND name = ?", (name,)).fetchone()
+            self._entries.pop(name, None)
+            self._rows.pop(name, None)
+            if row:
+                self._entries[name] = Entry(*row)
+        if linked or written:
+            self._renew(linked, written)
+        if linked or changed["names"]:
+            self._owners = None
+        if changed["names"]:
+            named = {entry.digest for entry in self._entries.values()}
+            for digest in self._images.keys() - named:
+                del self._images[digest]
+
+    def _renew(self, linked: set[int], written: set[int]) -> None:
+        """Make those images anew that have some of these."""
+        for digest, image in list(self._images.items()):
+            if not linked.isdisjoint(image.closure):
+                del self._images[digest]
+            elif not written.isdisjoint(image.closure):
+                self._images[digest] = self._made(digest, image.closure)
+
+    def _read_links(self, db: sqlite3.Connection, digest: str) -> int:
+        number = self._number(digest)
+        rows = db.execute("SELECT child, rule FROM links WHERE parent = ?", (digest,))
+        self._links[number] = [(self._number(child), rule) for child, rule in rows]
+        return number
+
+    def _read_blob(self, db: sqlite3.Connection, digest: str) -> int:
+        number = self._number(digest)
+        before = self._sizes[number]
+        row = db.execute("SELECT size, used FROM blobs WHERE digest = ?", (digest,)).fetchone()
+        if row:
+            self._set_blob(digest, *row)
+        else:
+            self._sizes[number], self._used[number], self._here[number] = 0, 0.0, 0
+        if before != self._sizes[number]:
+            self._owners = None
+        return number
+
+    def _set_blob(self, digest: str, size: int, used: float) -> None:
+        number = self._number(digest)
+        self._sizes[number], self._used[number], self._here[number] = size, used, 1
+
+    # answers
+
+    def repositories(self) -> set[str]:
+        """Those that have a complete name."""
+        return {entry.repository for entry in self._entries.values()}
+
+    def shown(self, visible: Collection[str] | None) -> list[Shown]:
+        """The complete names of these repositories (None: of all), sorted.
+
+        What they share with images that are not shown counts as their own.
+        """
+        if self._owners is None or self._owners.visible != visible:
+            self._owners = self._counted(visible)
+        own, rows = self._owners.own, self._rows
+        found = []
+        for entry in self._owners.entries:
+            digest = entry.digest
+            image, bytes_ = self._images[digest], own[digest]
+            row = rows.get(entry.name)
+            if row is None or row.image is not image or row.own != bytes_:
+                row = rows[entry.name] = Shown(entry, image, bytes_)
+            found.append(row)
+        return found
+
+    def _counted(self, visible: Collection[str] | None) -> _Owners:
+        entries = [e for e in self._entries.values() if visible is None or e.repository in visible]
+        entries.sort()
+        sizes, users = self._sizes, [0] * len(self._sizes)
+        images = [self._image(digest) for digest in {entry.digest for entry in entries}]
+        for image in images:
+            for number in image.closure:
+                users[number] += 1
+        own = {
+            image.digest: sum([sizes[number] for number in image.closure if users[number] == 1])
+            for image in images
+        }
+        return _Owners(visible, entries, own)
+
+    def _image(self, digest: str) -> Image:
+        image = self._images.get(digest)
+        if image is None:
+            image = self._made(digest, self._closure(self._number(digest)))
+            self._images[digest] = image
+        return image
+
+    def _made(self, digest: str, closure: tuple[int, ...]) -> Image:
+        size = sum(map(self._sizes.__getitem__, closure))
+        used = max(map(self._used.__getitem__, closure))
+        whole_ones = self._whole_children(self._number(digest), closure)
+        return Image(digest, closure, size, used, whole_ones)
+
+    def _closure(self, root: int) -> tuple[int, ...]:
+        found, waiting = {root}, [root]
+        while waiting:
+            for child, _ in self._links.get(waiting.pop(), ()):
+                if child not in found:
+                    found.add(child)
+                    waiting.append(child)
+        return tuple(found)
+
+    def _whole_children(self, root: int, closure: Iterable[int]) -> frozenset[str]:
+        children = [child for child, rule in self._links.get(root, ()) if rule == "any"]
+        if not children:
+            return frozenset()
+        held = {number for number in closure if self._here[number]}
+        complete = whole(held, self._needs(closure))
+        return frozenset(self._digests[child] for child in children if child in complete)
+
+    def _needs(self, parents: Iterable[int]) -> Iterator[tuple[int, int, str]]:
+        for parent in parents:
+            for child, rule in self._links.get(parent, ()):
+                if rule != "made":
+                    yield parent, child, rule

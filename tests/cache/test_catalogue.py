@@ -1,0 +1,93 @@
+"""All images at once: the same as asking for each."""
+
+from contextlib import closing
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache.graph import Graph
+from cache.index import Index
+from tests.cache.test_index import add, thing
+
+POINTS = st.integers(0, 7)
+RULES = st.sampled_from(["all", "any"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), POINTS, st.sets(POINTS, max_size=3), RULES),
+        st.tuples(st.just("name"), POINTS, POINTS),
+        st.tuples(st.just("drop name"), POINTS),
+        st.tuples(st.just("touch"), POINTS, st.integers(1, 99)),
+        st.tuples(st.just("lose"), POINTS),
+        st.tuples(st.just("collect"), POINTS),
+        st.tuples(st.just("made"), POINTS, POINTS),
+    ),
+    max_size=8,
+)  # fmt: skip
+
+
+#: What is there before: an index of two manifests which share a layer, all three named.
+FIRST = [
+    ("add", 5, set(), "all"),
+    ("add", 6, set(), "all"),
+    ("add", 3, {5, 6}, "all"),
+    ("add", 4, {6}, "all"),
+    ("add", 0, {3, 4}, "any"),
+    ("name", 0, 0),
+    ("name", 1, 3),
+    ("name", 2, 4),
+]
+
+
+def do(index, step):
+    """One change of an index."""
+    kind, *rest = step
+    if kind == "add":
+        add(index, rest[0], *sorted(rest[1] - {rest[0]}), rule=rest[2])
+    elif kind == "name":
+        index.set_name(f"r{rest[0] % 2}/n{rest[0]}", f"r{rest[0] % 2}", thing(rest[1]), 1.0)
+    elif kind == "drop name":
+        index.drop_name(f"r{rest[0] % 2}/n{rest[0]}")
+    elif kind == "touch":
+        index.touch({thing(rest[0]).digest: float(rest[1])})
+    elif kind == "lose":
+        index.lose(thing(rest[0]).digest)
+    elif kind == "collect":
+        index.collect([thing(rest[0]).digest], 5.0, lambda digests: None)
+    elif kind == "made":
+        index.made.add(thing(rest[0]).digest, thing(rest[1]))
+
+
+def told(graph, visible):
+    """What a graph says of the images of some repositories, in plain values."""
+    return [
+        (row.entry, row.image.size, row.image.used, sorted(row.image.whole), row.own)
+        for row in graph.shown(visible)
+    ]
+
+
+@given(STEPS, st.sampled_from([None, frozenset({"r0"})]))
+@settings(max_examples=60)
+def test_what_is_brought_up_to_date_is_as_if_read_anew(steps, visible):
+    """After any changes, and that is what the index itself says."""
+    with closing(Index(":memory:")) as index:
+        graph, db = Graph(), index._db
+        for step in FIRST:
+            do(index, step)
+        index.changes.take()
+        graph.load(db)
+        graph.shown(visible)
+        for step in steps:
+            do(index, step)
+        graph.update(db, index.changes.take())
+        anew = Graph()
+        anew.load(db)
+        names = [
+            n for n in index.names() if n.complete and (not visible or n.repository in visible)
+        ]
+        closures = {n.name: index.closure(n.descriptor.digest, made=True) for n in names}
+
+        assert told(anew, visible) == told(graph, visible)
+        assert [
+            (n.name, sum(closures[n.name].values()), index.last_used(closures[n.name]))
+            for n in names
+        ] == [(row.entry.name, row.image.size, row.image.used) for row in graph.shown(visible)]
