@@ -10,7 +10,7 @@ from cache.store import BlobStore
 from tests.cache.gates import GatedExecutor
 from tests.cache.ingests import begun
 
-pytest.register_assert_rewrite("tests.contract.blob_store")
+pytest.register_assert_rewrite("tests.contract.blob_store", "tests.contract.kept_content")
 
 
 class Clock:
