@@ -5,7 +5,7 @@ PARTS = $(or $(REGISTRYD_PARTS),.parts)
 CODE = cache registryd tests bench scripts
 ARGS ?=
 
-.PHONY: help run test check cover docs bench kills clean
+.PHONY: help run test check cover docs bench kills dist deb image clean
 
 help:
 	@echo 'make run    show registryd at work            (ARGS="...": for the demonstration)'
@@ -15,6 +15,9 @@ help:
 	@echo 'make docs   the pages as a site, in build/site'
 	@echo 'make bench  how fast it is, against others     (ARGS="--quick")'
 	@echo 'make kills  a daemon killed at every step     (ARGS="--kills 1000 --seed 1")'
+	@echo 'make dist   wheel and source archive, in dist/'
+	@echo 'make deb    the Debian package, in dist/'
+	@echo 'make image  the image of registryd itself, in dist/ (as root)'
 	@echo 'make clean  take away what the above have left, except .venv and .parts'
 
 run:
@@ -50,6 +53,9 @@ kills:
 	scripts/setup.sh --dev
 	scripts/parts.sh
 	. $(abspath $(PARTS))/env && $(PYTHON) -m tests.kills $(ARGS)
+
+dist deb image:
+	scripts/$@.sh
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .run build dist *.egg-info .coverage*

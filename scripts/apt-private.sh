@@ -68,3 +68,14 @@ _apt_own() {
         -o Dir::State::status=/var/lib/dpkg/status -o Dir::Log="$parts/apt" \
         -o APT::Sandbox::User=root --download-only "$@"
 }
+
+# The time that what is built bears: SOURCE_DATE_EPOCH, that of the commit, or of the source archive.
+source_time() {
+    if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
+        echo "$SOURCE_DATE_EPOCH"
+    elif [ -e "$root/.git" ] && have git; then
+        git -C "$root" log -1 --format=%ct
+    else
+        stat -c %Y "$root/pyproject.toml"
+    fi
+}

@@ -24,7 +24,8 @@ PROGRAMS='skopeo:skopeo podman:podman buildah:buildah umoci:umoci docker-registr
     siftool:siftool ch-run:charliecloud
     munged:munge slurmctld:slurmctld slurmd:slurmd srun:slurm-client
     gcc:gcc make:make mpicc:libmpich-dev shellcheck:shellcheck setpriv:util-linux
-    chromium-headless-shell:chromium-headless-shell'
+    chromium-headless-shell:chromium-headless-shell
+    dh:debhelper dpkg-buildpackage:dpkg-dev mmdebstrap:mmdebstrap'
 
 write_env() {
     mkdir -p "$parts"
@@ -55,7 +56,9 @@ missing() (
     done | sort -u
     [ -s /etc/ssl/certs/ca-certificates.crt ] || [ ! -x /usr/bin/apt-get ] || ! is_root ||
         echo ca-certificates
-    # Headers are no program; only root can be the nodes that load what is built with them.
+    # Neither are pip's wheel and headers programs; only root can be the nodes that load what is
+    # built with these.
+    [ -d /usr/share/python-wheels ] || [ ! -x /usr/bin/apt-get ] || ! is_root || echo python3-pip-whl
     [ -e /usr/include/slurm/spank.h ] || [ ! -x /usr/bin/apt-get ] || ! is_root ||
         echo libslurm-dev
 )
@@ -77,9 +80,18 @@ disable_services() {
     done
 }
 
+# The clean Debian that packages are tested in takes half a minute, once; without it those tests skip.
+make_clean_root() {
+    ! is_root || ! have mmdebstrap || "$root/scripts/clean_root.sh" >/dev/null ||
+        say "no clean Debian for the tests of packages"
+}
+
 write_env
 wanted=$(missing)
-[ -n "$wanted" ] || exit 0
+[ -n "$wanted" ] || {
+    make_clean_root
+    exit 0
+}
 # shellcheck disable=SC2086 # a list of names
 set -- $wanted
 if ! have apt-get; then
@@ -104,3 +116,4 @@ if [ -n "$wanted" ]; then
     say "still missing:" $wanted
     exit 1
 fi
+make_clean_root
