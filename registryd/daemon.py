@@ -83,13 +83,16 @@ def _check_identity(config: Config) -> None:
         load_identity(config.cluster)
 
 
-def _places() -> Places:
-    """The system's places for root, otherwise the user's own."""
-    return system_places() if os.getuid() == 0 else user_places(os.environ, Path.home())
+def _places(path: Path | None) -> Places:
+    """The system's places for root and for the machine's own file, otherwise the user's own."""
+    system = system_places()
+    if os.getuid() == 0 or path == system.config:
+        return system
+    return user_places(os.environ, Path.home())
 
 
 def _load(path: Path | None) -> Config:
-    places = _places()
+    places = _places(path)
     if path is None and not places.config.exists():
         config = default_config(places)
     else:

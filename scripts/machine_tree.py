@@ -53,6 +53,8 @@ class Entry:
     source: str = ""
     content: bytes = b""
     directory: bool = False
+    owner: tuple[int, int] = (0, 0)
+    time: int = 0
 
 
 @dataclass

@@ -24,7 +24,7 @@ import secrets
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -140,7 +140,8 @@ def _compressor(target: HashedFile, compression: str) -> AbstractContextManager[
 
 def _add(archive: tarfile.TarFile, path: str, entry: Entry) -> None:
     member = tarfile.TarInfo(path.lstrip("/"))
-    member.mode = entry.mode
+    member.mode, member.mtime = entry.mode, entry.time
+    member.uid, member.gid = entry.owner
     if entry.link:
         member.type, member.linkname = tarfile.SYMTYPE, entry.link
         archive.addfile(member)
@@ -197,34 +198,49 @@ def make_image(
         layers = tuple(
             threads.map(lambda pair: write_layer(layout, *pair), zip(trees, packing, strict=True))
         )
-    own = architecture()
+    own = own_architecture()
     root = _manifest(layout, layers, own)
     if index:
         other = "arm64" if own == "amd64" else "amd64"
         root = _index(layout, {own: root, other: _manifest(layout, layers, other)})
-    _name(layout, root, tag)
+    name_root(layout, root, tag)
     return Made(root.media_type, root.digest, root.size, layers)
 
 
-def architecture() -> str:
+def own_architecture() -> str:
     """This machine's architecture in the words of images."""
     machine = platform.machine().lower()
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
-def _manifest(layout: Path, layers: tuple[Blob, ...], architecture: str) -> Blob:
+def _manifest(layout: Path, layers: Sequence[Blob], architecture: str) -> Blob:
     steps = ("root file system with a shell", "CPython", "application and data", "settings")
+    running = {
+        "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"],
+        "Cmd": ["python3", "/app/main.py"],
+        "WorkingDir": "/app",
+    }
+    history = [f"make_image: {step}" for step in steps]
+    return write_image(layout, layers, running, EPOCH, history=history, architecture=architecture)
+
+
+def write_image(
+    layout: Path,
+    layers: Sequence[Blob],
+    running: Mapping[str, object],
+    created: str,
+    *,
+    history: Sequence[str] = (),
+    architecture: str = "",
+) -> Blob:
+    """Store configuration (``running``: how it is started) and manifest of these layers."""
     config = {
-        "architecture": architecture,
+        "architecture": architecture or own_architecture(),
         "os": "linux",
-        "created": EPOCH,
-        "config": {
-            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"],
-            "Cmd": ["python3", "/app/main.py"],
-            "WorkingDir": "/app",
-        },
+        "created": created,
+        "config": running,
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-        "history": [{"created": EPOCH, "created_by": f"make_image: {step}"} for step in steps],
+        "history": [{"created": created, "created_by": step} for step in history],
     }
     document = {
         "schemaVersion": 2,
@@ -244,7 +260,7 @@ def _index(layout: Path, manifests: dict[str, Blob]) -> Blob:
     return write_blob(layout, INDEX_TYPE, document)
 
 
-def _name(layout: Path, root: Blob, tag: str) -> None:
+def name_root(layout: Path, root: Blob, tag: str) -> None:
     """Write oci-layout and index.json; entries of other tags stay."""
     (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     path = layout / "index.json"
