@@ -65,7 +65,7 @@ class Speeds:
 def _speed(flight: Look, before: tuple[float, int, float] | None) -> tuple[float, int, float]:
     seconds, offset = float(flight.get("seconds") or 0), int(flight.get("offset") or 0)
     if before is None or seconds < before[0] or offset < before[1]:
-        received = int(flight.get("received") or 0)
+        received = int(flight.get("received") or offset)  # what other nodes sent is not in it
         return seconds, offset, received / seconds if seconds else 0.0
     if seconds == before[0]:
         return before

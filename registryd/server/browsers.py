@@ -20,7 +20,8 @@ from aiohttp import web
 
 from registryd.oci.errors import Denied
 
-#: What is guarded. /v2 is for runtimes, which reach it under names of all kinds.
+#: What is guarded by name. /v2 is for runtimes, which reach it under names of all kinds, and which
+#: send no Origin: what has one there is a browser that pushes.
 GUARDED: Final = ("/api/v1", "/ui")
 HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -35,11 +36,12 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def guarded(request: web.Request, handler: Next) -> web.StreamResponse:
     """Refuse what pages from elsewhere ask. Raises Denied."""
-    if not request.path.startswith(GUARDED):
+    ours, origin = request.path.startswith(GUARDED), request.headers.get("Origin")
+    if not ours and origin is None:
         return await handler(request)
-    check(request.headers.get("Host", ""), request.headers.get("Origin"), request.secure)
+    check(request.headers.get("Host", ""), origin, request.secure)
     response = await handler(request)
-    if not response.prepared:
+    if ours and not response.prepared:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")

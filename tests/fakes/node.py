@@ -102,6 +102,7 @@ async def running_node(
     transfer: TransferConfig = IMPATIENT,
     access: AccessConfig = AccessConfig(),  # noqa: B008 - frozen
     limits: Limits = Limits(),  # noqa: B008 - frozen
+    ui: bool = True,
 ) -> AsyncIterator[RunningNode]:
     """A node with its cache below ``folder``."""
     config = Config(
@@ -109,6 +110,7 @@ async def running_node(
             socket=folder / "node.sock",
             listen=(Listen("127.0.0.1:0", default_registry),),
             drain_timeout=0.0,
+            ui=ui,
         ),
         cache=CacheConfig(folder / "cache"),
         registries=registries or {},

@@ -91,10 +91,11 @@ class Page:
             answer.set_result(told["result"])
 
     async def open(self, url: str) -> None:
-        """Go to a page."""
+        """Go to a page; it and its scripts have been loaded then."""
         for domain in ("Network", "Runtime", "Log", "Page"):
             await self.send(f"{domain}.enable")
         await self.send("Page.navigate", url=url)
+        await self.until(f"location.href === {url!r} && document.readyState === 'complete'")
 
     async def value(self, expression: str) -> Any:
         """What an expression is on the page."""
@@ -216,7 +217,11 @@ async def forwarded(path: str | Path) -> AsyncIterator[str]:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        far, out = await asyncio.open_unix_connection(str(path))
+        try:
+            far, out = await asyncio.open_unix_connection(str(path))
+        except OSError:  # nobody is there any more
+            back.close()
+            return
         try:
             await asyncio.gather(_pump(near, out), _pump(far, back))
         finally:

@@ -122,6 +122,14 @@ async def test_the_page(owner: aiohttp.ClientSession, stranger: aiohttp.ClientSe
         assert 404 == (await get(stranger, path))[0]
 
 
+async def test_without_the_page(tmp_path: Path) -> None:
+    """``ui = false`` takes the page away, and not what ``registryctl top`` asks."""
+    async with running_node(tmp_path, ui=False) as node, node.owner() as owner:
+        got = [(await get(owner, path))[0] for path in (*ROUTES, "/ui/main.js")]
+
+    assert [404, 200, 200, 404] == got
+
+
 def test_the_script_sets_texts_only() -> None:
     """No file of the page makes elements of a text, runs one, or asks another host."""
     forbidden = re.compile(
@@ -176,6 +184,9 @@ async def test_a_page_from_elsewhere_is_refused(node: RunningNode) -> None:
         async with stranger.post(
             "/api/v1/access/revoke", json=body, headers={"Origin": "http://evil.example"}
         ) as answer:
+            got.append(answer.status)
+        evil["Origin"] = "http://evil.example:5050"
+        async with stranger.post("/v2/localhost/a/blobs/uploads/", headers=evil) as answer:
             got.append(answer.status)
 
         assert {403} == set(got)

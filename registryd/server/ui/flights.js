@@ -15,7 +15,7 @@ export function pace(flight) {
   const known = before && before.seconds <= flight.seconds && before.offset <= flight.offset;
   if (known && flight.seconds === before.seconds) return before.pace;
   const seconds = known ? flight.seconds - before.seconds : flight.seconds;
-  const bytes = known ? flight.offset - before.offset : flight.received;
+  const bytes = known ? flight.offset - before.offset : flight.received || flight.offset;
   const now = seconds > 0 ? bytes / seconds : 0;
   const smooth = known ? before.pace * (1 - WEIGHT) + now * WEIGHT : now;
   paces.set(flight.digest, { seconds: flight.seconds, offset: flight.offset, pace: smooth });

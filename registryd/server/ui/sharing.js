@@ -5,7 +5,7 @@
 import { arrows, byId, el, one, say } from "./dom.js";
 import { brief, counted, percent, short, size } from "./words.js";
 
-// Colours of blobs; those that save less have a pattern without one.
+// Colours of blobs; those that save less are dark grey, and have letters too.
 const COLOURS = 8;
 // A blob that is a smaller part of its image (a configuration, a manifest) is not drawn.
 const SLIVER = 300;
@@ -50,7 +50,7 @@ function row(image, largest) {
   return el(
     "li",
     { class: "image" },
-    el("span", { class: "name", title: `${image.reference}\n${image.digest}` }, brief(image.reference)),
+    el("span", { class: "name", title: `${image.reference}\n${image.digest}` }, el("bdi", {}, brief(image.reference))),
     el("span", { class: "bytes" }, size(image.size)),
     el("span", { class: "alone" }, own),
     el("span", { class: "track" }, bar),

@@ -19,13 +19,15 @@ export function watch(path, every, seen, failed) {
     clearTimeout(timer);
     if (asking) return;
     asking = true;
+    let answer = null;
     try {
-      seen(await ask(path()));
+      answer = await ask(path());
     } catch (error) {
       failed(error);
     }
     asking = false;
     timer = setTimeout(look, document.hidden ? HIDDEN : every);
+    if (answer) seen(answer);
   }
   document.addEventListener("visibilitychange", () => document.hidden || look());
   look();
