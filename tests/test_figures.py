@@ -60,7 +60,7 @@ def test_pages_of_figures(tmp_path: Path) -> None:
 
 def test_every_bench_is_in_the_table() -> None:
     """``make bench`` runs each bench there is: what has a main and is no part of others."""
-    parts = {"all", "bare", "far", "faulty", "sim"}
+    parts = {"all", "bare", "far", "faulty", "plain", "sim"}
     found = {
         path.stem if path.parent.name == "bench" else path.parent.name
         for path in (*ROOT.glob("bench/*.py"), *ROOT.glob("bench/*/__main__.py"))
