@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kills.damage import Damaged, jump
-from tests.kills.mix import Mix
 from tests.kills.rig import Rig, rig
 from tests.kills.rounds import Round, Scenario, Tally
 from tests.kills.scenarios import scenarios
@@ -58,17 +57,6 @@ def test_a_kill_at_the_steps_that_matter(made: Rig, work: dict[str, Scenario]) -
 
     assert [] == tally.violations
     assert [step for _, step, _ in STEPS] == struck
-
-
-def test_a_kill_at_random(made: Rig, work: dict[str, Scenario]) -> None:
-    """The same while several ask for anything under a bound."""
-    tally = Tally()
-    mix = Mix(made, tally, seed=1)
-    for number in range(4):
-        mix.round(number)
-
-    assert [] == tally.violations
-    assert 5 == sum(tally.kills.values())
 
 
 def test_a_disk_that_refuses(made: Rig, work: dict[str, Scenario]) -> None:
