@@ -69,7 +69,8 @@ def compare(place: Rig, options: argparse.Namespace) -> None:
             blobs = len(list((daemon.root / "blobs" / "sha256").iterdir()))
             print(f"\n### A held blob, in a cache of {blobs:,}\n")
             print("| what | milliseconds, median of rounds (min to max) |\n|---|---|")
-            for number, size in enumerate(SIZES):
+            for number, file in enumerate(files):
+                size = file.stat().st_size  # the registry may have it compressed
                 for way, ours, theirs in (
                     ("unix socket", str(daemon.socket), str(bare)),
                     ("TCP", daemon.port, port),
