@@ -163,15 +163,13 @@ class Files:
     def publish(self, fd: int, source: Path, digest: Digest) -> None:
         """Make a complete and proven file the blob of ``digest``: fsync, rename, fsync the folder.
 
-        ``fd`` is open on ``source``. Already there is a success: the new file is dropped.
+        ``fd`` is open on ``source``. Whatever is there already gives way: it may be what was found
+        to be wrong and could not be put aside; who has it open reads on.
         """
         target = layout.blob_path(self.root, digest)
         with os_errors(str(target)):
             os.fchmod(fd, BLOB_MODE)
             os.fsync(fd)
-            if target.exists():
-                source.unlink()
-                return
             source.rename(target)
             fsync_folder(target.parent)
 

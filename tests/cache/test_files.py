@@ -156,12 +156,13 @@ def test_a_published_blob_is_read_only(files):
 
 
 def test_published_already_is_a_success(files):
-    """The first file stays, the second is dropped."""
-    publish(files)
-    before = (files.root / "blobs" / "sha256" / ABC.hex).stat().st_ino
-    publish(files, name="y.data")
+    """What has just been proven takes the place of whatever is there; who reads that reads on."""
+    path = files.root / "blobs" / "sha256" / ABC.hex
+    path.write_bytes(b"bad")
+    with path.open("rb") as reader:
+        publish(files)
 
-    assert before == (files.root / "blobs" / "sha256" / ABC.hex).stat().st_ino
+        assert (b"bad", b"abc") == (reader.read(), path.read_bytes())
     assert [] == arriving(files.root)
 
 

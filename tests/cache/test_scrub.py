@@ -5,6 +5,7 @@ import os
 import pytest
 
 from cache.content import Digest
+from cache.errors import StoreUnusable
 from cache.scrub import HOP
 from cache.store import BlobStore
 from tests.cache.samples import blobs, entries, layer, noise, parent
@@ -85,6 +86,20 @@ async def test_a_file_that_is_gone_is_told(store, root):
 
     assert (("", ()), None) == ((found.path, found.names), store.find(descriptor.digest))
     assert set() == blobs(root)
+
+
+async def test_what_cannot_be_put_aside_is_given_to_nobody(store, root):
+    """Where quarantine/ cannot be written the file stays, and goes when the blob comes again."""
+    digest = await arrive(store, noise(5))
+    overwrite(store.find(digest).path, flip)
+    (root / "quarantine").write_bytes(b"")
+    with pytest.raises(StoreUnusable):
+        await prove(store, digest)
+    gone = store.find(digest)
+    await arrive(store, noise(5))
+
+    assert gone is None
+    assert noise(5) == await store.read(digest, limit=5)
 
 
 async def test_what_was_made_is_needed_by_no_image(store):
