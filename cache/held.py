@@ -6,8 +6,10 @@ Invariant: a watcher is told of each change exactly once, after it is so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from cache.content import Digest
+from cache.errors import CacheError
 
 #: Told that a blob of so many bytes has come, or (None) that it has gone.
 Change = Callable[[Digest, int | None], None]
@@ -51,6 +53,21 @@ class Held:
             self._sizes[digest.hex] = size
             self.total += size
             self._tell(digest, size)
+
+    @contextmanager
+    def coming(self, digest: Digest, size: int) -> Iterator[None]:
+        """A blob has come, unless its record within the block fails.
+
+        What the index does not know would be in no image, and nothing would let it go again.
+        """
+        new = digest not in self
+        self.add(digest, size)
+        try:
+            yield
+        except CacheError:
+            if new:
+                self.drop(digest)
+            raise
 
     def drop(self, digest: Digest) -> None:
         """A blob has gone; that it was not here is no news."""

@@ -213,8 +213,7 @@ class BlobStore:
     async def _arrive(self, key: str, digest: Digest | None, size: int | None) -> Ingest:
         if (known := self._arriving.get(key)) is not None and not known.ended:
             raise StoreUnusable(f"{key} is arriving already")
-        ingest = Ingest(key, self._files, self._bytes, expected=digest)
-        self._arriving[key] = ingest
+        ingest = self._arriving[key] = Ingest(key, self._files, self._bytes, expected=digest)
         try:
             await ingest.open()
             if size is not None:
@@ -260,8 +259,10 @@ class BlobStore:
         self, digest: Digest, size: int, repository: str = "", links: Links | None = None
     ) -> None:
         """Take in a blob whose file is in its place, proven."""
-        self.held.add(digest, size)
-        if await self._change(self._index.add_blob, digest, size, self._clock(), repository, links):
+        add, now = self._index.add_blob, self._clock()
+        with self.held.coming(digest, size):
+            completed = await self._change(add, digest, size, now, repository, links)
+        if completed:
             await self._listing.publish()
 
     # membership, links, names

@@ -14,6 +14,7 @@ import pytest
 from cache import uses
 from cache.content import Digest
 from cache.errors import (
+    DiskFull,
     StoreLocked,
     StoreUnusable,
 )
@@ -31,6 +32,22 @@ async def gated(root):
     """A store whose threads can be stopped."""
     async with GatedStore.open(root) as store:
         yield store
+
+
+async def test_what_the_index_has_no_room_for_is_not_here(store):
+    """A blob that could not be recorded is not held; it comes again, and its image is whole."""
+    index = store._index._db
+    index.execute("PRAGMA max_page_count = 1")  # what there is by now, and no more
+    with pytest.raises(DiskFull):
+        for at in range(500):
+            content, last = layer(f"{at}" * 500)
+            await store.put(content, last)
+    found = store.find(last.digest)
+    index.execute("PRAGMA max_page_count = 100000")
+    await store.put(content, last)
+
+    assert None is found
+    assert (await store.tag(NAME, REPOSITORY, last)).complete
 
 
 # time
