@@ -93,7 +93,8 @@ class _Store:
                 return ()
             document = await self.document(digest, expected=False)
             if document is None:
-                self._missing.add(digest)
+                if not self.lower.shuns(digest):  # else it may be there, and is asked for again
+                    self._missing.add(digest)
                 return ()
             known = document.children
             while len(self._children) >= KEPT:

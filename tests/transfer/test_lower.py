@@ -11,6 +11,7 @@ import pytest
 
 from cache.content import Descriptor, Digest
 from cache.layout import blob_path
+from cache.lower import REST
 from cache.lower_index import entry
 from cache.store import BlobStore
 from registryd.access import ANYBODY, Access, Caller
@@ -216,6 +217,20 @@ async def lets_in(access: Access, caller: Caller, reference: Reference) -> bool:
     except (TransportError, RegistryError):
         return False
     return True
+
+
+async def test_what_failed_is_asked_for_again(
+    shared: Path, lowers: Lowers, app: Reference, clock: FakeClock
+) -> None:
+    """A manifest that could not be read once is no reason to do without its image for good."""
+    name(shared, app.with_tag("1"))
+    path, layer = blob_path(shared, ROOT.digest), Digest.of(LAYER)
+    path.write_bytes(b"{}")
+    failed = await lowers.vouch(app.name, layer)
+    path.write_bytes(MANIFEST)
+    clock.now += REST
+
+    assert (False, True) == (failed, await lowers.vouch(app.name, layer))
 
 
 async def test_a_bare_tag_is_no_name(
