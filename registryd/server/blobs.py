@@ -21,7 +21,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from aiohttp import web
 
 from cache.content import Digest
-from cache.errors import CacheError, DiskFull, Fault
+from cache.errors import CacheError, DigestMismatch, DiskFull, Fault
 from cache.follower import Follower
 from cache.ingest import Ingest
 from registryd.oci.errors import RegistryError
@@ -260,7 +260,7 @@ async def _serve_arriving(
             await _send_arriving(request, response, follower)
         except DiskFull as full:  # what has been given stays so: the rest comes past the cache
             async with _passing(request, remote, reference, digest, full) as passed:
-                await _send_passing(request, response, passed, wanted)
+                await _send_passing(request, response, passed, wanted, follower.fd)
 
     async with ingest.follow(wanted.start, wanted.stop, proven=proven) as follower:
         response = await _prepare(request, digest, wanted, size)
@@ -310,19 +310,39 @@ async def _serve_passing(
 
 
 async def _send_passing(
-    request: web.Request, response: web.StreamResponse, passed: Passed, wanted: Part
+    request: web.Request,
+    response: web.StreamResponse,
+    passed: Passed,
+    wanted: Part,
+    given: int = -1,
 ) -> None:
-    """Give what has not been given yet of the part that is wanted."""
-    account = account_of(request)
-    pieces = passed.pieces(wanted.start + account.sent, wanted.stop, proven=not wanted.bounded)
+    """Give what has not been given yet of the part that is wanted.
+
+    What came before, out of the file ``given``, was not proven: of a whole it is compared.
+    """
+    account, proven = account_of(request), not wanted.bounded
+    before, at = (account.sent, wanted.start) if proven else (0, wanted.start + account.sent)
+    pieces = passed.pieces(at, wanted.stop, proven=proven)
     async with aclosing(pieces):
-        async for piece in pieces:
+        async for each in pieces:
+            if before:
+                await asyncio.to_thread(_refuse_other, given, at, each[:before])
+            piece = each[before:]
+            at, before = at + len(each), max(0, before - len(each))
+            if not piece:
+                continue
             try:
                 async with asyncio.timeout(STALL):
                     await response.write(piece)
             except TimeoutError:
                 raise ConnectionResetError("the client stopped reading") from None
             account.sent += len(piece)
+
+
+def _refuse_other(file: int, at: int, content: bytes) -> None:
+    """Raise DigestMismatch where a file has other bytes than these."""
+    if os.pread(file, len(content), at) != content:
+        raise DigestMismatch("what was given before the cache had no room was wrong")
 
 
 async def _send_arriving(

@@ -8,6 +8,7 @@ import pytest
 
 from cache.bounds import Bounds
 from cache.content import Descriptor, Digest
+from cache.errors import DiskFull
 from cache.ingest import HELD_BACK
 from tests.cache.samples import parent
 from tests.fakes.node import RunningNode, plain, running_node
@@ -70,6 +71,30 @@ async def test_a_wrong_blob_is_never_given_whole(
                     given[-1] += len(piece)
 
     assert max(given) <= SIZE - HELD_BACK
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+async def test_what_was_given_before_is_proven_too(
+    node: RunningNode, stranger: aiohttp.ClientSession, upstream: FakeRegistry, path: str,
+    wrong: bool,
+) -> None:  # fmt: skip
+    """Where the room ends in the middle, what was given out of the cache has to be what comes past
+    it: else the connection is cut."""
+    node.node.store.room.bound(Bounds())
+    gate = asyncio.Event()
+    if wrong:
+        upstream.spoil(BLOBS, at=10)
+    upstream.stall(BLOBS, gate, at=300 * KIB)
+    async with stranger.get(path) as answer:
+        got = await answer.content.readexactly(200 * KIB)
+        (ingest,) = node.node.store.arriving()
+        await node.node.store.abort(ingest, DiskFull("no room"), discard=True)
+        gate.set()
+        if wrong:
+            with pytest.raises(aiohttp.ClientError):
+                await answer.read()
+        else:
+            assert CONTENT == got + await answer.read()
 
 
 async def test_each_client_has_its_own_stream(
