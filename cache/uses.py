@@ -5,6 +5,7 @@ Invariant: that a use cannot be written down is no reason to refuse a read; it i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -27,6 +28,7 @@ class Uses:
         self.clock = clock
         self._used: dict[Digest, float] = {}
         self._writing = False
+        self._turn = asyncio.Lock()
 
     def touch(self, digest: Digest) -> None:
         """Remember a use; who uses something does not wait until that is written down."""
@@ -42,8 +44,12 @@ class Uses:
             self._writing = False
 
     async def write(self) -> None:
-        """Write down what is remembered, a batch at a time: other work goes between."""
-        used, self._used = list(self._used.items()), {}
-        for at in range(0, len(used), TOUCH_BATCH):
-            with suppress(DiskFull, StoreUnusable):
-                await self._rows(self._index.touch, dict(used[at : at + TOUCH_BATCH]))
+        """Write down what is remembered, a batch at a time: other work goes between.
+
+        What somebody else is writing is written by then too.
+        """
+        async with self._turn:
+            used, self._used = list(self._used.items()), {}
+            for at in range(0, len(used), TOUCH_BATCH):
+                with suppress(DiskFull, StoreUnusable):
+                    await self._rows(self._index.touch, dict(used[at : at + TOUCH_BATCH]))

@@ -140,6 +140,21 @@ async def test_uses_are_remembered(store, clock, root):
     assert 0.0 == await store.last_used([])
 
 
+async def test_who_goes_by_uses_waits_for_those_being_written(gated):
+    """What goes is chosen on another line than uses are written on: none is missed by it."""
+    gate = gated.rows.hold()
+    for at in range(uses.TOUCH_BATCH):
+        await gated.touch(layer(str(at))[1].digest)
+    await gate.reached.wait()
+    plan = asyncio.ensure_future(gated._uses.write())
+    await turns()
+    waits = not plan.done()
+    gate.open()
+    await plan
+
+    assert waits
+
+
 async def test_uses_are_written_in_batches(root, clock):
     """One transaction for many uses, none for one; the end writes the rest."""
     async with GatedStore.open(root, clock=clock) as store:
