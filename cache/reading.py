@@ -76,6 +76,10 @@ class Reading:
                     done += len(piece)
                     if len(piece) < asked:  # of a file on a disk: here it ends
                         break
+                    if self.at + done > self._size:  # it is too long: that is known by now
+                        self.at = os.fstat(self._fd).st_size
+                        self._close()
+                        return False
                 if done >= READ:
                     os.posix_fadvise(self._fd, self.at, done, os.POSIX_FADV_DONTNEED)
                 self.at += done

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from cache.quarantine import MOST_BYTES, MOST_FILES, beyond
-from cache.reading import READ, TOGETHER, groups
+from cache.reading import READ, TOGETHER, Reading, groups
 from cache.rounds import LONGEST, SHORTEST, Rounds
 from cache.store import BlobStore
 from tests.cache.samples import noise
@@ -149,6 +149,15 @@ async def test_the_daemon_s_rounds_find_what_is_wrong_and_end_at_once(store, clo
     with pytest.raises(Exception, match="found to be damaged while it was read"):
         check()
     store.scrub.still_good(bad)()
+
+
+async def test_a_file_that_is_too_long_is_read_no_further(store):
+    """What comes after the last byte says nothing more; how long it is, is told."""
+    digest = await arrive(store, noise(3))
+    overwrite(store.find(digest).path, lambda path: path.write_bytes(noise(READ)))
+    reading = Reading(store._files, digest, 3)
+
+    assert (False, READ) == (await store._io(reading.step, READ // 2), reading.at)
 
 
 def test_small_blobs_are_read_together():
