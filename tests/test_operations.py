@@ -8,6 +8,7 @@ import pytest
 
 from cache.content import Digest
 from cache.errors import NameNotFound
+from cache.layout import blob_path
 from registryd.oci.errors import Denied, ManifestUnknown, Unauthorized, UsageError
 from registryd.operations import Operations
 from registryd.secrets import Login, Secret
@@ -83,6 +84,20 @@ async def test_platforms_that_are_here(verbs: Operations, upstream: FakeRegistry
     await verbs.pull(name, platforms=["linux/arm64"])
 
     assert ["linux/arm64/v8"] == (await images(verbs))[name]["platforms"]
+
+
+async def test_platforms_that_could_not_be_read_are_read_again(
+    verbs: Operations, upstream: FakeRegistry, node: RunningNode
+) -> None:
+    """That an image could not be looked into once is not what it is said to be from then on."""
+    name = offer(upstream, image(ONE))
+    await verbs.pull(name)
+    path = blob_path(node.root, image(ONE).root.digest)
+    path.rename(node.root / "away")
+    before = (await images(verbs))[name]["platforms"]
+    (node.root / "away").rename(path)
+
+    assert ([], ["linux/amd64"]) == (before, (await images(verbs))[name]["platforms"])
 
 
 async def test_what_is_held_of_an_index_is_pushed(

@@ -62,7 +62,8 @@ class ImageList:
             line = before.get(name)
             if line is None or line[0] is not row:
                 line = row, _line(row, platforms.get(row.entry.digest, ()))
-            lines[name] = line
+            if row.entry.digest in platforms:  # else it is not known yet what it says
+                lines[name] = line
             parts.append(line[1] + ("true}" if row.entry.digest in pinned else "false}"))
         self._lines = lines
         return f'{{"images": [{", ".join(parts)}]}}'.encode()
