@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -229,16 +228,4 @@ def _flight(flight: Flight, ingest: Ingest | None) -> Result:
         "received": flight.received,
         "seconds": round(asyncio.get_running_loop().time() - flight.began, 3),
         "waiters": 0 if ingest is None else ingest.followers,
-    }
-
-
-def _shares(closures: Mapping[str, Closure]) -> dict[str, tuple[int, int]]:
-    """By name: bytes of all that it needs and has, and of what no other image has."""
-    users = Counter(digest for closure in dict(closures.values()).values() for digest in closure)
-    return {
-        name: (
-            sum(closure.values()),
-            sum(size for digest, size in closure.items() if users[digest] == 1),
-        )
-        for name, (_, closure) in closures.items()
     }
