@@ -82,8 +82,9 @@ class ImageList:
         known.update(found)
         with suppress(CacheError):  # then they are read again some day
             await self._store.notes.add({d: json.dumps(each) for d, each in found.items()})
-        if len(known) > 2 * len(wanted) + KEPT:
-            self._platforms = {digest: known[digest] for digest in wanted if digest in known}
+        if len(known) > len(self._store) + KEPT:
+            held = self._store.held
+            self._platforms = {d: each for d, each in known.items() if Digest.parse(d) in held}
         return known
 
     async def _read(self, row: Shown) -> Platforms:
@@ -103,7 +104,7 @@ class ImageList:
         ]
 
 
-#: Images whose platforms are remembered though they are not listed.
+#: Images whose platforms are remembered though they have gone.
 KEPT = 1000
 
 
