@@ -77,7 +77,7 @@ class Rounds:
 
     async def look(self, io: RowHop) -> float:
         """Prove what is due now; gives the seconds until more can be. Raises Fault."""
-        tried, faults = set[Digest](), 0
+        tried, faults, left = set[Digest](), 0, 0
 
         def unable(digest: Digest, fault: Fault) -> None:
             nonlocal faults
@@ -87,8 +87,10 @@ class Rounds:
                 raise fault
 
         while self.period:
-            due = await self._scrub.due(self.period, len(tried) + BATCH)
-            new = [digest for digest in due if digest not in tried]
+            # What was tried and is due still (of a batch all, at most) comes before the rest.
+            due = await self._scrub.due(self.period, left + 2 * BATCH)
+            new = [digest for digest in due if digest not in tried][:BATCH]
+            left = sum(digest in tried for digest in due)
             if not new:
                 break
             tried.update(new)

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from cache.content import Digest
 from cache.quarantine import MOST_BYTES, MOST_FILES, beyond
 from cache.reading import READ, TOGETHER, Reading, groups
-from cache.rounds import LONGEST, SHORTEST, Rounds
+from cache.rounds import BATCH, LONGEST, SHORTEST, Rounds
 from cache.store import BlobStore
 from tests.cache.samples import noise
 from tests.cache.test_scrub import flip, overwrite
@@ -109,6 +110,40 @@ async def test_a_period_that_is_too_short_reads_each_once_a_look(store, clock):
     off = await look(store, made)
 
     assert ([3], SHORTEST, LONGEST) == (read, rest, off)
+
+
+class Shelf:
+    """A scrub of so many blobs, all due; what was proven of them is written down, or cannot be."""
+
+    def __init__(self, count, *, writes):
+        self.due_still = [Digest.of(str(number).encode()) for number in range(count)]
+        self.limits = []
+        self._writes = writes
+
+    async def due(self, age, limit):
+        self.limits.append(limit)
+        return self.due_still[:limit]
+
+    async def prove_all(self, digests, *_, **__):
+        if self._writes:
+            self.due_still = [each for each in self.due_still if each not in set(digests)]
+
+    async def write(self):
+        return
+
+    async def since(self):
+        return None
+
+
+@pytest.mark.parametrize(("writes", "most"), [(True, 2 * BATCH), (False, 6 * BATCH)])
+async def test_a_look_asks_for_a_few_at_a_time(writes, most):
+    """However many blobs were read in it; what cannot be written down is not asked for in vain."""
+    shelf = Shelf(5 * BATCH, writes=writes)
+    made = Rounds(shelf, None)
+    made.change(MONTH)
+    await made.look(None)
+
+    assert (6, most) == (len(shelf.limits), max(shelf.limits))
 
 
 async def test_what_cannot_be_judged_is_not_condemned(store, clock, root):
