@@ -58,7 +58,7 @@ class Catalogue:
     def _answer(
         self, db: sqlite3.Connection, changed: Changed | None, question: Callable[[Graph], T]
     ) -> T:
-        if changed is None:
+        if changed is None or self._graph.worn:
             self._graph = Graph()
             self._graph.load(db)
         else:

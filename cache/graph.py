@@ -2,7 +2,8 @@
 
 A question about all images at once would otherwise read every row of the index. Invariants:
 - it says what the index said when it was last brought up to date, and costs then what has changed;
-- whatever a digest's row says, its number never changes while the graph lives.
+- whatever a digest's row says, its number never changes while the graph lives; one that is ``worn``
+  has more numbers of what has gone than of anything else, and is to be replaced by a new one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import NamedTuple
 
 from cache.changes import Changed
 from cache.whole import whole
+
+#: Numbers that have come to a graph since it was loaded, beyond as many as it had.
+SPARE = 10_000
 
 _NAMES = "SELECT name, repository, digest, media_type FROM names WHERE complete"
 
@@ -74,6 +78,12 @@ class Graph:
         self._images: dict[str, Image] = {}
         self._rows: dict[str, Shown] = {}
         self._owners: _Owners | None = None
+        self._loaded = 0
+
+    @property
+    def worn(self) -> bool:
+        """Whether it had better be made anew: in a cache of years most of what came has gone."""
+        return len(self._digests) > 2 * self._loaded + SPARE
 
     def _number(self, digest: str) -> int:
         number = self._numbers.get(digest)
@@ -96,6 +106,7 @@ class Graph:
             self._links.setdefault(self._number(parent), []).append(link)
         for row in db.execute(_NAMES):
             self._entries[row[0]] = Entry(*row)
+        self._loaded = len(self._digests)
 
     def update(self, db: sqlite3.Connection, changed: Changed) -> None:
         """Read again what has changed."""

@@ -5,7 +5,9 @@ from contextlib import closing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.graph import Graph
+from cache.content import Digest
+from cache.database import transaction
+from cache.graph import SPARE, Graph
 from cache.index import Index
 from tests.cache.test_index import add, thing
 
@@ -63,6 +65,25 @@ def told(graph, visible):
         (row.entry, row.image.size, row.image.used, sorted(row.image.whole), row.own)
         for row in graph.shown(visible)
     ]
+
+
+async def test_what_has_gone_is_not_remembered_for_ever(store):
+    """However many blobs come and go between two questions of all images."""
+
+    async def churn(seed):
+        blobs = [(str(Digest.of(f"{seed} {at}".encode())),) for at in range(SPARE)]
+        with transaction(store._index._db):
+            insert = "INSERT INTO blobs (digest, size, added, used) VALUES (?, 1, 0, 0)"
+            store._index._db.executemany(insert, blobs)
+            store._index._db.execute("DELETE FROM blobs")
+        return await store.catalogue.shown()
+
+    sizes = []
+    for seed in range(5):
+        await churn(seed)
+        sizes.append(len(store.catalogue._graph._digests))
+
+    assert max(sizes) <= 2 * SPARE
 
 
 @given(STEPS, st.sampled_from([None, frozenset({"r0"})]))
