@@ -4,8 +4,10 @@ A browser carries a page's requests to addresses that the page itself could not 
 machine, and through a forwarded port to the socket, as the user who forwarded it. Invariants:
 - the API and the page answer only under a name that cannot be somebody else's: an address, a name
   without a dot, ``*.localhost``, or this machine's own (against DNS rebinding);
-- a request that another origin's page makes is refused (the Fetch standard's ``Origin``), and no
-  answer allows one to be read (no CORS; Cross-Origin-Resource-Policy);
+- so does /v2 to a browser; programs reach it under names of all kinds;
+- a request that another origin's page makes is refused (the Fetch standard's ``Origin``, Fetch
+  Metadata's ``Sec-Fetch-Site``; a link to the page may be followed), and no answer allows one to be
+  read (no CORS; Cross-Origin-Resource-Policy);
 - clients that are no browsers send none of this, and notice nothing.
 """
 
@@ -20,9 +22,12 @@ from aiohttp import web
 
 from registryd.oci.errors import Denied
 
-#: What is guarded by name. /v2 is for runtimes, which reach it under names of all kinds, and which
-#: send no Origin: what has one there is a browser that pushes.
+#: What is guarded by name, whoever asks.
 GUARDED: Final = ("/api/v1", "/ui")
+#: How the User-Agent of every browser begins, and of no runtime.
+BROWSER: Final = "Mozilla/"
+#: A page of another origin asks, says the browser.
+ELSEWHERE: Final = ("cross-site", "same-site")
 HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -37,8 +42,10 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def guarded(request: web.Request, handler: Next) -> web.StreamResponse:
     """Refuse what pages from elsewhere ask. Raises Denied."""
     ours, origin = request.path.startswith(GUARDED), request.headers.get("Origin")
-    if not ours and origin is None:
+    if not ours and origin is None and not _browser(request):
         return await handler(request)
+    if request.headers.get("Sec-Fetch-Site") in ELSEWHERE and not _followed(request):
+        raise Denied("pages of other origins may not ask here")
     check(request.headers.get("Host", ""), origin, request.secure)
     response = await handler(request)
     if ours and not response.prepared:
@@ -46,6 +53,17 @@ async def guarded(request: web.Request, handler: Next) -> web.StreamResponse:
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
     return response
+
+
+def _browser(request: web.Request) -> bool:
+    """Whether a browser asks for content: a name that is pointed here would let its page read."""
+    named = request.headers.get("User-Agent", "").startswith(BROWSER)
+    return request.path.startswith("/v2") and (named or "Sec-Fetch-Site" in request.headers)
+
+
+def _followed(request: web.Request) -> bool:
+    """Whether somebody has followed a link to the page."""
+    return request.path.startswith("/ui") and request.headers.get("Sec-Fetch-Mode") == "navigate"
 
 
 def check(host: str, origin: str | None, secure: bool, *, machine: str | None = None) -> None:

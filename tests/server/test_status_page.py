@@ -191,3 +191,24 @@ async def test_a_page_from_elsewhere_is_refused(node: RunningNode) -> None:
 
         assert {403} == set(got)
         assert 200 == (await get(owner, "/v2/"))[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v2/", {"Host": "evil.example:5050", "User-Agent": "Mozilla/5.0 (X11)"}, 403),
+        ("/v2/_catalog", {"Host": "evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
+        ("/v2/_catalog", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ("/api/v1/images", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, 403),
+        ("/ui", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ("/ui", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
+        ("/v2/_catalog", {"Sec-Fetch-Site": "none", "User-Agent": "Mozilla/5.0 (X11)"}, 200),
+        ("/v2/_catalog", {"Host": "evil.example", "User-Agent": "containers/5.24"}, 200),
+    ],
+)
+async def test_what_a_browser_may_read(
+    stranger: aiohttp.ClientSession, path: str, headers: dict[str, str], status: int
+) -> None:
+    """No content under a name that others may point here, and none for another site's page; a link
+    to the page may be followed, and a runtime is asked for nothing."""
+    assert status == (await get(stranger, path, **headers))[0]
