@@ -26,8 +26,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cache.content import Descriptor
-from cache.errors import DigestMismatch, SizeMismatch
+from cache.content import Descriptor, Digest
+from cache.errors import DigestInvalid, DigestMismatch, SizeMismatch
 from cache.layout import blob_folders
 from cache.lower_index import merged
 from registryd.images.errors import path_faults
@@ -137,16 +137,21 @@ class SharedStore:
         raise UsageError(f"{self.root}/index.json is written by others all the time; try again")
 
     def prune(self) -> tuple[int, int]:
-        """Take away what no name leads to; how many blobs, and bytes. Raises NotAnImage."""
+        """Take away what no name leads to; how many blobs, and bytes. Raises NotAnImage.
+
+        Raises UsageError where a link leads out of the store: what is there may be another's.
+        """
         kept, blobs, size = self._reachable(), 0, 0
         now = self._now()
         for folder in blob_folders(self.root):
+            _refuse_links(folder)
             with path_faults(folder):
                 found = list(os.scandir(folder)) if folder.is_dir() else []
             for each in found:
                 with path_faults(folder), suppress(FileNotFoundError):
                     status = each.stat(follow_symlinks=False)
-                    if each.path in kept or now - status.st_mtime < KEPT:
+                    ours = _is_ours(folder.name, each.name)
+                    if not ours or each.path in kept or now - status.st_mtime < KEPT:
                         continue
                     os.unlink(each.path)
                     blobs, size = blobs + 1, size + status.st_size
@@ -214,6 +219,21 @@ class SharedStore:
                 return
             finally:
                 probe.unlink(missing_ok=True)
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise UsageError where the folder, or the one above it, is a link."""
+    for each in (folder.parent, folder):
+        if each.is_symlink():
+            raise UsageError(f"{each} is a link: nothing is taken away by way of it")
+
+
+def _is_ours(algorithm: str, name: str) -> bool:
+    """Whether a file is one that a store has: a blob, or one that was broken off."""
+    with suppress(DigestInvalid):
+        Digest(algorithm, name)
+        return True
+    return name.startswith(PARTIAL)
 
 
 def _created(path: Path) -> bool:

@@ -128,6 +128,29 @@ def test_what_no_name_leads_to(tmp_path: Path) -> None:
     assert blob_path(store.root, Digest.of(b"young")).exists()
 
 
+def test_pruning_takes_nothing_of_others(tmp_path: Path) -> None:
+    """A file that no store has stays, and so does all that a link leads to, in place of the folder
+    of blobs or of the one above it."""
+    store, others = SharedStore(tmp_path / "s"), tmp_path / "o" / "sha256"
+    store.prepare()
+    others.mkdir(parents=True)
+    put(store, tmp_path)
+    theirs, note = others / BLOB.digest.hex, blob_path(store.root, BLOB.digest).with_name("notes")
+    note.touch()
+    os.utime(note, (1, 1))
+    taken = store.prune(), note.exists()
+    for link, target in (("sha256", others), ("", others.parent)):
+        theirs.write_bytes(b"theirs")
+        os.utime(theirs, (1, 1))
+        place = store.root / "blobs" / link
+        place.rename(tmp_path / f"was{link}")
+        place.symlink_to(target)
+        with pytest.raises(UsageError, match="is a link"):
+            store.prune()
+
+    assert (((0, 0), True), True) == (taken, theirs.exists())
+
+
 def test_only_a_layout_is_written_to(tmp_path: Path) -> None:
     """A cache's own root is refused, and so is a folder of something else."""
     cache, other = tmp_path / "cache", tmp_path / "other"
