@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cache.errors import PatternInvalid, Pinned, PinNotFound
-from registryd.oci.errors import Denied, Unauthorized, UsageError
+from registryd.oci.errors import Denied, ManifestUnknown, Unauthorized, UsageError
 from registryd.operations import Operations
 from registryd.operations.pins import USERS_MOST
 from registryd.secrets import Login, Secret
@@ -118,6 +118,22 @@ async def test_who_is_not_let_in_pins_nothing(verbs: Operations, upstream: FakeR
             await verbs.pin(reference, principal="uid:8")
 
     assert {"pins": []} == await verbs.pins(principal="uid:8")
+
+
+async def test_a_digest_is_of_its_repository(verbs: Operations, upstream: FakeRegistry) -> None:
+    """Who may read one repository neither keeps another's image by its digest, nor learns whether
+    it is held, or how large it is."""
+    name = offer(upstream, image(OLD))
+    await verbs.pull(name)
+    theirs = (await images(verbs))[name]["digest"]
+    upstream.add_image("open/app", "1", NEW)
+    await verbs.pull(f"{upstream.name}/open/app:1", principal="uid:8")
+    with pytest.raises(ManifestUnknown):
+        await verbs.pin(f"{upstream.name}/open/app@{theirs}", principal="uid:8")
+    mine = await verbs.pin(f"{name}@{theirs}", principal="uid:8")
+
+    assert (theirs, True) == (mine["digest"], mine["held"])
+    assert theirs == (await verbs.pin(f"{upstream.name}/open/app@{theirs}"))["digest"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "-x", "x" * 129, "a b", "a\n"])

@@ -86,10 +86,15 @@ class Pinning(Asking):
         return {**_shown_rule(rule), "held": held}
 
     async def _meaning(self, image: Reference, login: Login | None, principal: str) -> Digest:
-        """What it means here; its registry is asked only where nothing is held by that name."""
+        """What it means here; its registry is asked only where nothing is held by that name.
+
+        A user's digest has to be the repository's: of another's they learn nothing by it.
+        """
         remote = await self._admit(image, login, principal)
         if image.digest is not None:
-            return image.digest
+            if not principal:
+                return image.digest
+            return (await self._node.library.resolve(remote, image)).digest
         held = await self._store.resolve(str(image))
         if held is not None and held.complete:
             return held.descriptor.digest
