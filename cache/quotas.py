@@ -64,6 +64,11 @@ class HoldingRows:
         with transaction(self._db):
             self._db.execute(_ADD_ABOVE, (owner, repository, str(digest)))
 
+    def has_name(self, root: Digest) -> bool:
+        """Whether an image has a name."""
+        found = self._db.execute("SELECT 1 FROM names WHERE digest = ? LIMIT 1", (str(root),))
+        return found.fetchone() is not None
+
     def release(self, owner: str, digests: Iterable[Digest]) -> None:
         """Let images be an owner's no more."""
         with transaction(self._db):
@@ -137,6 +142,10 @@ class Quotas:
         """Let an image that has a name be an owner's, who brought something of it."""
         if owner:
             await self._db(self._rows.add, owner, digest)
+
+    async def is_found(self, digest: Digest) -> bool:
+        """Whether an image has a name here already: who comes then brings nothing."""
+        return await self._db(self._rows.has_name, digest)
 
     async def hold_above(self, owner: str, repository: str, digest: Digest) -> None:
         """The same for the images of a repository that need a blob which they bring."""

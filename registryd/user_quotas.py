@@ -20,6 +20,11 @@ def quotas_of(config: CacheConfig) -> Callable[[str], int]:
     return lambda owner: own.get(owner, config.user_quota) if owner.startswith(UID) else 0
 
 
+def charged(principal: str) -> str:
+    """Whom what a principal brings counts for: a user of this machine, "" is nobody."""
+    return principal if principal.startswith(UID) else ""
+
+
 def _uid(user: str) -> str:
     if user.isdecimal():
         return user

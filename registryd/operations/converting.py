@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
+from cache.content import Digest
 from cache.store import BlobStore
 from registryd.access import OWNER, Caller
 from registryd.conversion.conversions import LONGEST
@@ -20,6 +22,7 @@ from registryd.secrets import Login
 from registryd.transfer import report as events
 from registryd.transfer.pull import Request, pull
 from registryd.transfer.report import Event, Report
+from registryd.user_quotas import charged
 
 
 class Converting(Asking):
@@ -76,22 +79,52 @@ class Converting(Asking):
                 platforms = [wanted] if wanted else []
                 jobs, host = self._node.jobs, self._node.host
                 request = Request(
-                    name, remote, host, platforms, jobs=jobs, fresh=False, owner=caller.principal
+                    name,
+                    remote,
+                    host,
+                    platforms,
+                    jobs=jobs,
+                    fresh=False,
+                    owner=charged(caller.principal),
                 )
                 root = await pull(self._node.library, self._store, request, tell)
                 await lease.hold(root.digest)
                 document = await self._select(remote, name, root, wanted or self._node.host)
                 if not isinstance(document, Manifest):
                     raise UsageError(f"{name} is no image")
-                done = await conversions.converted(
-                    remote,
-                    name.with_digest(document.digest),
-                    document,
-                    recipe,
-                    lambda at, total: report(converting(document.digest, recipe, at, total)),
-                )
+                async with self._counted(caller.principal, root.digest, document, recipe):
+                    done = await conversions.converted(
+                        remote,
+                        name.with_digest(document.digest),
+                        document,
+                        recipe,
+                        lambda at, total: report(converting(document.digest, recipe, at, total)),
+                    )
         if caller == OWNER:
             await self._node.access.open_to_all(remote, name)
         seconds = time.monotonic() - began
         digest, made = document.digest, done.made
         report(converted(name, digest, recipe, done.blob, made=made, seconds=seconds))
+
+    @asynccontextmanager
+    async def _counted(
+        self, principal: str, root: Digest, document: Manifest, recipe: Recipe
+    ) -> AsyncIterator[None]:
+        """Let what is made count for its user; until it is there, as what it is made of.
+
+        Raises QuotaExceeded.
+        """
+        conversions, quotas, owner = (
+            self._node.conversions,
+            self._store.room.quotas,
+            charged(principal),
+        )
+        assert conversions is not None  # noqa: S101 (a node that has operations has them)
+        if not owner or await conversions.find(document.digest, recipe) is not None:
+            yield
+            return
+        made = Digest.of(f"{document.digest} by {recipe}".encode())  # it has no digest yet
+        size = sum(layer.size for layer in document.layers)
+        async with quotas.coming(owner, {**await self._store.closure(root), made: size}):
+            yield
+            await quotas.hold(owner, root)

@@ -48,6 +48,7 @@ from registryd.transfer.endpoints import RegistrySink
 from registryd.transfer.library import LOCALHOST
 from registryd.transfer.pull import Request, pull
 from registryd.transfer.report import Report
+from registryd.user_quotas import charged
 
 #: Repositories that are looked at for one to mount a blob from; most blobs are in one.
 MOUNTS_LOOKED_AT = 8
@@ -101,7 +102,7 @@ class Operations(
                 everything=all_platforms,
                 jobs=self._node.jobs,
                 kept=not unkept,
-                owner=principal,
+                owner=charged(principal),
             )
             await pull(self._node.library, self._store, request, report)
         if not principal and login is None:
@@ -121,16 +122,19 @@ class Operations(
         await self._admit(name, None, principal)
         began = time.monotonic()
         local = CachedSource(self._node.library, self._store, name)
-        held = await self._held_platforms(await local.root())
+        root = await local.root()
+        held = await self._held_platforms(root)
         caller = Caller(principal, login)
-        with self._told(target, caller, report):
-            done = await copy_image(
-                local,
-                self._sink(target, caller),
-                platforms=held,
-                jobs=self._node.jobs,
-                report=report,
-            )
+        counted = self._named_for(principal if target.registry == LOCALHOST else "", root.digest)
+        async with counted:
+            with self._told(target, caller, report):
+                done = await copy_image(
+                    local,
+                    self._sink(target, caller),
+                    platforms=held,
+                    jobs=self._node.jobs,
+                    report=report,
+                )
         report(
             events.copied(
                 target,
@@ -184,8 +188,9 @@ class Operations(
             )
         await self._admit(name, None, principal)
         document = await self._node.library.document(None, name)
-        await self._store.add_member(new.name, *await self._store.closure(document.digest))
-        await self._store.tag(str(new), new.name, document.descriptor)
+        async with self._named_for(principal, document.digest):
+            await self._store.add_member(new.name, *await self._store.closure(document.digest))
+            await self._store.tag(str(new), new.name, document.descriptor)
         return {"reference": str(new), "digest": str(document.digest)}
 
     async def rmi(self, reference: str, *, principal: str = "") -> Result:

@@ -32,7 +32,7 @@ from registryd.server.context import CAUSE, caller_of, challenged, context_of, l
 from registryd.server.errors import refusal_response
 from registryd.server.uploads import PUSH, pushed_to, refuse_delete_elsewhere
 from registryd.transfer.push_through import push_manifest
-from registryd.user_quotas import UID
+from registryd.user_quotas import charged
 
 
 async def put_manifest(request: web.Request, route: ManifestRoute) -> web.StreamResponse:
@@ -65,9 +65,12 @@ async def put_manifest(request: web.Request, route: ManifestRoute) -> web.Stream
 
 @asynccontextmanager
 async def _counted(request: web.Request, document: Document) -> AsyncIterator[None]:
-    """Let an image that is new here count for its user. Raises QuotaExceeded."""
-    store, owner = context_of(request).node.store, caller_of(request).principal
-    if store.find(document.digest) is not None or not owner.startswith(UID):
+    """Let an image that has no name here yet count for its user. Raises QuotaExceeded.
+
+    That its manifest is here says nothing: it can have been pushed as a blob before.
+    """
+    store, owner = context_of(request).node.store, charged(caller_of(request).principal)
+    if not owner or await store.room.quotas.is_found(document.digest):
         yield
         return
     new = {each.digest: each.size for each in (document.descriptor, *document.children)}

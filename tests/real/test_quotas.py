@@ -135,3 +135,49 @@ def test_requests_and_pushes_within_a_quota(
     assert (200, layer["size"]) == (status, len(body))
     assert layer["digest"] in blobs_of(node.root)
     assert (1, 3, 4) == quota(bob)
+
+
+def test_no_way_past_a_quota(node: Daemon, bob: Person) -> None:
+    """Nothing that stays counts for nobody: an image whose manifest came as a blob first, one that
+    another has brought and a user names here or has converted. What comes by TCP is no user's."""
+    config, large = b"{}", random.Random(3).randbytes(6_000_000)
+    manifest = json.dumps(manifest_of(config, large)).encode()
+    for content in (config, large, manifest):
+        file = bob.home / "content"
+        file.write_bytes(content)
+        place = f"/v2/localhost/mine/blobs/uploads/?digest=sha256:{sha256(content).hexdigest()}"
+        assert 201 == bob.ask("POST", place, "-H", "Expect:", "--data-binary", f"@{file}")[0]
+    kind = "Content-Type: application/vnd.oci.image.manifest.v1+json"
+    place, send = "/v2/localhost/mine/manifests/1", ("-H", kind, "--data-binary", f"@{file}")
+    pushed = bob.ask("PUT", place, *send)
+    for name in ("i0", "i1"):
+        node.ctl.ok("pull", "-q", f"{UP}/{name}:1")
+    tagged = bob.ctl("tag", f"{UP}/i0:1", "localhost/mine:2")
+    held = quota(bob)
+    again = [
+        bob.ctl("tag", f"{UP}/i1:1", "localhost/mine:3"),
+        bob.ctl("push", "-q", f"{UP}/i1:1", "localhost/mine:4"),
+        bob.ctl("convert", f"{UP}/i1:1", "--to", "squashfs"),
+    ]
+    bob.ask_by_tcp("POST", "/api/v1/pull", "-d", json.dumps({"reference": f"{UP}/i2:1"}))
+
+    assert "your quota of 4000000" in pushed[1]
+    assert (0, (1, 3, 4)) == (tagged.code, held)
+    assert [True] * 3 == ["your quota of 4000000" in ran.err for ran in again]
+    assert [f"uid:{BOB}"] == [each["owner"] for each in node.ctl.json("cache", "quota")["quotas"]]
+
+
+def manifest_of(config: bytes, layer: bytes) -> dict[str, object]:
+    """An image of one layer."""
+
+    def descriptor(kind: str, content: bytes) -> dict[str, object]:
+        digest = f"sha256:{sha256(content).hexdigest()}"
+        return {"mediaType": kind, "digest": digest, "size": len(content)}
+
+    kind = "application/vnd.oci.image"
+    return {
+        "schemaVersion": 2,
+        "mediaType": f"{kind}.manifest.v1+json",
+        "config": descriptor(f"{kind}.config.v1+json", config),
+        "layers": [descriptor(f"{kind}.layer.v1.tar", layer)],
+    }
