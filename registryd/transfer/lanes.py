@@ -115,6 +115,10 @@ class Lanes:
         self._connections = connections
         self._roads: dict[str, Road] = {}
 
+    def of_half(self) -> Lanes:
+        """Lanes for half of the connections: for those who take longer than a registry does."""
+        return Lanes(lambda registry: max(1, self._connections(registry) // 2))
+
     @asynccontextmanager
     async def lane(
         self,

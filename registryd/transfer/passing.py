@@ -5,7 +5,9 @@ Invariants:
   reader takes them;
 - the last ``HELD_BACK`` bytes are given only when size and digest are proven: a wrong blob is never
   given out whole. A bounded part, which nobody can take for the blob, is given as it comes;
-- each reader has a stream of its own, which ends with them: what is not kept cannot be shared.
+- each reader has a stream of its own, which ends with them: what is not kept cannot be shared;
+- a stream is as slow as its reader, so streams have half of a registry's connections at most: what
+  is kept never waits for all of them.
 """
 
 from __future__ import annotations
@@ -117,6 +119,7 @@ class Passing:
         self._counts = counts
         self._rates = rates
         self._lanes = lanes
+        self._half = lanes.of_half()
         self._said: float | None = None
 
     @asynccontextmanager
@@ -132,9 +135,11 @@ class Passing:
             raise BadAnswer(f"{repository.registry} does not say how large {digest} is")
         descriptor, registry = Descriptor(OCTET_STREAM, digest, size), repository.registry
         self._say(repository, digest, why)
+        # A small blob too: its reader may be as slow as another's.
+        half = self._half.lane(registry, object(), None, lambda: None, new=True)
         lane = self._lanes.lane(registry, object(), size, lambda: None, new=True)
         source = RegistrySource(remote, repository, self._settings)
-        async with lane, source.blob(descriptor) as body:
+        async with half, lane, source.blob(descriptor) as body:
             with self._rates.from_registry(registry, object()) as pace:
                 yield Passed(body, digest, size, registry, pace, self._counts)
 

@@ -146,3 +146,29 @@ async def test_a_manifest_that_says_too_little(
 
     assert (200, CONTENT) == await fetch(stranger, path)
     assert {"blobs": 1, "bytes": SIZE} == dict(node.node.counts.streamed)
+
+
+@pytest.mark.parametrize("size", [500 * KIB, 1100 * KIB])
+async def test_slow_readers_leave_connections_for_others(
+    upstream: FakeRegistry, tmp_path, size: int
+) -> None:
+    """However many take their time with what passes, a blob that is kept comes meanwhile."""
+    passing, kept = noise(size, seed=1), noise(1100 * KIB, seed=2)
+    first, second = (upstream.add_blob("team/app", each) for each in (passing, kept))
+    gate = asyncio.Event()
+    upstream.stall(f"GET .*/{first}", gate, at=100 * KIB, times=None)
+    place = f"/v2/{upstream.name}/team/app/blobs"
+    registries = plain(upstream, max_connections=4)
+    async with running_node(tmp_path, registries=registries) as node, node.stranger() as client:
+        room = node.node.store.room
+        room.bound(Bounds(KIB))
+        slow = [asyncio.create_task(fetch(client, f"{place}/{first}")) for _ in range(5)]
+        await until(lambda: node.node.counts.streamed["blobs"] == 5)
+        room.bound(Bounds())
+        async with asyncio.timeout(5):
+            quick = await fetch(client, f"{place}/{second}")
+        waiting = [each.done() for each in slow]
+        gate.set()
+
+        assert ((200, kept), [False] * 5) == (quick, waiting)
+        assert [(200, passing)] * 5 == await asyncio.gather(*slow)
