@@ -107,6 +107,21 @@ async def test_a_user_pins_what_they_may_for_a_time(
         await verbs.pin(name, name="more", principal="uid:7")
 
 
+async def test_made_up_logins_pin_no_more_than_one(
+    verbs: Operations, upstream: FakeRegistry
+) -> None:
+    """Whoever comes over TCP has one user's pins together; a user of the machine is not in their
+    way, and theirs are made anew."""
+    name = offer(upstream, image(OLD))
+    for number in range(USERS_MOST):
+        await verbs.pin(name, principal=f"login:{number}")
+    for principal in ("login:more", "anonymous"):
+        with pytest.raises(Denied, match="over TCP have 256 pins"):
+            await verbs.pin(name, principal=principal)
+    await verbs.pin(name, principal="login:7")
+    await verbs.pin(name, principal="uid:7")
+
+
 async def test_who_is_not_let_in_pins_nothing(verbs: Operations, upstream: FakeRegistry) -> None:
     """That a private image is held is not told to whom its registry keeps out, by tag or digest."""
     upstream.users = {"ann": "word"}

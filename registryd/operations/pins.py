@@ -24,6 +24,7 @@ from registryd.operations.holdings import moment
 from registryd.operations.node import Node, Result
 from registryd.secrets import Login
 from registryd.units import format_duration, parse_duration
+from registryd.user_quotas import charged
 
 #: A user's pin ends by itself (seconds): who has left cannot fill the disk for ever.
 USERS_LONGEST = 30 * 86400.0
@@ -101,10 +102,20 @@ class Pinning(Asking):
         return (await self._node.library.resolve(remote, image)).digest
 
     async def _count(self, name: str, digest: Digest, owner: str) -> None:
-        """Raises Denied where this user has too many pins."""
-        own = [pin for pin in await self._store.pins.all() if pin.owner == owner]
-        if len(own) >= USERS_MOST and (name, digest) not in {(p.name, p.digest) for p in own}:
-            raise Denied(f"you have {len(own)} pins, at most {USERS_MOST} are kept (cache unpin)")
+        """Raises Denied where this user has too many pins.
+
+        Logins over TCP can be made up, so all who come by it are one user here.
+        """
+        by_tcp = not charged(owner)
+        own = [
+            pin
+            for pin in await self._store.pins.all()
+            if pin.owner == owner or (by_tcp and pin.owner and not charged(pin.owner))
+        ]
+        if len(own) < USERS_MOST or (owner, name, digest) in {_key(pin) for pin in own}:
+            return
+        whose = "those who ask over TCP have" if by_tcp else "you have"
+        raise Denied(f"{whose} {len(own)} pins, at most {USERS_MOST} are kept (cache unpin)")
 
     async def unpin(
         self, reference: str | None = None, *, name: str | None = None, principal: str = ""
@@ -161,6 +172,10 @@ class Pinning(Asking):
                 f"{first.reference} is pinned by {first.name}{whose}{more}{end}, so its last name"
                 " stays (registryctl cache unpin ends a pin)"
             )
+
+
+def _key(pin: Pin) -> tuple[str, str, Digest]:
+    return pin.owner, pin.name, pin.digest
 
 
 def _checked(name: str | None) -> str:
