@@ -103,6 +103,19 @@ class Room:
             await self._fit(size - max(self._let_in.get(ingest, 0), ingest.held.total))
             self._let_in[ingest] = size
 
+    async def check(self, ingest: Ingest, size: int) -> None:
+        """Raise DiskFull where it could not be let in now; nothing goes for that yet."""
+        if self.bounds.none:
+            return
+        async with self._turn:
+            coming = size - max(self._let_in.get(ingest, 0), ingest.held.total)
+            must = self.bounds.must(*await self._state(coming)) if coming > 0 else 0
+            if must:
+                freed = sum(each.bytes for each in await self._leftovers())
+                freed += (await self._choice(must)).freed
+                if freed < must:
+                    raise self._full(coming, must, freed)
+
     async def expect(self, size: int) -> None:
         """The same for so many bytes that come at once, or will soon. Raises DiskFull."""
         if not self.bounds.none:

@@ -50,6 +50,8 @@ IDLE = 3600.0
 #: at a time.
 PER_CALLER = 128
 AT_ONCE = 512
+#: Bytes of a chunk that room is made for before they come: that more will, anybody can say.
+AHEAD = 8 * HOP
 #: What a token is to be for when it is asked for by a push.
 PUSH = "pull,push"
 
@@ -293,12 +295,19 @@ async def _receive(request: web.Request, key: str, session: Session) -> None:
     hop: asyncio.Future[None] | None = None
     try:
         coming = session.offset + (request.content_length or 0)
-        await context_of(request).node.store.room.let_in(session.ingest, coming)
+        room = context_of(request).node.store.room
+        await room.check(session.ingest, coming)
+        let_in = session.offset
         batch: list[bytes] = []
         gathered = 0
         async for piece in request.content.iter_any():
             batch.append(piece)
             gathered += len(piece)
+            if let_in < min(coming, session.offset + gathered):
+                if hop is not None:
+                    await hop
+                let_in = min(coming, session.offset + gathered + AHEAD)
+                await room.let_in(session.ingest, let_in)
             if gathered >= HOP:
                 if hop is not None:
                     await hop

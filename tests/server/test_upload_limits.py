@@ -9,10 +9,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from cache.bounds import Bounds
 from cache.store import BlobStore
 from registryd.oci.reference import Reference
-from registryd.server.uploads import AT_ONCE, PER_CALLER, Session, Uploads, UploadsFull
+from registryd.server.uploads import AHEAD, AT_ONCE, PER_CALLER, Session, Uploads, UploadsFull
+from registryd.transfer.batch import HOP
 from tests.fakes.node import RunningNode
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.waiting import until
+from tests.server.content import arrived
+from tests.server.wire import noise
 
 HERE = Reference("localhost", "app")
 
@@ -72,3 +78,32 @@ async def test_clients_are_told(stranger: aiohttp.ClientSession, node: RunningNo
     assert [202] * PER_CALLER + [503] * 3 == sorted(statuses)
     assert (PER_CALLER, 204) == (files, cancelled)
     assert 202 == (await begin())[0]
+
+
+async def test_nothing_goes_for_bytes_that_do_not_come(
+    stranger: aiohttp.ClientSession, node: RunningNode, upstream: FakeRegistry
+) -> None:
+    """A chunk makes room as it comes, whatever length it claims; one that never fits is refused
+    before it comes."""
+    upstream.add_image("team/app", "1", noise(2 * HOP))
+    body = {"reference": f"{upstream.name}/team/app:1"}
+    async with stranger.post("/api/v1/pull", json=body) as pulled:
+        await pulled.read()
+    node.node.store.room.bound(Bounds(2 * AHEAD))
+
+    async def send(length: int) -> int:
+        """The status of a chunk that claims this length and stops soon, 0 when none comes."""
+        async with stranger.post("/v2/localhost/a/blobs/uploads/") as begun:
+            place = begun.headers["Location"]
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+        head = f"PATCH {place} HTTP/1.1\r\nHost: node\r\nContent-Length: {length}\r\n\r\n"
+        writer.write(head.encode() + noise(HOP))
+        if length > 2 * AHEAD:
+            status = int((await reader.readline()).split()[1])
+        else:
+            status = await until(lambda: arrived(node) >= HOP) or 0
+        writer.close()
+        return status
+
+    assert (0, 503) == (await send(2 * AHEAD - HOP), await send(2 * AHEAD + 1))
+    assert 1 == await node.node.store.catalogue.count()
