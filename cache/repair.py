@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from cache.files import Files, os_errors
 from cache.hops import RowHop
 from cache.index import Index, Links
 from cache.listing import Listing
+from cache.passages import Passages
 from cache.quarantine import put_aside
 from cache.reading import HOP, Reading
 
@@ -60,6 +62,7 @@ class Repair:
         io: RowHop,
         change: RowHop,
         listing: Listing,
+        passages: Passages,
     ) -> None:
         self._store = store
         self._files = files
@@ -68,6 +71,7 @@ class Repair:
         self._io = io
         self._change = change
         self._listing = listing
+        self._passages = passages
 
     async def look(self) -> Differences:
         """What differs between the directory and what the store holds."""
@@ -92,16 +96,25 @@ class Repair:
     async def adopt(self, digest: Digest, size: int) -> bool:
         """Take in a file that the store does not know, if it is what it is called; else it is put
         aside. Whether it was taken in."""
-        reading = Reading(self._files, digest, size)
-        with suppress(CacheError, OSError):
-            while await self._io(reading.step, HOP):
-                continue
-        if reading.at != size or reading.hex != digest.hex:
-            if digest not in self._store.held:
+        right = await self._is_right(digest, size)
+        async with self._passages.leaving([digest]) as leaving:
+            if digest not in leaving or digest in self._store.held:
+                return True  # it has come meanwhile, or comes, as any blob does
+            if right:
+                await self._store.record(digest, size)
+            else:
                 await self._io(put_aside, self._files.root, digest)
-            return False
-        await self._store.record(digest, size)
-        return True
+        return right
+
+    async def _is_right(self, digest: Digest, size: int) -> bool:
+        reading = Reading(self._files, digest, size)
+        try:
+            with suppress(CacheError, OSError):
+                while await self._io(reading.step, HOP):
+                    continue
+        finally:
+            await asyncio.shield(self._io(reading.drop))
+        return reading.at == size and reading.hex == digest.hex
 
     async def drop(self, stray: Path) -> None:
         """Remove a file that is no blob; a folder stays."""

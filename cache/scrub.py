@@ -92,7 +92,7 @@ class Scrub:
         self._read = 0
         self._lost = Counter[Digest]()
         self._watchers: list[Callable[[Bad], None]] = []
-        self.repair = Repair(store, files, index, io, change, listing)
+        self.repair = Repair(store, files, index, io, change, listing, passages)
 
     def watch(self, found: Callable[[Bad], None]) -> None:
         """Tell this one of every blob that is put aside from now on."""
