@@ -15,6 +15,7 @@ import errno
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -227,11 +228,12 @@ class Scrub:
             path = await self._io(put_aside, self._files.root, digest)
             names = await self._change(self._index.lose, digest)
         self.counts["bad"] += 1
-        await self._listing.publish()
         _log.error("quarantined: blob=%s file=%s why=%s images=%s", digest, path, why, names)
         bad = Bad(digest, size, why, tuple(names), path)
         for found in self._watchers:
             found(bad)
+        with suppress(DiskFull):  # the next one that writes it tells of this too
+            await self._listing.publish()
         return bad
 
     # what is known of proofs

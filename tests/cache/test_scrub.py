@@ -102,6 +102,20 @@ async def test_what_cannot_be_put_aside_is_given_to_nobody(store, root):
     assert noise(5) == await store.read(digest, limit=5)
 
 
+async def test_what_is_wrong_is_told_whatever_fails_after(store, root):
+    """Who fetches it again hears of it also where index.json cannot be written now."""
+    _, (bad, _) = await image(store, "first", "other")
+    overwrite(store.find(bad.digest).path, flip)
+    (root / "ingest" / "index.json.new").mkdir()
+    told = []
+    store.scrub.watch(told.append)
+    with pytest.raises(StoreUnusable):
+        await prove(store, bad.digest)
+    (root / "ingest" / "index.json.new").rmdir()
+
+    assert [bad.digest] == [each.digest for each in told]
+
+
 async def test_what_was_made_is_needed_by_no_image(store):
     """Where a conversion is wrong its image is whole still."""
     root, _ = await image(store, "one")
