@@ -25,6 +25,7 @@ class Reader:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "cache-reader")
         self._db: sqlite3.Connection | None = None
+        self._asked = False
 
     def __call__(
         self,
@@ -44,12 +45,17 @@ class Reader:
                 finally:
                     self._db.execute("ROLLBACK")
 
+        self._asked = True
         return hop(self._thread, read)
 
     async def close(self) -> None:
         """End what it reads, and close."""
         try:
-            if self._db is not None:
-                await hop(self._thread, self._db.close)
+            if self._asked:  # what opens it may be under way yet, and nobody waits for it
+                await hop(self._thread, self._end)
         finally:
             self._thread.shutdown(wait=False)
+
+    def _end(self) -> None:
+        if self._db is not None:
+            self._db.close()
