@@ -167,7 +167,9 @@ class _Run:
         store, request, root = self._store, self._request, found.document
         blobs = await _blobs(self._library, store, request, root, self._tally)
         await lease.hold(*(descriptor.digest for descriptor in blobs))
-        new = {d.digest: d.size for d in blobs if store.find(d.digest) is None}
+        # Blobs of no image may be here: of a pull that was broken off, or asked for one by one.
+        found_here = not request.owner or await store.room.quotas.is_found(root.digest)
+        new = {d.digest: d.size for d in blobs if not found_here or store.find(d.digest) is None}
         async with store.room.quotas.coming(request.owner, new):
             await store.room.expect_all(blobs)
             for descriptor, kind in blobs.items():

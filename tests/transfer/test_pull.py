@@ -58,12 +58,12 @@ class Puller:
         everything: bool = False,
         host: Platform = AMD64,
         reference: Reference | None = None,
+        owner: str = "",
     ) -> Event:
         """Pull; the last event."""
         self.events = []
-        request = Request(
-            reference or self.reference, self.remote, host, platforms, everything=everything
-        )
+        named = reference or self.reference
+        request = Request(named, self.remote, host, platforms, everything=everything, owner=owner)
         async with asyncio.timeout(30):
             await pull(self.library, self.store, request, self.events.append)
         return self.events[-1]
@@ -169,6 +169,26 @@ async def test_a_second_pull_fetches_nothing(
 
     assert (0, 0, 3) == (done["fetched"], done["fetched_blobs"], done["held_blobs"])
     assert ["HEAD"] == [seen.method for seen in upstream.requests[before:]]
+
+
+async def test_what_was_brought_before_its_name_counts(
+    pulling: Puller, upstream: FakeRegistry, library: Library, remote: RegistryClient,
+    store: BlobStore,
+) -> None:  # fmt: skip
+    """An image that has no name yet counts for the user who gives it one, though all of its layers
+    came before, of a pull that was broken off; who finds one here pays nothing."""
+    sample = image(AMD)
+    offer(upstream, sample)
+    repository = pulling.reference.bare()
+    for content in sample.blobs.values():
+        flight = await library.blob(remote, repository, Digest.of(content))
+        assert flight is not None
+        await flight.landed()
+    for owner in ("uid:1", "uid:2"):
+        await pulling(owner=owner)
+
+    usages = await store.room.quotas.usage()
+    assert [("uid:1", 1)] == [(usage.owner, usage.images) for usage in usages]
 
 
 async def test_events_of_a_pull(pulling: Puller, upstream: FakeRegistry) -> None:
