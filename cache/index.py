@@ -252,6 +252,8 @@ class Index(KeptRows):
                 (name, repository, str(descriptor.digest), descriptor.media_type, descriptor.size,
                  entry.complete, now),
             )  # fmt: skip
+            if before is not None:
+                self.tables.holdings.unnamed(before.descriptor.digest)
         return entry, before
 
     def check_name(self, name: str, digest: Digest, now: float) -> None:
@@ -293,6 +295,8 @@ class Index(KeptRows):
         with self._transaction():
             before = self.name(name)
             self._db.execute("DELETE FROM names WHERE name = ?", (name,))
+            if before is not None:
+                self.tables.holdings.unnamed(before.descriptor.digest)
         return before
 
     def _settle(self, arrived: Digest) -> list[str]:

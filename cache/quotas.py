@@ -38,7 +38,7 @@ _BELOW = (
 )
 
 _ADD_ABOVE = (
-    "INSERT OR IGNORE INTO holdings SELECT DISTINCT ?1, digest FROM names WHERE repository = ?2"
+    "INSERT OR IGNORE INTO holdings SELECT ?1, digest FROM members WHERE repository = ?2"
     " AND digest IN (WITH RECURSIVE up(digest) AS (SELECT ?3 UNION SELECT parent FROM links"
     " JOIN up ON child = up.digest) SELECT digest FROM up)"
 )
@@ -54,15 +54,26 @@ class HoldingRows:
         self._db = db
 
     def add(self, owner: str, digest: Digest) -> None:
-        """Record that somebody brought an image; forget those that have no name any more."""
+        """Record that somebody brought an image; forget those that are here no more."""
         with transaction(self._db):
-            self._db.execute("DELETE FROM holdings WHERE digest NOT IN (SELECT digest FROM names)")
+            self._db.execute(
+                "DELETE FROM holdings WHERE digest NOT IN (SELECT digest FROM names)"
+                " AND digest NOT IN (SELECT digest FROM blobs)"
+            )
             self._db.execute("INSERT OR IGNORE INTO holdings VALUES (?, ?)", (owner, str(digest)))
 
     def add_above(self, owner: str, repository: str, digest: Digest) -> None:
-        """Record that somebody brings a blob: of the images with a name that need it."""
+        """Record that somebody brings a blob: of the images that need it, named or to be named."""
         with transaction(self._db):
             self._db.execute(_ADD_ABOVE, (owner, repository, str(digest)))
+
+    def unnamed(self, digest: Digest) -> None:
+        """An image has lost a name: without another it is nobody's; within a transaction."""
+        self._db.execute(
+            "DELETE FROM holdings WHERE digest = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM names WHERE digest = ?1)",
+            (str(digest),),
+        )
 
     def has_name(self, root: Digest) -> bool:
         """Whether an image has a name."""

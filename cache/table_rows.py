@@ -91,4 +91,5 @@ class TableRows:
                     "DELETE FROM names WHERE name = ? AND digest = ?",
                     [(name, text) for name in names],
                 )
+                self.holdings.unnamed(digest)
         return kept

@@ -11,7 +11,7 @@ from cache.content import Digest
 from cache.errors import QuotaExceeded
 from cache.eviction import Busy, Table, give_way
 from cache.layout import blob_path
-from tests.cache.samples import blobs
+from tests.cache.samples import blobs, layer, parent
 from tests.cache.test_room import KIB, image, names
 from tests.contract.blob_store import REPOSITORY
 
@@ -52,6 +52,25 @@ async def test_what_images_come_to(store, clock, quotas):
     assert ((51, 2), (81, 3)) == (begun, pinned)
     assert ((30, 1), (30, 1)) == (await used(quotas), await used(quotas, BOB))
     assert [ANN, BOB] == [each.owner for each in await quotas.usage()]
+
+
+async def test_what_came_before_its_name_counts(store, quotas):
+    """Whoever brings layers of a manifest that has no name yet holds the image once it has one."""
+    content, own = layer("own")
+    document, root, links = parent(own)
+    await store.put(document, root, repository=REPOSITORY, links=links)
+    await quotas.hold_above(ANN, REPOSITORY, own.digest)
+    await quotas.hold_above(BOB, "example.test/other", own.digest)
+    await store.put(content, own, repository=REPOSITORY)
+    await quotas.hold(BOB, Digest.of(b"another"))
+    before = await quotas.usage()
+    await store.tag(f"{REPOSITORY}:1", REPOSITORY, root)
+
+    assert [] == before
+    assert [(ANN, 1)] == [(each.owner, each.images) for each in await quotas.usage()]
+    await store.untag(f"{REPOSITORY}:1")
+    await store.tag(f"{REPOSITORY}:2", REPOSITORY, root)
+    assert [] == await quotas.usage()  # it was nobody's meanwhile
 
 
 async def test_own_images_give_way(store, clock, quotas):
