@@ -36,6 +36,10 @@ class Looks:
         self._clock = clock
         self._looks: OrderedDict[Hashable, _Look] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many kinds of answers are kept."""
+        return len(self._looks)
+
     async def share(self, key: Hashable, keep: float, make: Callable[[], Awaitable[Any]]) -> Any:
         """The answer of this key, at most ``keep`` seconds old unless it is dear.
 

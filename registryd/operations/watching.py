@@ -18,6 +18,7 @@ from typing import Final, cast
 from cache.content import Digest
 from cache.errors import Fault
 from registryd import __version__
+from registryd.access import ANYBODY, LOGIN
 from registryd.history import COLUMNS, EVERY, Sample
 from registryd.jobs.record import Job
 from registryd.oci.errors import UsageError
@@ -65,12 +66,20 @@ class Watched(Holdings, Prefetching, Clustered):
 
         Raises UsageError.
         """
-        after = _seconds(since)
+        after, principal = _seconds(since), await self._seen_as(principal)
         look: Result = await self._node.looks.share(
             ("overview", principal), FRESH, lambda: self._overview(principal)
         )
         samples = [sample.as_row() for sample in self._node.history.since(after)]
         return {**look, "history": {"every": EVERY, "columns": COLUMNS, "samples": samples}}
+
+    async def _seen_as(self, principal: str) -> str:
+        """Who looks: a login that has opened nothing yet is nobody in particular.
+
+        Anybody can make one up, and one after the other would each have a look made for them.
+        """
+        known = principal.startswith(LOGIN) and await self._store.grants.open_to((principal,))
+        return principal if known or not principal.startswith(LOGIN) else ANYBODY.principal
 
     async def _overview(self, principal: str) -> Result:
         node, share = self._node, self._node.looks.share
@@ -137,6 +146,7 @@ class Watched(Holdings, Prefetching, Clustered):
 
     async def sharing(self, *, principal: str = "") -> Result:
         """The layers that images share, as far as the caller may see the images; who holds them."""
+        principal = await self._seen_as(principal)
         look: Result = await self._node.looks.share(
             ("sharing", principal), PICTURE, lambda: self._sharing(principal)
         )

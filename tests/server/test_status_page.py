@@ -75,6 +75,18 @@ async def test_each_sees_what_they_may(tmp_path: Path) -> None:
     assert full["cache"] == look["cache"]
 
 
+async def test_made_up_logins_look_as_one(node: RunningNode) -> None:
+    """A login that has opened nothing sees what anybody does, and has no look made for it."""
+    before = len(node.node.looks)
+    for number in range(3):
+        login = "Basic " + b64encode(f"made:up{number}".encode()).decode()
+        async with node.stranger(login) as client:
+            _, look, _ = await seen(client)
+
+        assert "anybody" == look["viewer"]
+    assert 4 == len(node.node.looks) - before  # overview, sharing, and two parts that all share
+
+
 async def test_the_picture(owner: aiohttp.ClientSession, upstream: FakeRegistry) -> None:
     """A layer of two images is one of both, and is counted once; samples are those asked for."""
     for name, layers in (("a", (LAYER,)), ("b", (LAYER, LATER)), ("c", (noise(5000),))):
