@@ -195,4 +195,6 @@ _PAGES = (
     "/usr/share/doc/registryd/copyright",
     "/usr/share/doc/registryd/examples",
     "/usr/share/doc/registryd/install.md",
+    "/usr/share/doc/registryd/monitoring/dashboard.json",
+    "/usr/share/doc/registryd/runtimes/containerd.md",
 )
