@@ -173,8 +173,14 @@ class Lowers:
         return False
 
     async def vouch(self, repository: str, digest: Digest) -> bool:
-        """Whether some store says that this belongs to the repository."""
-        return bool(await self._offers(repository, digest))
+        """Whether some store says that this belongs to the repository, or a public one has it.
+
+        What a public store does not have is not open by it: it may be here for others alone.
+        """
+        for each, vouches in await self._offers(repository, digest):
+            if vouches or await _has(each.lower, digest):
+                return True
+        return False
 
     async def document(self, repository: str, digest: Digest) -> Document | None:
         """A manifest of a repository, from the first store that gives it."""
@@ -232,6 +238,18 @@ class Lowers:
             if (vouches or each.lower.public) and not each.lower.shuns(digest):
                 found.append((each, vouches))
         return found
+
+
+async def _has(lower: Lower, digest: Digest) -> bool:
+    """Whether a store has the bytes of this: that a file is called so proves nothing."""
+    seen = digest.hasher()
+    try:
+        async with lower.reading(digest, expected=False) as (_, pieces):
+            async for piece in pieces:
+                await asyncio.to_thread(seen.update, piece)
+    except LowerFailed:
+        return False
+    return seen.hexdigest() == digest.hex
 
 
 async def _copy(

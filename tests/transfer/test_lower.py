@@ -124,6 +124,27 @@ async def test_a_public_store_gives_anything(
     assert store.find(Digest.of(LOOSE))
 
 
+async def test_a_public_store_opens_nothing_that_it_has_not(
+    library: Library, remote: RegistryClient, shared: Path, app: Reference, lowers: Lowers,
+    store: BlobStore,
+) -> None:  # fmt: skip
+    """A blob that is here by another repository stays that one's, though a store is public; a file
+    there that is only called so does not open it. What is there is given without the network."""
+    theirs, loose = Descriptor.of("application/x", b"theirs"), Descriptor.of("", LOOSE)
+    await store.put(b"theirs", theirs, repository="private.test/team/secret")
+    await store.put(LOOSE, loose, repository="private.test/team/secret")
+    name(shared, app.with_tag("1"))
+    lowers.take_over([LowerConfig(shared, public=True)])
+    for fake in (None, b"", b"theirZ"):
+        if fake is not None:
+            blob_path(shared, theirs.digest).write_bytes(fake)
+        with pytest.raises(RegistryError):
+            await library.blob(remote, app, theirs.digest)
+
+    assert await library.blob(remote, app, loose.digest) is None
+    assert not await store.is_member(app.name, theirs.digest)
+
+
 async def test_what_is_wrong_comes_from_the_registry(
     library: Library, remote: RegistryClient, upstream: FakeRegistry, shared: Path,
     app: Reference, store: BlobStore, caplog: pytest.LogCaptureFixture,
