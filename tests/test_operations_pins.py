@@ -145,9 +145,13 @@ async def test_a_digest_is_of_its_repository(verbs: Operations, upstream: FakeRe
     await verbs.pull(f"{upstream.name}/open/app:1", principal="uid:8")
     with pytest.raises(ManifestUnknown):
         await verbs.pin(f"{upstream.name}/open/app@{theirs}", principal="uid:8")
+    digest = upstream.add_image("open/later", "1", b"later " * 100)
+    ahead = await verbs.pin(f"{upstream.name}/open/later@{digest}", principal="uid:8")
     mine = await verbs.pin(f"{name}@{theirs}", principal="uid:8")
 
-    assert (theirs, True) == (mine["digest"], mine["held"])
+    assert ((digest, False), (theirs, True)) == tuple(
+        (each["digest"], each["held"]) for each in (ahead, mine)
+    )
     assert theirs == (await verbs.pin(f"{upstream.name}/open/app@{theirs}"))["digest"]
 
 

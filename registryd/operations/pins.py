@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from cache.content import Digest
+from cache.content import Descriptor, Digest
 from cache.errors import Pinned, PinNotFound
 from cache.patterns import is_pattern, matcher
 from cache.pins import Pin, Rule
 from cache.store import BlobStore
 from registryd.oci.errors import Denied, UsageError
+from registryd.oci.media_types import OCTET_STREAM
 from registryd.oci.reference import Reference
 from registryd.operations.asking import Asking
 from registryd.operations.holdings import moment
@@ -69,7 +70,14 @@ class Pinning(Asking):
             await self._store.room.quotas.check_pin(principal, digest)
         pins = self._store.pins
         made = await pins.add(digest, name=called, owner=principal, reference=str(image), ttl=ttl)
-        return {**_shown(made), "held": self._store.find(digest) is not None}
+        return {**_shown(made), "held": await self._is_here(digest)}
+
+    async def _is_here(self, digest: Digest) -> bool:
+        """Whether the image is here, and not its manifest alone."""
+        blob = self._store.find(digest)
+        return blob is not None and await self._store.is_complete(
+            Descriptor(await self._store.media_type(digest) or OCTET_STREAM, digest, blob.size)
+        )
 
     async def _pin_pattern(
         self, pattern: str, name: str | None, ttl: float | None, principal: str
@@ -95,7 +103,8 @@ class Pinning(Asking):
         if image.digest is not None:
             if not principal:
                 return image.digest
-            return (await self._node.library.resolve(remote, image)).digest
+            # By its bytes: that a registry says to have it proves nothing of what is here.
+            return (await self._node.library.document(remote, image)).digest
         held = await self._store.resolve(str(image))
         if held is not None and held.complete:
             return held.descriptor.digest
