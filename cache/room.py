@@ -285,7 +285,8 @@ class Room:
         named = [(each.digest, each.names) for each in verdicts]
         always = self._store.pins.always
         kept = await self._change(self._rows.forget, named, self._clock(), always)
-        await self._listing.publish()
+        with suppress(DiskFull):  # written once there is room, which is what they go for
+            await self._listing.publish()
         return [each for each in verdicts if each.digest not in kept]
 
     async def _let_go(self, verdicts: Sequence[Verdict]) -> list[Verdict]:

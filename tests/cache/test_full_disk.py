@@ -31,6 +31,7 @@ def test_a_full_disk_costs_nothing_that_was_there(tmp_path):
         assert said[act].endswith("; free space or give the cache more room")
     assert [[], 1] == said["left"]
     assert 500 << 10 == said["removed"]
+    assert ["r:evicted"] == said["evicted"]
     assert "after" == said["after"]
     assert ["r:after", "r:before", "r:room"] == said["names"]
     assert 2 == said["again"]

@@ -29,6 +29,7 @@ async def main(disk: Path) -> dict[str, object]:
         said["left"] = [arriving(store.root), len(blobs(store.root))]
         said["tag"] = await tags(store, disk, kept)
         said["removed"] = await remove(store, disk)
+        said["evicted"] = await evict(store, disk)
         after, new = layer("after")
         await store.put(after, new)
         await store.tag("r:after", "r", new)
@@ -85,6 +86,19 @@ async def remove(store: BlobStore, disk: Path) -> int:
     gone = await store.remove([descriptor.digest])
     (disk / "filler").unlink()
     return sum(gone.values())
+
+
+async def evict(store: BlobStore, disk: Path) -> list[str]:
+    """An image goes at the first try, though index.json cannot be written before it has gone."""
+    content = noise(300 * KIB)
+    descriptor = Descriptor.of("application/x", content)
+    await store.put(content, descriptor)
+    await store.tag("r:evicted", "r", descriptor)
+    await store._db(lambda: store._index._db.execute("PRAGMA wal_checkpoint").fetchall())
+    fill(disk)
+    gone = await store.room.collect(1)
+    (disk / "filler").unlink()
+    return [name for verdict in gone.going for name in verdict.names]
 
 
 def fill(disk: Path) -> None:
