@@ -22,6 +22,7 @@ from cache import layout
 from cache.content import ALGORITHMS, Digest
 from cache.errors import (
     BlobNotFound,
+    CacheError,
     DigestInvalid,
     DiskFull,
     SizeMismatch,
@@ -189,11 +190,20 @@ class Files:
             return file.read()
 
     def remove_blobs(self, digests: Iterable[Digest]) -> None:
-        """Drop blobs; readers that have one open read on. Already gone is a success."""
+        """Drop blobs; readers that have one open read on. Already gone is a success.
+
+        Where one cannot be dropped the others go all the same.
+        """
+        failure: CacheError | None = None
         for digest in digests:
             path = layout.blob_path(self.root, digest)
-            with os_errors(str(path)):
-                path.unlink(missing_ok=True)
+            try:
+                with os_errors(str(path)):
+                    path.unlink(missing_ok=True)
+            except CacheError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def listed(self) -> set[str]:
         """The digits of every digest that has a name under ``blobs/``, whatever that is of."""

@@ -211,10 +211,14 @@ def test_removed_already_is_a_success(files):
 
 
 def test_what_cannot_be_removed_is_said(files):
-    """A folder in the place of a blob is one clear line."""
+    """A folder in the place of a blob is one clear line; the other blobs go all the same."""
+    other = Digest.of(b"other")
+    publish(files, b"other", other)
     (files.root / "blobs" / "sha256" / ABC.hex).mkdir()
     with pytest.raises(StoreUnusable, match=ABC.hex):
-        files.remove_blobs([ABC])
+        files.remove_blobs([ABC, other])
+
+    assert {ABC} == blobs(files.root)
 
 
 def test_a_scan_finds_blobs_and_nothing_else(files):
