@@ -256,7 +256,11 @@ class Lower:
                 loop.call_soon_threadsafe(give_back)
 
         # A daemon thread: one that is stuck in the kernel must not hold up the program's end.
-        threading.Thread(target=work, name=f"lower {self.root}", daemon=True).start()
+        try:
+            threading.Thread(target=work, name=f"lower {self.root}", daemon=True).start()
+        except RuntimeError as error:  # as many as there may be are running
+            give_back()
+            raise LowerFailed(str(error)) from error
         try:
             yield reader
         finally:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,21 @@ def shared(tmp_path: Path) -> Path:
 async def whole(lower: Lower, digest: Digest = DIGEST, *, expected: bool = True) -> bytes:
     async with lower.reading(digest, expected=expected) as (_, pieces):
         return b"".join([piece async for piece in pieces])
+
+
+async def test_without_a_thread_it_is_done_without(shared: Path) -> None:
+    """Where no more of them may run the store gives nothing; when they may again, all goes on."""
+    lower, usual = Lower(shared), threading.stack_size()
+    threading.stack_size(1 << 46)  # for no stack of this size is there room
+    try:
+        for _ in range(HANDS + 1):
+            async with asyncio.timeout(5):
+                with pytest.raises(LowerFailed, match="thread"):
+                    await whole(lower)
+    finally:
+        threading.stack_size(usual)
+
+    assert CONTENT == await whole(lower)
 
 
 def as_pipe(path: Path) -> None:
