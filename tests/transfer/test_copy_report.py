@@ -81,6 +81,7 @@ def test_the_keys_of_the_results() -> None:
         "fetched": 7,
         "fetched_blobs": 3,
         "sources": {"m": 3},
+        "kept": True,
     } == pulled
     fate = {"index": None, "manifests": 0, "unchanged": False}
     assert {**same, **fate, "reference": "oci:x:y", "sent": 7, "sent_blobs": 3} == copied
