@@ -10,7 +10,9 @@ from cache.store import BlobStore
 from tests.cache.gates import GatedExecutor
 from tests.cache.ingests import begun
 
-pytest.register_assert_rewrite("tests.contract.blob_store", "tests.contract.kept_content")
+pytest.register_assert_rewrite(
+    *(f"tests.contract.{name}" for name in ("arrivals", "blob_store", "kept_content"))
+)
 
 
 class Clock:

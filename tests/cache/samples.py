@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from cache.content import Descriptor, Digest
-from cache.index import Links
+from cache.index import Links, Rule
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -23,7 +23,7 @@ def layer(text: str) -> tuple[bytes, Descriptor]:
     return content, Descriptor.of(LAYER_TYPE, content)
 
 
-def parent(*children: Descriptor, rule: str = "all") -> tuple[bytes, Descriptor, Links]:
+def parent(*children: Descriptor, rule: Rule = "all") -> tuple[bytes, Descriptor, Links]:
     """A manifest (or, by the rule ``any``, an index) of these children."""
     kind = MANIFEST_TYPE if rule == "all" else INDEX_TYPE
     content = json.dumps({"children": [str(child.digest) for child in children]}).encode()

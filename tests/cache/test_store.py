@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cache import uses
-from cache.content import Digest
+from cache.content import Descriptor, Digest
 from cache.errors import (
     DiskFull,
     StoreLocked,
@@ -22,7 +22,7 @@ from cache.store import BlobStore
 from tests.cache.gated_store import GatedStore, reopened
 from tests.cache.gates import turns
 from tests.cache.samples import layer, parent
-from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, image
+from tests.contract.blob_store import CONTENT, DESCRIPTOR, DIGEST, NAME, REPOSITORY, arrive, image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -50,6 +50,21 @@ async def test_what_the_index_has_no_room_for_is_not_here(store):
     assert (await store.tag(NAME, REPOSITORY, last)).complete
 
 
+# files
+
+
+async def test_a_blob_is_a_file(store):
+    """Of just its bytes, where its path says; put or arrived, and gone when it is removed."""
+    await store.put(b"put", Descriptor.of("t", b"put"))
+    await arrive(store, CONTENT)
+    paths = {content: store.find(Digest.of(content)).path for content in (b"put", CONTENT)}
+
+    assert [b"put", CONTENT] == [path.read_bytes() for path in paths.values()]
+
+    await store.remove([DIGEST])
+    assert [True, False] == [path.exists() for path in paths.values()]
+
+
 # time
 
 
@@ -67,19 +82,6 @@ async def test_grants_end_by_the_clock(store, clock):
 
     await store.grants.add("a", "me", 10)
     assert await store.grants.covers("a", ["me"])
-
-
-async def test_a_lease_ends_by_the_clock(store, clock):
-    """A lease whose owner was killed keeps nothing when its time is over; renewed, it does."""
-    await store.put(CONTENT, DESCRIPTOR)
-    async with store.lease(10) as lease:
-        await lease.hold(DIGEST)
-        clock.now += 9
-        await lease.hold(DIGEST)
-        clock.now += 9
-        assert {} == await store.remove([DIGEST])
-        clock.now += 1
-        assert {DIGEST: len(CONTENT)} == await store.remove([DIGEST])
 
 
 async def test_a_lease_ends_though_its_block_is_cancelled(store):
