@@ -125,7 +125,7 @@ class Index(KeptRows):
     ) -> list[str]:
         """Record a blob that has just been published: where it belongs, what it points to.
 
-        Gives the names that this made complete.
+        Gives the names that this made complete, or (by what it was not known to need) incomplete.
         """
         with self._transaction():
             self._db.execute(
@@ -137,9 +137,10 @@ class Index(KeptRows):
                 self._db.execute(
                     "INSERT OR IGNORE INTO members VALUES (?, ?)", (repository, str(digest))
                 )
+            told = links is not None and not self.children(digest)
             if links is not None:
                 self._link(digest, links)
-            return self._settle(digest)
+            return self._settle(digest, told=told)
 
     def _link(self, parent: Digest, links: Links) -> None:
         self._db.execute(
@@ -299,14 +300,27 @@ class Index(KeptRows):
                 self.tables.holdings.unnamed(before.descriptor.digest)
         return before
 
-    def _settle(self, arrived: Digest) -> list[str]:
-        """Mark the names complete whose closure became whole by ``arrived``; gives them."""
+    def _settle(self, arrived: Digest, *, told: bool) -> list[str]:
+        """Mark the names complete whose closure became whole by ``arrived``; gives them.
+
+        With ``told``, that its needs were not known before, also those that are not whole by them.
+        """
+        if told:
+            return self._settle_anew(self._needing([arrived]))
         if not self._db.execute("SELECT 1 FROM names WHERE complete = 0 LIMIT 1").fetchone():
             return []
-        pending = self._names(f"WHERE complete = 0 AND digest IN ({_ABOVE})", str(arrived))
-        done = [entry.name for entry in pending if self.is_complete(entry.descriptor)]
-        self._db.executemany("UPDATE names SET complete = 1 WHERE name = ?", [(n,) for n in done])
-        return done
+        return self._settle_anew(
+            self._names(f"WHERE complete = 0 AND digest IN ({_ABOVE})", str(arrived))
+        )
+
+    def _settle_anew(self, names: Iterable[Name]) -> list[str]:
+        """Mark each of these names complete, or not; gives those that were marked otherwise."""
+        turned = [each for each in names if each.complete != self.is_complete(each.descriptor)]
+        self._db.executemany(
+            "UPDATE names SET complete = ? WHERE name = ?",
+            [(not each.complete, each.name) for each in turned],
+        )
+        return [each.name for each in turned]
 
     def lose(self, digest: Digest) -> list[str]:
         """Forget that a blob is here, and nothing else of it; gives the names that need it."""

@@ -185,6 +185,20 @@ class BlobStoreContract:
         assert (await known(store)).complete
         assert await store.is_complete(root)
 
+    async def test_a_name_is_complete_no_longer_by_what_is_told_late(self, store: AnyStore) -> None:
+        """A manifest that came as a blob like any other needs nothing until its links are told."""
+        child_content, child = layer("child")
+        content, root, links = parent(child)
+        await arrive(store, content, root.digest)
+
+        assert (await store.tag(NAME, REPOSITORY, root)).complete
+
+        await store.put(content, root, links=links)
+        assert not (await known(store)).complete
+
+        await store.put(child_content, child)
+        assert (await known(store)).complete
+
     async def test_an_index_needs_one_of_its_children(self, store: AnyStore) -> None:
         """One platform is enough; a platform that is half here is not."""
         (one, first), (two, second) = layer("one"), layer("two")
