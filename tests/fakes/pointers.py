@@ -63,11 +63,12 @@ class MemoryPins:
     async def add(
         self, digest: Digest, *, name: str, owner: str = "", reference: str = "", ttl: float | None
     ) -> Pin:
-        """Keep a digest for ``ttl`` seconds, None: until it is dropped."""
+        """Keep a digest for ``ttl`` seconds, None: until it is dropped; forget what ran out."""
         expires = None if ttl is None else self._clock() + ttl
         pin = Pin(owner, name, digest, reference, expires)
-        key = owner, name, digest
-        self._pins = [p for p in self._pins if (p.owner, p.name, p.digest) != key] + [pin]
+        same = owner, name, digest
+        others = [p for p in self.live() if (p.owner, p.name, p.digest) != same]
+        self._pins = [*others, pin]
         return pin
 
     async def of(self, digest: Digest) -> list[Pin]:
