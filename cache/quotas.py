@@ -163,14 +163,19 @@ class Quotas:
         await self._db(self._rows.add_above, owner, repository, digest)
 
     @asynccontextmanager
-    async def coming(self, owner: str, blobs: Mapping[Digest, int]) -> AsyncIterator[None]:
-        """Within this block an owner brings these blobs, in bytes. Raises QuotaExceeded."""
+    async def coming(
+        self, owner: str, blobs: Mapping[Digest, int], *, missing: Iterable[Digest] | None = None
+    ) -> AsyncIterator[None]:
+        """Within this block an owner brings these blobs, in bytes. Raises QuotaExceeded.
+
+        ``missing`` are those that are not here, all of them unless said: what needs one stays.
+        """
         new = {str(digest): size for digest, size in blobs.items()}
         if not new or not self.bounds(owner):
             yield
             return
         async with self._turn:
-            await self._fit(owner, new)
+            await self._fit(owner, new, new if missing is None else map(str, missing))
             self._coming[owner].append(new)
         try:
             yield
@@ -183,9 +188,10 @@ class Quotas:
         """Have room for an image that an owner wants kept. Raises QuotaExceeded."""
         if self.bounds(owner):
             async with self._turn:
-                await self._fit(owner, await self._db(self._rows.blobs_of, root))
+                new = await self._db(self._rows.blobs_of, root)
+                await self._fit(owner, new, new)
 
-    async def _fit(self, owner: str, new: Mapping[str, int]) -> None:
+    async def _fit(self, owner: str, new: Mapping[str, int], sparing: Iterable[str]) -> None:
         """Let the owner's own images go until these have room. Raises QuotaExceeded."""
         limit = self.limit(owner)
         held = await self._db(self._rows.blobs, owner, self._clock())
@@ -196,7 +202,7 @@ class Quotas:
         if after <= limit or after == used:  # what is theirs already is not refused
             return
         needed = after - used
-        if needed <= limit and await self._give_way(owner, after - limit, new):
+        if needed <= limit and await self._give_way(owner, after - limit, sparing):
             return
         raise QuotaExceeded(
             f"this needs {needed} bytes more in the cache, your images hold {used} of your quota of"
@@ -204,7 +210,7 @@ class Quotas:
             " see registryctl cache quota, unpin images, or ask the cache's owner for more"
         )
 
-    async def _give_way(self, owner: str, wanted: int, sparing: Mapping[str, int]) -> bool:
+    async def _give_way(self, owner: str, wanted: int, sparing: Iterable[str]) -> bool:
         """Let go what the owner used longest ago, so that they hold less; whether enough went."""
         now = self._clock()
         own = await self._db(self._rows.roots, owner, now)

@@ -169,8 +169,9 @@ class _Run:
         await lease.hold(*(descriptor.digest for descriptor in blobs))
         # Blobs of no image may be here: of a pull that was broken off, or asked for one by one.
         found_here = not request.owner or await store.room.quotas.is_found(root.digest)
-        new = {d.digest: d.size for d in blobs if not found_here or store.find(d.digest) is None}
-        async with store.room.quotas.coming(request.owner, new):
+        missing = {d.digest for d in blobs if store.find(d.digest) is None}
+        new = {d.digest: d.size for d in blobs if not found_here or d.digest in missing}
+        async with store.room.quotas.coming(request.owner, new, missing=missing):
             await store.room.expect_all(blobs)
             for descriptor, kind in blobs.items():
                 self._report(events.blob(descriptor, kind, "waiting"))

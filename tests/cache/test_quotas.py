@@ -90,6 +90,16 @@ async def test_own_images_give_way(store, clock, quotas):
     assert (47, 2) == await used(quotas)
 
 
+async def test_what_is_shared_with_what_comes_may_go(store, clock, quotas):
+    """An image gives way though it has a layer of the one that comes, if that layer is here."""
+    for tag, own in (("a", 30), ("b", 31)):
+        root = await image(store, clock, tag, 20, own)
+        await quotas.hold(ANN, root.digest)
+    (shared,) = [digest for digest, size in store.held.items() if size == 20 * KIB]
+    async with quotas.coming(ANN, {shared: 20 * KIB, **new(40)}, missing=new(40)):
+        assert ["b"] == await names(store)
+
+
 @pytest.mark.parametrize("kept", ["pinned", "leased", "open", "alone"])
 async def test_what_stays(store, clock, root, quotas, kept):
     """What is in use, pinned or nowhere else to be had does not go; then nothing does, and one line
