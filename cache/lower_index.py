@@ -60,9 +60,8 @@ def parse(content: bytes, modified: float) -> LowerIndex | None:
             if MADE_OF in notes:
                 subject = Digest.parse(notes[MADE_OF])
                 made[subject] = (*made.get(subject, ()), descriptor)
-            else:
-                name = str(notes.get(FULL_NAME) or notes[REF_NAME])
-                names[name] = Listed(descriptor, _checked(notes.get(CHECKED), modified))
+            elif name := notes.get(FULL_NAME) or notes.get(REF_NAME):
+                names[str(name)] = Listed(descriptor, _checked(notes.get(CHECKED), modified))
     return LowerIndex(names, made)
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cache.content import Descriptor, Digest
@@ -275,6 +275,7 @@ def test_what_is_no_index(content: bytes) -> None:
 
 @quick
 @given(st.lists(entries | odd | values, max_size=5), st.lists(entries, max_size=3))
+@example([entry(LISTED, "", 0.0)], [])
 def test_merging(before: list[object], new: list[dict[str, object]]) -> None:
     """What is entered is there once in place of its like, others stay as they are; entering it
     again changes nothing; a name that is taken out is gone."""
