@@ -37,17 +37,18 @@ class Catalogue:
     async def shown(self, visible: Collection[str] | None = None) -> list[Shown]:
         """The complete names of these repositories (None: of all), sorted, with their images."""
         await self._uses.write()
-        return await self._ask(lambda graph: graph.shown(visible))
+        return await self.ask(lambda graph, _: graph.shown(visible))
 
     async def repositories(self) -> set[str]:
         """The repositories that have a complete name."""
-        return await self._ask(Graph.repositories)
+        return await self.ask(lambda graph, _: graph.repositories())
 
     async def count(self) -> int:
         """How many names are complete."""
         return await self._reader(_count)
 
-    async def _ask(self, question: Callable[[Graph], T]) -> T:
+    async def ask(self, question: Callable[[Graph, sqlite3.Connection], T]) -> T:
+        """What a question makes of the graph and of the rows as they are now; it keeps neither."""
         async with self._turn:
             sound, self._sound = self._sound, False
             changed = await self._db(self._changes.take)
@@ -56,14 +57,17 @@ class Catalogue:
             return answer
 
     def _answer(
-        self, db: sqlite3.Connection, changed: Changed | None, question: Callable[[Graph], T]
+        self,
+        db: sqlite3.Connection,
+        changed: Changed | None,
+        question: Callable[[Graph, sqlite3.Connection], T],
     ) -> T:
         if changed is None or self._graph.worn:
             self._graph = Graph()
             self._graph.load(db)
         else:
             self._graph.update(db, changed)
-        return question(self._graph)
+        return question(self._graph, db)
 
 
 def _count(db: sqlite3.Connection) -> int:

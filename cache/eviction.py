@@ -9,10 +9,9 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cache.content import Digest
 
@@ -30,29 +29,25 @@ NEEDLESS = "there is room"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a store holds and what keeps it, at one instant."""
+    """What a store holds and what keeps it, at one instant; each digest by a small number, for
+    all of a store is gone through, and numbers are several times as fast."""
 
-    #: Blobs that are here, in bytes, and when each was last used (Unix seconds).
-    sizes: Mapping[Digest, int]
-    used: Mapping[Digest, float]
-    #: What manifests point to, here or not, and what was made of them.
-    links: Mapping[Digest, Sequence[Digest]]
-    #: Images by their digests, with all their names.
-    names: Mapping[Digest, Sequence[str]]
-    pinned: AbstractSet[Digest] = frozenset()
-    leased: AbstractSet[Digest] = frozenset()
-    #: Manifests of what was made here of others, as the links say.
-    made: AbstractSet[Digest] = frozenset()
-
-    def closure(self, root: Digest) -> set[Digest]:
-        """All that is reachable from a digest, here or not, itself included."""
-        found, waiting = {root}, [root]
-        while waiting:
-            for child in self.links.get(waiting.pop(), ()):
-                if child not in found:
-                    found.add(child)
-                    waiting.append(child)
-        return found
+    #: The number of a digest, which may be a new one.
+    number: Callable[[Digest], int]
+    #: By number: which digest it is, whether it is here, in bytes (0: it is not), and when it was
+    #: last used (Unix seconds; 0: it is not here).
+    digests: Sequence[str]
+    here: Sequence[int]
+    sizes: Sequence[int]
+    used: Sequence[float]
+    #: All that is reachable from one, here or not, itself included: each once.
+    closure: Callable[[int], Collection[int]]
+    #: Images, with all their names.
+    names: Mapping[int, Sequence[str]]
+    pinned: AbstractSet[int] = frozenset()
+    leased: AbstractSet[int] = frozenset()
+    #: Manifests of what was made here of others, which have them in their closures.
+    made: AbstractSet[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,50 +99,96 @@ class Choice:
 
 @dataclass(slots=True)
 class _Image:
-    digest: Digest
-    names: tuple[str, ...]
-    needs: set[Digest]
-    held: set[Digest]
+    root: int
+    names: Sequence[str]
+    needs: Collection[int]
     why: str = ""
     used: float = 0.0
+    idle: float = 0.0
 
 
-@dataclass(slots=True)
 class _Round:
-    table: Table
-    busy: Busy
-    holders: Counter[Digest] = field(default_factory=Counter)
+    """A table and what is busy of it, and how many roots need each blob by now."""
 
-    def frees(self, image: _Image) -> dict[Digest, int]:
-        """What goes with an image: what it alone holds by now."""
-        sizes = self.table.sizes
-        return {digest: sizes[digest] for digest in image.held if self.holders[digest] == 1}
+    def __init__(self, table: Table, busy: Busy) -> None:
+        self.table = table
+        self.arriving = frozenset(map(table.number, busy.arriving))
+        self.opened = frozenset(map(table.number, busy.opened))
+        self._alone = busy.alone
+        self.holders: list[int] = []
+
+    def count(self, closures: Iterable[Collection[int]]) -> None:
+        """Count whoever needs something. From here on the table gets no new number."""
+        self.holders = holders = [0] * len(self.table.sizes)
+        for needs in closures:
+            for number in needs:
+                holders[number] += 1
+
+    def own(self, image: _Image) -> list[int]:
+        """What an image alone needs by now, here or not."""
+        holders = self.holders
+        return [number for number in image.needs if holders[number] == 1]
+
+    def frees(self, image: _Image) -> list[int]:
+        """What goes with it."""
+        return [number for number in self.own(image) if self.table.here[number]]
+
+    def gone(self, image: _Image) -> None:
+        """Count it no more."""
+        for number in image.needs:
+            self.holders[number] -= 1
+
+    def kept(self, image: _Image) -> str:
+        """Why an image must stay, whatever room is wanted ("": it need not)."""
+        if image.root in self.table.pinned:
+            return PINNED
+        if image.root in self.table.leased:
+            return LEASED
+        if self.arriving and not self.arriving.isdisjoint(image.needs):
+            return ARRIVING
+        if self._alone and any(name.startswith(self._alone) for name in image.names):
+            return ALONE
+        return ""
+
+    def verdict(self, image: _Image, frees: Sequence[int], why: str) -> Verdict:
+        root = Digest.parse(self.table.digests[image.root])
+        return Verdict(root, tuple(image.names), self._weighed(frees), image.used, why)
+
+    def _weighed(self, blobs: Iterable[int]) -> dict[Digest, int]:
+        digests, sizes = self.table.digests, self.table.sizes
+        return {Digest.parse(digests[number]): sizes[number] for number in blobs}
+
+    def size(self, blobs: Iterable[int]) -> int:
+        return sum(map(self.table.sizes.__getitem__, blobs))
+
+    def hex(self, number: int) -> str:
+        return self.table.digests[number][7:]  # the name of each algorithm has six letters
 
 
-def choose(table: Table, busy: Busy, wanted: int, now: float) -> Choice:
-    """What goes so that ``wanted`` bytes become free, if as much may go; else all that may."""
-    images = [_image(table, digest, names) for digest, names in table.names.items()]
-    roots = [table.closure(d) for d in (*table.pinned, *table.leased, *busy.arriving)]
+def choose(table: Table, busy: Busy, wanted: int, now: float, *, told: bool = True) -> Choice:
+    """What goes so that ``wanted`` bytes become free, if as much may go; else all that may.
+
+    Not ``told``: what stays is left out, which takes as long to say as the choice itself.
+    """
     round_ = _Round(table, busy)
-    for needs in (*(image.needs for image in images), *roots):
-        round_.holders.update(needs)
+    images = [_Image(root, names, table.closure(root)) for root, names in table.names.items()]
+    roots = [table.closure(root) for root in (*table.pinned, *table.leased, *round_.arriving)]
+    round_.count([*(image.needs for image in images), *roots])
     for image in images:
-        own = round_.frees(image)
-        image.used = max((table.used.get(d, 0.0) for d in (*own, image.digest)), default=0.0)
-        image.why = _kept(table, busy, image)
+        _weigh(round_, image, now)
     spare = _spare(round_, now)
     free = wanted - sum(each.bytes for each in spare)
-    order = sorted(
-        (image for image in images if not image.why),
-        key=lambda image: (-_idle(round_, image, now), image.digest.hex),
-    )
-    going = _images(round_, order, free)
-    gone = {each.digest for each in going}
+    order = [image for image in images if not image.why]
+    order.sort(key=lambda image: (-image.idle, round_.hex(image.root)))
+    gone, going = _images(round_, order, free)
+    if not told:
+        return Choice((*spare, *going), ())
     otherwise = NEEDLESS if sum(each.bytes for each in going) >= free else SHARED
-    staying = (
-        _verdict(image, {}, image.why or otherwise) for image in images if image.digest not in gone
+    staying = [image for image in images if image.root not in gone]
+    return Choice(
+        (*spare, *going),
+        tuple(round_.verdict(image, (), image.why or otherwise) for image in staying),
     )
-    return Choice((*spare, *going), tuple(staying))
 
 
 def give_way(
@@ -159,80 +200,72 @@ def give_way(
 ) -> Choice:
     """Which of one user's images go so that they hold ``wanted`` bytes less: the longest unused,
     whatever others hold. ``spared``: what needs one of these stays."""
-    images = [_image(table, digest, table.names.get(digest, ())) for digest in own]
-    round_ = _Round(table, busy)
+    round_, sparing = _Round(table, busy), frozenset(map(table.number, spared))
+    roots = list(map(table.number, own))
+    images = [_Image(root, table.names.get(root, ()), table.closure(root)) for root in roots]
+    round_.count(image.needs for image in images)
     for image in images:
-        round_.holders.update(image.needs)
-    for image in images:
-        image.used = max((table.used.get(d, 0.0) for d in image.held), default=0.0)
-        image.why = _kept(table, busy, image) or ("" if image.needs.isdisjoint(spared) else LEASED)
-    going, freed = list[Verdict](), 0
-    for image in sorted(images, key=lambda image: (image.used, image.digest.hex)):
-        frees = round_.frees(image) if freed < wanted and not image.why else {}
-        if frees and busy.opened.isdisjoint(frees):
-            going.append(_verdict(image, frees, OVER_QUOTA))
-            round_.holders.subtract(image.needs)
-            freed += sum(frees.values())
-    gone = {each.digest for each in going}
-    staying = (_verdict(each, {}, each.why) for each in images if each.digest not in gone)
+        image.used = max(map(table.used.__getitem__, image.needs))
+        image.why = round_.kept(image) or ("" if sparing.isdisjoint(image.needs) else LEASED)
+    going, staying, freed = list[Verdict](), list[Verdict](), 0
+    for image in sorted(images, key=lambda image: (image.used, round_.hex(image.root))):
+        frees = round_.frees(image) if freed < wanted and not image.why else []
+        if frees and round_.opened.isdisjoint(frees):
+            going.append(round_.verdict(image, frees, OVER_QUOTA))
+            round_.gone(image)
+            freed += round_.size(frees)
+        else:
+            staying.append(round_.verdict(image, (), image.why))
     return Choice(tuple(going), tuple(staying))
 
 
-def _image(table: Table, digest: Digest, names: Sequence[str]) -> _Image:
-    needs = table.closure(digest)
-    return _Image(digest, tuple(names), needs, needs & table.sizes.keys())
-
-
-def _kept(table: Table, busy: Busy, image: _Image) -> str:
-    """Why an image must stay, whatever room is wanted ("": it need not)."""
-    if image.digest in table.pinned:
-        return PINNED
-    if image.digest in table.leased:
-        return LEASED
-    if not image.needs.isdisjoint(busy.arriving):
-        return ARRIVING
-    if any(name.startswith(busy.alone) for name in image.names):
-        return ALONE
-    return ""
-
-
-def _verdict(image: _Image, frees: Mapping[Digest, int], why: str) -> Verdict:
-    return Verdict(image.digest, image.names, frees, image.used, why)
-
-
-def _idle(round_: _Round, image: _Image, now: float) -> float:
-    """How long an image was not used, the less of it the less room it gives for a round trip."""
-    own = sum(round_.frees(image).values())
-    return max(0.0, now - image.used) * own / (own + ROUND_TRIP)
+def _weigh(round_: _Round, image: _Image, now: float) -> None:
+    """Say when an image was used, and how long it was not: the less of that the less room it gives
+    for a round trip."""
+    used, own = round_.table.used, round_.own(image)
+    image.used = max(used[image.root], max(map(used.__getitem__, own), default=0.0))
+    image.why = round_.kept(image)
+    size = round_.size(own)
+    image.idle = max(0.0, now - image.used) * size / (size + ROUND_TRIP)
 
 
 def _spare(round_: _Round, now: float) -> list[Verdict]:
     """The blobs that nothing needs, the longest unused first."""
-    table = round_.table
+    table, opened = round_.table, round_.opened
     free = [
-        Verdict(digest, (), {digest: size}, table.used.get(digest, 0.0), UNREFERENCED)
-        for digest, size in table.sizes.items()
-        if not round_.holders[digest] and digest not in round_.busy.opened
+        number
+        for number, users in enumerate(round_.holders)
+        if not users
+        and table.here[number]
+        and now - table.used[number] >= GRACE
+        and number not in opened
     ]
-    settled = (each for each in free if now - each.used >= GRACE)
-    return sorted(settled, key=lambda each: (each.used, each.digest.hex))
+    free.sort(key=lambda number: (table.used[number], round_.hex(number)))
+    digests = [Digest.parse(table.digests[number]) for number in free]
+    return [
+        Verdict(digest, (), {digest: table.sizes[number]}, table.used[number], UNREFERENCED)
+        for digest, number in zip(digests, free, strict=True)
+    ]
 
 
-def _images(round_: _Round, order: Sequence[_Image], wanted: int) -> list[Verdict]:
+def _images(round_: _Round, order: Sequence[_Image], wanted: int) -> tuple[set[int], list[Verdict]]:
     """Images until there is enough; again and again, as one that goes lets others free more."""
-    going: list[Verdict] = []
+    gone, going = set[int](), list[Verdict]()
     rest, before, freed = list(order), -1, 0
     while len(rest) != before and freed < wanted:
         before, left = len(rest), list[_Image]()
         for image in rest:
-            frees = round_.frees(image) if freed < wanted else {}
-            if not round_.busy.opened.isdisjoint(frees):
+            if freed >= wanted:
+                break
+            frees = round_.frees(image)
+            if not round_.opened.isdisjoint(frees):
                 image.why = OPEN
             elif frees:
-                going.append(_verdict(image, frees, UNUSED))
-                round_.holders.subtract(image.needs)
-                freed += sum(frees.values())
+                gone.add(image.root)
+                going.append(round_.verdict(image, frees, UNUSED))
+                round_.gone(image)
+                freed += round_.size(frees)
             else:
                 left.append(image)
         rest = left
-    return going
+    return gone, going

@@ -9,16 +9,19 @@ A question about all images at once would otherwise read every row of the index.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from cache.changes import Changed
+from cache.eviction import Table
 from cache.whole import whole
 
 #: Numbers that have come to a graph since it was loaded, beyond as many as it had.
 SPARE = 10_000
 
-_NAMES = "SELECT name, repository, digest, media_type FROM names WHERE complete"
+_NAMES = "SELECT name, repository, digest, media_type, complete FROM names"
 
 
 class Image(NamedTuple):
@@ -37,12 +40,13 @@ class Image(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A complete name, as the index has it."""
+    """A name, as the index has it."""
 
     name: str
     repository: str
     digest: str
     media_type: str
+    complete: int = 1
 
 
 class Shown(NamedTuple):
@@ -75,6 +79,8 @@ class Graph:
         self._here = bytearray()
         self._links: dict[int, list[tuple[int, str]]] = {}
         self._entries: dict[str, Entry] = {}
+        self._named: dict[int, list[str]] | None = None
+        self._closures: dict[int, tuple[int, ...]] = {}
         self._images: dict[str, Image] = {}
         self._rows: dict[str, Shown] = {}
         self._owners: _Owners | None = None
@@ -113,7 +119,7 @@ class Graph:
         linked = {self._read_links(db, digest) for digest in changed["links"]}
         written = {self._read_blob(db, digest) for digest in changed["blobs"]}
         for name in changed["names"]:
-            row = db.execute(f"{_NAMES} AND name = ?", (name,)).fetchone()
+            row = db.execute(f"{_NAMES} WHERE name = ?", (name,)).fetchone()
             self._entries.pop(name, None)
             self._rows.pop(name, None)
             if row:
@@ -123,12 +129,19 @@ class Graph:
         if linked or changed["names"]:
             self._owners = None
         if changed["names"]:
+            self._named = None
             named = {entry.digest for entry in self._entries.values()}
             for digest in self._images.keys() - named:
                 del self._images[digest]
+            for number in self._closures.keys() - {self._number(digest) for digest in named}:
+                del self._closures[number]
 
     def _renew(self, linked: set[int], written: set[int]) -> None:
         """Make those images anew that have some of these."""
+        if linked:
+            found = [n for n, each in self._closures.items() if not linked.isdisjoint(each)]
+            for number in found:
+                del self._closures[number]
         for digest, image in list(self._images.items()):
             if not linked.isdisjoint(image.closure):
                 del self._images[digest]
@@ -159,9 +172,45 @@ class Graph:
 
     # answers
 
+    def table(
+        self, pinned: Iterable[str], leased: Iterable[str], meant: Callable[[str], bool]
+    ) -> Table:
+        """What eviction is decided by, good until this is brought up to date again.
+
+        ``meant`` says of a name whether it keeps its image, as if that were pinned.
+        """
+        names = self._names_by_number()
+        kept = {number for number, known in names.items() if any(map(meant, known))}
+        kept.update(map(self._number, pinned))
+        return Table(
+            number=lambda digest: self._number(str(digest)),
+            digests=self._digests,
+            here=self._here,
+            sizes=self._sizes,
+            used=self._used,
+            closure=self._closure,
+            names=names,
+            pinned=kept,
+            leased=set(map(self._number, leased)),
+        )
+
+    def made(self) -> AbstractSet[int]:
+        """What was made here of others."""
+        links = self._links.values()
+        return {child for each in links for child, rule in each if rule == "made"}
+
+    def _names_by_number(self) -> dict[int, list[str]]:
+        """All names, complete or not, by what they mean; sorted."""
+        if self._named is None:
+            found = defaultdict[int, list[str]](list)
+            for name in sorted(self._entries):
+                found[self._number(self._entries[name].digest)].append(name)
+            self._named = dict(found)
+        return self._named
+
     def repositories(self) -> set[str]:
         """Those that have a complete name."""
-        return {entry.repository for entry in self._entries.values()}
+        return {entry.repository for entry in self._entries.values() if entry.complete}
 
     def shown(self, visible: Collection[str] | None) -> list[Shown]:
         """The complete names of these repositories (None: of all), sorted.
@@ -182,7 +231,11 @@ class Graph:
         return found
 
     def _counted(self, visible: Collection[str] | None) -> _Owners:
-        entries = [e for e in self._entries.values() if visible is None or e.repository in visible]
+        entries = [
+            entry
+            for entry in self._entries.values()
+            if entry.complete and (visible is None or entry.repository in visible)
+        ]
         entries.sort()
         sizes, users = self._sizes, [0] * len(self._sizes)
         images = [self._image(digest) for digest in {entry.digest for entry in entries}]
@@ -209,6 +262,12 @@ class Graph:
         return Image(digest, closure, size, used, whole_ones)
 
     def _closure(self, root: int) -> tuple[int, ...]:
+        known = self._closures.get(root)
+        if known is None:
+            known = self._closures[root] = self._reachable(root)
+        return known
+
+    def _reachable(self, root: int) -> tuple[int, ...]:
         found, waiting = {root}, [root]
         while waiting:
             for child, _ in self._links.get(waiting.pop(), ()):

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cache.bounds import Bounds
+from cache.catalogue import Catalogue
 from cache.content import Descriptor, Digest
 from cache.errors import DiskFull, Fault, StoreUnusable
 from cache.eviction import Busy, Choice, Table, Verdict, choose, give_way
@@ -27,7 +28,6 @@ from cache.ingest import Ingest
 from cache.listing import Listing
 from cache.opened import opened
 from cache.quotas import Quotas
-from cache.reader import Reader
 from cache.shares import Shares, count
 from cache.table_rows import TableRows, read_table
 from cache.uses import Uses
@@ -42,6 +42,9 @@ TOGETHER = 64
 #: Seconds in which nothing more goes in the background once too little could: looking costs too.
 PAUSE = 5.0
 
+#: What says who goes by a table, by what it cannot know, and by the time.
+_Rule = Callable[[Table, Busy, float], Choice]
+
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +57,7 @@ class Room:
         files: Files,
         rows: TableRows,
         db: RowHop,
-        reader: Reader,
+        catalogue: Catalogue,
         change: RowHop,
         listing: Listing,
         uses: Uses,
@@ -64,7 +67,7 @@ class Room:
         self._store = store
         self._files = files
         self._rows = rows
-        self._reader = reader
+        self._catalogue = catalogue
         self._change = change
         self._listing = listing
         self._uses = uses
@@ -168,9 +171,12 @@ class Room:
         """Where the room goes: of these images, and of all that is not theirs."""
         await self._uses.write()
         now, always = self._clock(), self._store.pins.always
-        table = await self._reader(read_table, now, always)
         busy = Busy(arriving=self._arriving(), alone=self._alone)
-        return await asyncio.to_thread(count, table, busy, shown, now)
+        return await self._catalogue.ask(
+            lambda graph, db: count(
+                replace(read_table(graph, db, now, always), made=graph.made()), busy, shown, now
+            )
+        )
 
     async def _leftovers(self) -> list[Leftover]:
         """What was broken off and nobody goes on with, the oldest first."""
@@ -194,12 +200,12 @@ class Room:
     async def plan(self, wanted: int | None = None) -> Choice:
         """What would go now, so that the low mark is kept, or ``wanted`` bytes become free."""
         async with self._turn:
-            return await self._choice(await self._wanted(wanted))
+            return await self._choice(await self._wanted(wanted), told=True)
 
     async def collect(self, wanted: int | None = None) -> Choice:
         """Let go what goes by ``plan``; gives what has gone, and what stays."""
         async with self._turn:
-            choice = await self._choice(await self._wanted(wanted))
+            choice = await self._choice(await self._wanted(wanted), told=True)
             return replace(choice, going=await self._carry_out(choice))
 
     async def _wanted(self, wanted: int | None) -> int:
@@ -246,26 +252,32 @@ class Room:
             await self._carry_out(replace(choice, going=tuple(alone)))
             return {each.digest for each in choice.going}
 
-    async def _choice(self, wanted: int) -> Choice:
-        """What may go for so many bytes."""
-        return await self._chosen(lambda table, busy, now: choose(table, busy, wanted, now))
+    async def _choice(self, wanted: int, *, told: bool = False) -> Choice:
+        """What may go for so many bytes; ``told``, what stays too."""
+        return await self._chosen(
+            lambda table, busy, now: choose(table, busy, wanted, now, told=told)
+        )
 
-    async def _chosen(self, rule: Callable[[Table, Busy, float], Choice]) -> Choice:
+    async def _chosen(self, rule: _Rule) -> Choice:
         """What goes by a rule. What it would touch is looked at, whether somebody has it open."""
         await self._uses.write()
         now, always = self._clock(), self._store.pins.always
-        table = await self._reader(read_table, now, always)
         busy = Busy(alone=self._alone)
         looked: set[Digest] = set()
         while True:
             busy = replace(busy, arriving=self._arriving())
-            choice = await asyncio.to_thread(rule, table, busy, now)
+            choice = await self._decided(rule, busy, now, always)
             new = choice.digests - looked
             found = await asyncio.to_thread(opened, self._store.root, new)
             if not found:
                 return choice
             looked |= new
             busy = replace(busy, opened=busy.opened | found)
+
+    async def _decided(self, rule: _Rule, busy: Busy, now: float, always: Sequence[str]) -> Choice:
+        return await self._catalogue.ask(
+            lambda graph, db: rule(read_table(graph, db, now, always), busy, now)
+        )
 
     def _arriving(self) -> frozenset[Digest]:
         ingests = self._store.arriving()

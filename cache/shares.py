@@ -8,7 +8,6 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -46,25 +45,26 @@ class Shares:
 
 def count(table: Table, busy: Busy, shown: Collection[Digest], now: float) -> Shares:
     """The account of these images (by digest), and of all that is not theirs."""
-    graph = _Graph(table)
-    needs = {root: graph.held([root]) for root in shown}
-    users = Counter[int]()
+    needs = {root: table.closure(table.number(root)) for root in shown}
+    staying = _staying(table, busy, now)
+    sizes, users = table.sizes, [0] * len(table.sizes)
     for each in needs.values():
-        users.update(each)
-    sizes = graph.sizes
+        for number in each:
+            users[number] += 1
     images = {
         root: Share(
-            sum(sizes[place] for place in each),
-            sum(sizes[place] for place in each if users[place] == 1),
+            sum(map(sizes.__getitem__, each)),
+            sum([sizes[number] for number in each if users[number] == 1]),
         )
         for root, each in needs.items()
     }
-    total, taken = sum(sizes), sum(sizes[place] for place in users)
+    total = sum(sizes)
+    taken = sum(size for size, times in zip(sizes, users, strict=True) if times)
     unique = sum(image.own for image in images.values())
-    kept = graph.held([*table.names, *table.pinned, *table.leased, *shown])
-    spare = total - sum(sizes[place] for place in kept)
-    made = graph.held([each for each in table.made if graph.places.get(each) in users])
-    staying = _staying(graph, table, busy, now)
+    kept = _needed(table, [*table.names, *table.pinned, *table.leased])
+    kept.update(*needs.values())
+    spare = total - _size(table, kept)
+    made = _needed(table, [n for n in table.made if users[n] and table.here[n]])
     return Shares(
         images=images,
         unique=unique,
@@ -72,42 +72,23 @@ def count(table: Table, busy: Busy, shown: Collection[Digest], now: float) -> Sh
         spare=spare,
         other=total - taken - spare,
         saved=sum(image.size for image in images.values()) - taken,
-        made=sum(sizes[place] for place in made if place in users),
-        leaving=total - sum(sizes[place] for place in staying),
+        made=_size(table, [number for number in made if users[number]]),
+        leaving=total - _size(table, staying),
     )
 
 
-def _staying(graph: _Graph, table: Table, busy: Busy, now: float) -> set[int]:
+def _staying(table: Table, busy: Busy, now: float) -> set[int]:
     """What no want of room takes, by the rules of ``eviction``."""
-    kept = (*table.pinned, *table.leased, *busy.arriving)
-    alone = (d for d, names in table.names.items() if any(n.startswith(busy.alone) for n in names))
-    fresh = {graph.places[digest] for digest, used in table.used.items() if now - used < GRACE}
-    return graph.held([*kept, *alone]) | (fresh - graph.held([*kept, *table.names]))
+    kept = (*table.pinned, *table.leased, *map(table.number, busy.arriving))
+    alone = [n for n, names in table.names.items() if any(x.startswith(busy.alone) for x in names)]
+    fresh = {n for n, used in enumerate(table.used) if now - used < GRACE}
+    return _needed(table, [*kept, *alone]) | (fresh - _needed(table, [*kept, *table.names]))
 
 
-class _Graph:
-    """The blobs of a table by number, those that are here first: a store has a hundred thousand,
-    and numbers are gone through several times as fast as digests."""
+def _needed(table: Table, roots: Iterable[int]) -> set[int]:
+    """All that is reachable from any of these, themselves included, here or not."""
+    return set[int]().union(*map(table.closure, roots))
 
-    def __init__(self, table: Table) -> None:
-        self.sizes = list(table.sizes.values())
-        self.places = {digest: place for place, digest in enumerate(table.sizes)}
-        place = self._place
-        self._links = {
-            place(parent): [place(child) for child in children]
-            for parent, children in table.links.items()
-        }
 
-    def _place(self, digest: Digest) -> int:
-        return self.places.setdefault(digest, len(self.places))
-
-    def held(self, roots: Iterable[Digest]) -> set[int]:
-        """What is here of all that is reachable from any of these, themselves included."""
-        found = {self._place(root) for root in roots}
-        waiting, here = list(found), len(self.sizes)
-        while waiting:
-            for child in self._links.get(waiting.pop(), ()):
-                if child not in found:
-                    found.add(child)
-                    waiting.append(child)
-        return {place for place in found if place < here}
+def _size(table: Table, numbers: Iterable[int]) -> int:
+    return sum(map(table.sizes.__getitem__, numbers))

@@ -79,12 +79,12 @@ class BlobStore:
         self.grants = Grants(index.grants, self._db, clock)
         self._uses = Uses(index, self._db, self._acts, clock)
         self.pins = Pins(index.pins, self._db, clock)
-        self.room = Room(self, files, index.tables, self._db, self._reader, self._change,
+        self.catalogue = Catalogue(index.changes, self._db, self._reader, self._uses)
+        self.room = Room(self, files, index.tables, self._db, self.catalogue, self._change,
                          self._listing, self._uses)  # fmt: skip
         self.scrub = Scrub(self, files, index, self._io, self._db, self._change, self._listing,
                            self._passages, self._acts, clock)  # fmt: skip
         self.made = Made(files, index.made, self._io, self._db, self._land, self._listing)
-        self.catalogue = Catalogue(index.changes, self._db, self._reader, self._uses)
         self.notes = Notes(index.notes, self._db, self._reader)
         #: What ``index.json`` names and ``cache.db``, missing or damaged, does not; whoever knows
         #: manifests puts those names back, then calls ``restored``: ``index.json`` is written anew.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from cache.content import Digest
 from cache.database import transaction
 from cache.eviction import Table
+from cache.graph import Graph
 from cache.patterns import matcher
 from cache.pins import RULES
 from cache.quotas import HoldingRows
@@ -17,41 +17,17 @@ _PINNED = "SELECT digest FROM pins WHERE expires IS NULL OR expires > ?"
 _LEASED = "SELECT digest FROM leases WHERE expires > ?"
 
 
-class _Digests(dict[str, Digest]):
-    """Each digest made once: the same one is found by what it is, not by comparing texts."""
-
-    def __missing__(self, text: str) -> Digest:
-        self[text] = made = Digest.parse(text)
-        return made
-
-
-def read_table(db: sqlite3.Connection, now: float, always: Sequence[str] = ()) -> Table:
-    """What is held and what keeps it, as it is now; by any connection to the index.
+def read_table(
+    graph: Graph, db: sqlite3.Connection, now: float, always: Sequence[str] = ()
+) -> Table:
+    """What is held, as the graph says, and what keeps it now; by any connection to the index.
 
     Names of the patterns ``always`` are pinned in any case.
     """
-    parse = _Digests().__getitem__
-    links, names = defaultdict[Digest, list[Digest]](list), defaultdict[Digest, list[str]](list)
-    blobs = db.execute("SELECT digest, size, used FROM blobs").fetchall()
-    made = set[Digest]()
-    for parent, child, rule in db.execute("SELECT parent, child, rule FROM links"):
-        links[parse(parent)].append(parse(child))
-        if rule == "made":
-            made.add(parse(child))
-    for digest, name in db.execute("SELECT digest, name FROM names ORDER BY name"):
-        names[parse(digest)].append(name)
-    pinned = {parse(d) for (d,) in db.execute(_PINNED, (now,))}
-    meant = _meant(db, now, always)
-    pinned.update(digest for digest, known in names.items() if any(map(meant, known)))
-    leased = frozenset(parse(d) for (d,) in db.execute(_LEASED, (now,)))
-    return Table(
-        sizes={parse(digest): size for digest, size, _ in blobs},
-        used={parse(digest): used for digest, _, used in blobs},
-        links=links,
-        names=names,
-        pinned=frozenset(pinned),
-        leased=leased,
-        made=made,
+    return graph.table(
+        [digest for (digest,) in db.execute(_PINNED, (now,))],
+        [digest for (digest,) in db.execute(_LEASED, (now,))],
+        _meant(db, now, always),
     )
 
 

@@ -7,10 +7,15 @@ from hypothesis import strategies as st
 
 from cache.content import Digest
 from cache.database import transaction
+from cache.eviction import Busy, choose
 from cache.graph import SPARE, Graph
 from cache.index import Index
+from cache.pins import Pin
+from cache.table_rows import read_table
+from tests.cache import plain_eviction as plain
 from tests.cache.test_index import add, thing
 
+NOW, LATER = 9000.0, 9999.0
 POINTS = st.integers(0, 7)
 RULES = st.sampled_from(["all", "any"])
 STEPS = st.lists(
@@ -22,6 +27,8 @@ STEPS = st.lists(
         st.tuples(st.just("lose"), POINTS),
         st.tuples(st.just("collect"), POINTS),
         st.tuples(st.just("made"), POINTS, POINTS),
+        st.tuples(st.just("hold"), POINTS),
+        st.tuples(st.just("pin"), POINTS),
     ),
     max_size=8,
 )  # fmt: skip
@@ -57,6 +64,11 @@ def do(index, step):
         index.collect([thing(rest[0]).digest], 5.0, lambda digests: None)
     elif kind == "made":
         index.made.add(thing(rest[0]).digest, thing(rest[1]))
+    elif kind == "hold":
+        index.hold("lease", [thing(rest[0]).digest], LATER)
+    elif kind == "pin":
+        pin = Pin("", "pin", thing(rest[0]).digest, "", None)
+        index.pins.add(pin, 1.0)
 
 
 def told(graph, visible):
@@ -112,3 +124,26 @@ def test_what_is_brought_up_to_date_is_as_if_read_anew(steps, visible):
             (n.name, sum(closures[n.name].values()), index.last_used(closures[n.name]))
             for n in names
         ] == [(row.entry.name, row.image.size, row.image.used) for row in graph.shown(visible)]
+
+
+@given(st.lists(STEPS, max_size=3), st.sets(POINTS, max_size=1), st.integers(0, 20))
+@settings(max_examples=200)
+def test_what_goes_is_as_if_read_anew(rounds, arriving, wanted):
+    """After any changes, each batch of them decided upon: by numbers kept up to date the same goes
+    as plainly by all rows."""
+    busy = Busy(frozenset(thing(each).digest for each in arriving), alone=("r1/n1",))
+    with closing(Index(":memory:")) as index:
+        graph, db = Graph(), index._db
+        for step in FIRST:
+            do(index, step)
+        index.changes.take()
+        graph.load(db)
+        found, expected = [], []
+        for steps in [[], *rounds]:
+            for step in steps:
+                do(index, step)
+            graph.update(db, index.changes.take())
+            found.append(choose(read_table(graph, db, NOW), busy, wanted, NOW))
+            expected.append(plain.choose(plain.read(db, NOW), busy, wanted, NOW))
+
+        assert expected == found

@@ -21,9 +21,11 @@ from cache.eviction import (
     UNUSED,
     Busy,
     Choice,
-    Table,
     choose,
+    give_way,
 )
+from tests.cache import plain_eviction as plain
+from tests.cache.plain_eviction import Table, chosen, numbered
 
 NOW = 1_000_000.0
 DIGESTS = [Digest.of(bytes([number])) for number in range(12)]
@@ -67,7 +69,7 @@ def test_what_stays_is_whole(state: tuple[Table, Busy], wanted: int) -> None:
     """Nothing goes that an image which stays, a pin, a lease or an arrival needs, or that is open;
     each blob goes once; and every image either goes or stays."""
     table, busy = state
-    choice = choose(table, busy, wanted, NOW)
+    choice = chosen(table, busy, wanted, NOW)
     gone = [digest for each in choice.going for digest in each.frees]
     images = [each.digest for each in (*choice.going, *choice.staying) if each.names]
 
@@ -84,7 +86,7 @@ def test_images_go_only_for_want_of_room(state: tuple[Table, Busy], wanted: int)
     """No image goes once there is enough; where there is not enough, whatever may go has gone;
     a name of the node's own never goes, and what has just come is left alone."""
     table, busy = state
-    choice = choose(table, busy, wanted, NOW)
+    choice = chosen(table, busy, wanted, NOW)
     images = [each for each in choice.going if each.names]
     loose = [each for each in choice.going if not each.names]
 
@@ -93,7 +95,7 @@ def test_images_go_only_for_want_of_room(state: tuple[Table, Busy], wanted: int)
     assert not [each for each in images if each.names[0].startswith("localhost/")]
     assert all(NOW - each.used >= GRACE and each.why == UNREFERENCED for each in loose)
     if choice.freed < wanted:
-        again = choose(
+        again = chosen(
             replace(
                 table,
                 sizes={d: s for d, s in table.sizes.items() if d not in choice.digests},
@@ -111,9 +113,37 @@ def test_images_go_only_for_want_of_room(state: tuple[Table, Busy], wanted: int)
 def test_more_is_not_taken_for_less(state: tuple[Table, Busy]) -> None:
     """What goes for little goes for more too."""
     table, busy = state
-    little, much = choose(table, busy, 50, NOW), choose(table, busy, 500, NOW)
+    little, much = chosen(table, busy, 50, NOW), chosen(table, busy, 500, NOW)
 
     assert list(much.going[: len(little.going)]) == list(little.going)
+
+
+@settings(max_examples=300)
+@given(states(), wanted)
+def test_the_quick_way_chooses_what_the_plain_way_does(
+    state: tuple[Table, Busy], wanted: int
+) -> None:
+    """The same goes in the same order, the same stays, and for the same reasons; what stays need
+    not be told."""
+    table, busy = state
+    expected = plain.choose(table, busy, wanted, NOW)
+
+    assert expected == chosen(table, busy, wanted, NOW)
+    assert replace(expected, staying=()) == choose(numbered(table), busy, wanted, NOW, told=False)
+
+
+@settings(max_examples=300)
+@given(states(), st.sets(st.sampled_from(DIGESTS)), st.sets(st.sampled_from(DIGESTS)), wanted)
+def test_the_quick_way_gives_way_as_the_plain_way_does(
+    state: tuple[Table, Busy], own: set[Digest], spared: set[Digest], wanted: int
+) -> None:
+    """Of one user's images too the same goes in the same order, and the same stays."""
+    table, busy = state
+    expected = plain.give_way(table, busy, own, spared, wanted)
+    found = give_way(numbered(table), busy, own, spared, wanted)
+
+    assert expected.going == found.going
+    assert set(map(repr, expected.staying)) == set(map(repr, found.staying))
 
 
 A, B, BASE, OWN_A, OWN_B = DIGESTS[:5]
@@ -136,7 +166,7 @@ def reasons(choice: Choice) -> dict[Digest, str]:
 
 def test_the_longest_unused_goes_with_what_is_its_own() -> None:
     """Of two images the one that was used longest ago goes, and leaves what the other needs."""
-    choice = choose(two(), Busy(), 10, NOW)
+    choice = chosen(two(), Busy(), 10, NOW)
 
     assert [("a.io/a:1",)] == [each.names for each in choice.going]
     assert {A, OWN_A} == choice.digests
@@ -145,7 +175,7 @@ def test_the_longest_unused_goes_with_what_is_its_own() -> None:
 
 def test_both_go_with_all_their_names_and_what_they_share() -> None:
     """Where one is not enough the other follows, by all its names, and then the base goes too."""
-    choice = choose(two(), Busy(), 100, NOW)
+    choice = chosen(two(), Busy(), 100, NOW)
 
     assert [("a.io/a:1",), ("a.io/b:1", "a.io/b:2")] == [each.names for each in choice.going]
     assert 682 == choice.freed
@@ -156,7 +186,7 @@ def test_a_small_image_outlasts_a_large_one() -> None:
     table = replace(two(), used={})
     large = replace(table, sizes={**table.sizes, OWN_B: ROUND_TRIP})
 
-    assert [B] == [each.digest for each in choose(large, Busy(), 10, NOW).going]
+    assert [B] == [each.digest for each in chosen(large, Busy(), 10, NOW).going]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +201,7 @@ def test_a_small_image_outlasts_a_large_one() -> None:
 )
 def test_why_an_image_stays(change: dict[str, set[Digest]], busy: Busy, why: str) -> None:
     """An image that somebody uses stays however much is wanted, and it is said why."""
-    choice = choose(replace(two(), **change), busy, 10_000, NOW)
+    choice = chosen(replace(two(), **change), busy, 10_000, NOW)
 
     assert {A: why, B: UNUSED} == reasons(choice)
     assert {B, OWN_B} == choice.digests

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from cache.content import Digest
 from cache.errors import QuotaExceeded
-from cache.eviction import Busy, Table, give_way
+from cache.eviction import Busy, give_way
 from cache.layout import blob_path
+from tests.cache.plain_eviction import Table, numbered
 from tests.cache.samples import blobs, layer, parent
 from tests.cache.test_room import KIB, image, names
 from tests.contract.blob_store import REPOSITORY
@@ -152,7 +153,7 @@ def test_the_choice(needs, used, own, pinned, spared, wanted):
         names={root: [f"r/{n}"] for n, root in enumerate(ROOTS)},
         pinned=frozenset(pinned),
     )
-    choice = give_way(table, Busy(alone=("local/",)), own, spared, wanted)
+    choice = give_way(numbered(table), Busy(alone=("local/",)), own, spared, wanted)
     gone = [each.digest for each in choice.going]
 
     def held(roots):

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.content import Digest
-from cache.eviction import Busy, Table, choose
+from cache.eviction import Busy
 from cache.shares import Share, count
+from tests.cache.plain_eviction import Table, chosen, numbered
 from tests.cache.test_eviction import NOW, states
 
 DIGESTS = [Digest.of(bytes([number])) for number in range(12)]
@@ -33,7 +34,7 @@ def test_all_that_is_here_counts_once(state: tuple[Table, Busy], dice: Random) -
     what goes when everything is wanted, and nothing that somebody keeps."""
     table, busy = state
     shown = set(dice.sample(sorted(table.names, key=str), dice.randint(0, len(table.names))))
-    found = count(table, busy, shown, NOW)
+    found = count(numbered(table), busy, shown, NOW)
 
     assert weight(table, set(table.sizes)) == sum(
         (found.unique, found.shared, found.spare, found.other)
@@ -45,7 +46,7 @@ def test_all_that_is_here_counts_once(state: tuple[Table, Busy], dice: Random) -
     assert weight(table, set(table.sizes) - held(
         table, *table.names, *table.pinned, *table.leased)) == found.spare  # fmt: skip
     assert shown == found.images.keys()
-    gone = choose(table, busy, 10**6, NOW).freed
+    gone = chosen(table, busy, 10**6, NOW).freed
     kept = held(table, *table.pinned, *table.leased)
     assert gone <= found.leaving <= weight(table, table.sizes.keys() - kept)
 
@@ -55,7 +56,7 @@ def test_all_that_is_here_counts_once(state: tuple[Table, Busy], dice: Random) -
 def test_an_images_own_is_what_goes_with_it(state: tuple[Table, Busy]) -> None:
     """What is an image's own is exactly what is needed no more once it alone is not there."""
     table, busy = state
-    found = count(table, busy, table.names, NOW)
+    found = count(numbered(table), busy, table.names, NOW)
 
     for image, share in found.images.items():
         others = held(table, *(each for each in table.names if each != image))
@@ -74,8 +75,8 @@ def test_what_was_made_counts_with_its_image() -> None:
         names={image: ("a",), other: ("b",)},
         made=frozenset({made, theirs}),
     )
-    found = count(table, Busy(), {image}, NOW)
+    found = count(numbered(table), Busy(), {image}, NOW)
 
     assert {image: Share(143, 143)} == found.images
     assert (42, 0, 8) == (found.made, found.spare, found.other)
-    assert 47 == count(replace(table), Busy(), {image, other}, NOW).made
+    assert 47 == count(numbered(replace(table)), Busy(), {image, other}, NOW).made
