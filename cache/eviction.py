@@ -9,11 +9,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from heapq import heapify, heappop
 
 from cache.content import Digest
+from cache.weights import Weight, Weights
 
 #: Seconds in which content that nothing names may yet be named: uploads come before manifests.
 GRACE = 3600.0
@@ -44,6 +46,8 @@ class Table:
     closure: Callable[[int], Collection[int]]
     #: Images, with all their names.
     names: Mapping[int, Sequence[str]]
+    #: What each of these images weighs.
+    weights: Weights
     pinned: AbstractSet[int] = frozenset()
     leased: AbstractSet[int] = frozenset()
     #: Manifests of what was made here of others, which have them in their closures.
@@ -97,16 +101,6 @@ class Choice:
         return {digest for each in self.going for digest in each.frees}
 
 
-@dataclass(slots=True)
-class _Image:
-    root: int
-    names: Sequence[str]
-    needs: Collection[int]
-    why: str = ""
-    used: float = 0.0
-    idle: float = 0.0
-
-
 class _Round:
     """A table and what is busy of it, and how many roots need each blob by now."""
 
@@ -117,46 +111,43 @@ class _Round:
         self._alone = busy.alone
         self.holders: list[int] = []
 
-    def count(self, closures: Iterable[Collection[int]]) -> None:
-        """Count whoever needs something. From here on the table gets no new number."""
-        self.holders = holders = [0] * len(self.table.sizes)
-        for needs in closures:
-            for number in needs:
-                holders[number] += 1
+    def begin(self, holders: Sequence[int] = ()) -> None:
+        """Count from here on, where so many need each. The table gets no new number any more."""
+        self.holders = [*holders, *[0] * (len(self.table.sizes) - len(holders))]
 
-    def own(self, image: _Image) -> list[int]:
-        """What an image alone needs by now, here or not."""
-        holders = self.holders
-        return [number for number in image.needs if holders[number] == 1]
+    def count(self, needs: Iterable[int]) -> None:
+        """Count one more, who needs this."""
+        for number in needs:
+            self.holders[number] += 1
 
-    def frees(self, image: _Image) -> list[int]:
-        """What goes with it."""
-        return [number for number in self.own(image) if self.table.here[number]]
+    def frees(self, needs: Iterable[int]) -> list[int]:
+        """What goes with an image that needs this."""
+        here, holders = self.table.here, self.holders
+        return [number for number in needs if holders[number] == 1 and here[number]]
 
-    def gone(self, image: _Image) -> None:
+    def gone(self, needs: Iterable[int]) -> None:
         """Count it no more."""
-        for number in image.needs:
+        for number in needs:
             self.holders[number] -= 1
 
-    def kept(self, image: _Image) -> str:
+    def kept(self, root: int, names: Sequence[str]) -> str:
         """Why an image must stay, whatever room is wanted ("": it need not)."""
-        if image.root in self.table.pinned:
+        if root in self.table.pinned:
             return PINNED
-        if image.root in self.table.leased:
+        if root in self.table.leased:
             return LEASED
-        if self.arriving and not self.arriving.isdisjoint(image.needs):
+        if self.arriving and not self.arriving.isdisjoint(self.table.closure(root)):
             return ARRIVING
-        if self._alone and any(name.startswith(self._alone) for name in image.names):
+        if self._alone and any(name.startswith(self._alone) for name in names):
             return ALONE
         return ""
 
-    def verdict(self, image: _Image, frees: Sequence[int], why: str) -> Verdict:
-        root = Digest.parse(self.table.digests[image.root])
-        return Verdict(root, tuple(image.names), self._weighed(frees), image.used, why)
-
-    def _weighed(self, blobs: Iterable[int]) -> dict[Digest, int]:
+    def verdict(
+        self, root: int, names: Sequence[str], frees: Iterable[int], used: float, why: str
+    ) -> Verdict:
         digests, sizes = self.table.digests, self.table.sizes
-        return {Digest.parse(digests[number]): sizes[number] for number in blobs}
+        going = {Digest.parse(digests[number]): sizes[number] for number in frees}
+        return Verdict(Digest.parse(digests[root]), tuple(names), going, used, why)
 
     def size(self, blobs: Iterable[int]) -> int:
         return sum(map(self.table.sizes.__getitem__, blobs))
@@ -168,27 +159,35 @@ class _Round:
 def choose(table: Table, busy: Busy, wanted: int, now: float, *, told: bool = True) -> Choice:
     """What goes so that ``wanted`` bytes become free, if as much may go; else all that may.
 
-    Not ``told``: what stays is left out, which takes as long to say as the choice itself.
+    Not ``told``: what stays is left out, which takes longer to say than the choice itself.
     """
     round_ = _Round(table, busy)
-    images = [_Image(root, names, table.closure(root)) for root, names in table.names.items()]
-    roots = [table.closure(root) for root in (*table.pinned, *table.leased, *round_.arriving)]
-    round_.count([*(image.needs for image in images), *roots])
-    for image in images:
-        _weigh(round_, image, now)
+    weights = _weights(round_)
+    why = {root: round_.kept(root, names) for root, names in table.names.items()}
     spare = _spare(round_, now)
     free = wanted - sum(each.bytes for each in spare)
-    order = [image for image in images if not image.why]
-    order.sort(key=lambda image: (-image.idle, round_.hex(image.root)))
-    gone, going = _images(round_, order, free)
+    going = _images(round_, why, weights, free, now) if free > 0 else {}
+    chosen = (*spare, *going.values())
     if not told:
-        return Choice((*spare, *going), ())
-    otherwise = NEEDLESS if sum(each.bytes for each in going) >= free else SHARED
-    staying = [image for image in images if image.root not in gone]
-    return Choice(
-        (*spare, *going),
-        tuple(round_.verdict(image, (), image.why or otherwise) for image in staying),
+        return Choice(chosen, ())
+    otherwise = NEEDLESS if sum(each.bytes for each in going.values()) >= free else SHARED
+    staying = (
+        round_.verdict(root, names, (), weights[root].used, why[root] or otherwise)
+        for root, names in table.names.items()
+        if root not in going
     )
+    return Choice(chosen, tuple(staying))
+
+
+def _weights(round_: _Round) -> Mapping[int, Weight]:
+    """What images weigh; what is kept for another reason too is nobody's own."""
+    table, known = round_.table, round_.table.weights
+    kept = [table.closure(root) for root in (*table.pinned, *table.leased, *round_.arriving)]
+    round_.begin(known.users)
+    less = {known.sole[n] for needs in kept for n in needs if round_.holders[n] == 1}
+    for needs in kept:
+        round_.count(needs)
+    return {**known.all(), **{image: known.weighed(image, round_.holders) for image in less}}
 
 
 def give_way(
@@ -202,31 +201,26 @@ def give_way(
     whatever others hold. ``spared``: what needs one of these stays."""
     round_, sparing = _Round(table, busy), frozenset(map(table.number, spared))
     roots = list(map(table.number, own))
-    images = [_Image(root, table.names.get(root, ()), table.closure(root)) for root in roots]
-    round_.count(image.needs for image in images)
-    for image in images:
-        image.used = max(map(table.used.__getitem__, image.needs))
-        image.why = round_.kept(image) or ("" if sparing.isdisjoint(image.needs) else LEASED)
+    closures = {root: table.closure(root) for root in roots}
+    round_.begin()
+    for needs in closures.values():
+        round_.count(needs)
+    order = sorted(
+        (max(map(table.used.__getitem__, needs)), round_.hex(root), root)
+        for root, needs in closures.items()
+    )
     going, staying, freed = list[Verdict](), list[Verdict](), 0
-    for image in sorted(images, key=lambda image: (image.used, round_.hex(image.root))):
-        frees = round_.frees(image) if freed < wanted and not image.why else []
+    for used, _, root in order:
+        needs, names = closures[root], table.names.get(root, ())
+        why = round_.kept(root, names) or ("" if sparing.isdisjoint(needs) else LEASED)
+        frees = round_.frees(needs) if freed < wanted and not why else []
         if frees and round_.opened.isdisjoint(frees):
-            going.append(round_.verdict(image, frees, OVER_QUOTA))
-            round_.gone(image)
+            going.append(round_.verdict(root, names, frees, used, OVER_QUOTA))
+            round_.gone(needs)
             freed += round_.size(frees)
         else:
-            staying.append(round_.verdict(image, (), image.why))
+            staying.append(round_.verdict(root, names, (), used, why))
     return Choice(tuple(going), tuple(staying))
-
-
-def _weigh(round_: _Round, image: _Image, now: float) -> None:
-    """Say when an image was used, and how long it was not: the less of that the less room it gives
-    for a round trip."""
-    used, own = round_.table.used, round_.own(image)
-    image.used = max(used[image.root], max(map(used.__getitem__, own), default=0.0))
-    image.why = round_.kept(image)
-    size = round_.size(own)
-    image.idle = max(0.0, now - image.used) * size / (size + ROUND_TRIP)
 
 
 def _spare(round_: _Round, now: float) -> list[Verdict]:
@@ -248,24 +242,51 @@ def _spare(round_: _Round, now: float) -> list[Verdict]:
     ]
 
 
-def _images(round_: _Round, order: Sequence[_Image], wanted: int) -> tuple[set[int], list[Verdict]]:
-    """Images until there is enough; again and again, as one that goes lets others free more."""
-    gone, going = set[int](), list[Verdict]()
-    rest, before, freed = list(order), -1, 0
-    while len(rest) != before and freed < wanted:
-        before, left = len(rest), list[_Image]()
-        for image in rest:
-            if freed >= wanted:
-                break
-            frees = round_.frees(image)
+def _images(
+    round_: _Round,
+    why: dict[int, str],
+    weights: Mapping[int, Weight],
+    wanted: int,
+    now: float,
+) -> dict[int, Verdict]:
+    """Images until there is enough; again and again, as one that goes lets others free more.
+
+    Those that are open are given that as why they stay.
+    """
+    going, freed = dict[int, Verdict](), 0
+    left = list[int]()
+    rest, before = _order(round_, why, weights, now), -1
+    while freed < wanted:
+        for root in rest:
+            needs = round_.table.closure(root)
+            frees = round_.frees(needs)
             if not round_.opened.isdisjoint(frees):
-                image.why = OPEN
+                why[root] = OPEN
             elif frees:
-                gone.add(image.root)
-                going.append(round_.verdict(image, frees, UNUSED))
-                round_.gone(image)
+                names = round_.table.names[root]
+                going[root] = round_.verdict(root, names, frees, weights[root].used, UNUSED)
+                round_.gone(needs)
                 freed += round_.size(frees)
+                if freed >= wanted:
+                    return going
             else:
-                left.append(image)
-        rest = left
-    return gone, going
+                left.append(root)
+        if len(left) == before:
+            break
+        rest, before, left = iter(left), len(left), []
+    return going
+
+
+def _order(
+    round_: _Round, why: Mapping[int, str], weights: Mapping[int, Weight], now: float
+) -> Iterator[int]:
+    """The images that may go, the one first that was not used for longest; the less of that counts
+    the less room an image gives for a round trip."""
+    heap = [
+        (-max(0.0, now - used) * own / (own + ROUND_TRIP), round_.hex(root), root)
+        for root, (used, own) in weights.items()
+        if not why[root]
+    ]
+    heapify(heap)
+    while heap:
+        yield heappop(heap)[2]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from cache.changes import Changed
 from cache.eviction import Table
+from cache.weights import Weights
 from cache.whole import whole
 
 #: Numbers that have come to a graph since it was loaded, beyond as many as it had.
@@ -77,6 +78,7 @@ class Graph:
         self._sizes: list[int] = []  #: of what is here; 0 otherwise
         self._used: list[float] = []
         self._here = bytearray()
+        self._weights = Weights(self._sizes, self._used)
         self._links: dict[int, list[tuple[int, str]]] = {}
         self._entries: dict[str, Entry] = {}
         self._named: dict[int, list[str]] | None = None
@@ -135,6 +137,7 @@ class Graph:
                 del self._images[digest]
             for number in self._closures.keys() - {self._number(digest) for digest in named}:
                 del self._closures[number]
+                self._weights.drop(number)
 
     def _renew(self, linked: set[int], written: set[int]) -> None:
         """Make those images anew that have some of these."""
@@ -142,6 +145,7 @@ class Graph:
             found = [n for n, each in self._closures.items() if not linked.isdisjoint(each)]
             for number in found:
                 del self._closures[number]
+                self._weights.drop(number)
         for digest, image in list(self._images.items()):
             if not linked.isdisjoint(image.closure):
                 del self._images[digest]
@@ -156,6 +160,7 @@ class Graph:
 
     def _read_blob(self, db: sqlite3.Connection, digest: str) -> int:
         number = self._number(digest)
+        self._weights.written(number)
         before = self._sizes[number]
         row = db.execute("SELECT size, used FROM blobs WHERE digest = ?", (digest,)).fetchone()
         if row:
@@ -182,6 +187,7 @@ class Graph:
         names = self._names_by_number()
         kept = {number for number, known in names.items() if any(map(meant, known))}
         kept.update(map(self._number, pinned))
+        self._weights.bring(names.keys(), self._closure)
         return Table(
             number=lambda digest: self._number(str(digest)),
             digests=self._digests,
@@ -189,6 +195,7 @@ class Graph:
             sizes=self._sizes,
             used=self._used,
             closure=self._closure,
+            weights=self._weights,
             names=names,
             pinned=kept,
             leased=set(map(self._number, leased)),

@@ -6,6 +6,8 @@ Invariant:
 
 from __future__ import annotations
 
+import asyncio
+
 from cache.eviction import Verdict
 from cache.store import BlobStore
 from registryd.oci.errors import Denied
@@ -30,10 +32,11 @@ class Collecting:
             raise Denied("only the owner of the daemon removes what others may be using")
         wanted, room = None if free is None else parse_size(free), self._store.room
         choice = await (room.plan(wanted) if dry_run else room.collect(wanted))
+        staying = await asyncio.to_thread(lambda: [_verdict(each) for each in choice.staying])
         return {
             "dry_run": dry_run,
             "going": [_gone(each) for each in choice.going],
-            "staying": [_verdict(each) for each in choice.staying],
+            "staying": staying,  # all images of a large cache take longer than the loop may wait
             "freed": choice.freed,
             "size": self._store.size,
             "max_size": room.bounds.max_size,

@@ -27,6 +27,7 @@ from cache.eviction import (
     Choice,
     Verdict,
 )
+from cache.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,9 @@ def numbered(table: Table) -> eviction.Table:
 
     for each in [*table.sizes, *table.links, *table.names, *table.pinned, *table.leased]:
         all_of(table.closure(each))
+    names = {number(digest): known for digest, known in table.names.items()}
+    weights = Weights(sizes, used)
+    weights.bring(names.keys(), lambda root: all_of(table.closure(Digest.parse(digests[root]))))
     return eviction.Table(
         number=number,
         digests=digests,
@@ -239,7 +243,8 @@ def numbered(table: Table) -> eviction.Table:
         sizes=sizes,
         used=used,
         closure=lambda root: all_of(table.closure(Digest.parse(digests[root]))),
-        names={number(digest): names for digest, names in table.names.items()},
+        names=names,
+        weights=weights,
         pinned=all_of(table.pinned),
         leased=all_of(table.leased),
         made=all_of(table.made),
