@@ -7,6 +7,7 @@ Invariant:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from cache.bounds import Bounds
@@ -31,7 +32,8 @@ class Accounting:
             "root": str(self._store.root),
             "blobs": len(self._store),
             "size": self._store.size,
-            "images": _images(names, shares.images),
+            # Beside the loop: for all images of a large cache it could not wait.
+            "images": await asyncio.to_thread(_images, names, shares.images),
             **_totals(shares),
             **await self._store.usage(),
             **_bounds(self._store.room.bounds),
