@@ -41,8 +41,8 @@ def states(draw: st.DrawFn) -> tuple[Table, Busy]:
 
     held = some(12)
     table = Table(
-        sizes={digest: dice.randint(0, 100) for digest in held},
-        used={digest: NOW - dice.randint(0, 3 * int(GRACE)) for digest in held},
+        sizes={digest: dice.choice((0, 1, 50, 100)) for digest in held},
+        used={digest: NOW - dice.randint(0, 6) * GRACE / 2 for digest in held},
         links={parent: list(some(4, DIGESTS[at + 1 :])) for at, parent in enumerate(DIGESTS[:5])},
         names={
             digest: (f"{dice.choice(['localhost/', 'a.io/'])}{digest.hex[:6]}",)
