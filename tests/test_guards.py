@@ -127,6 +127,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for folder in ("cache", "tests"):
         (root / folder).mkdir()
     (root / "cache/ours.py").write_text(OUR_CODE)
+    # A package of its own, found before the one that this environment has installed.
+    (root / "cache/__init__.py").write_text("")
     (root / "cache/late.py").write_text("")
     (root / "tests/test_faults.py").write_text(TESTS)
     shutil.copy(HERE / "conftest.py", root / "tests")
