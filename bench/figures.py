@@ -47,6 +47,11 @@ class Goal:
     unit: str
 
     @property
+    def what(self) -> str:
+        """What was measured, with the table that it stands in."""
+        return f"{self.title}: {self.words}" if self.title else self.words
+
+    @property
     def bound(self) -> str:
         """The goal in words."""
         return f"at {'most' if self.most else 'least'} {self.goal:g} {self.unit}".rstrip()
@@ -106,15 +111,13 @@ def page(runs: Sequence[Run]) -> str:
     goals = [goal for run in runs for goal in run.goals]
     parts = [HEAD]
     parts += [
-        f"| {each.bench} | {each.title}: {each.words} | {each.bound} | {each.measured} |"
+        f"| {each.bench} | {each.what} | {each.bound} | {each.measured} |"
         f" {'' if each.met else '**not reached**'} |\n"
         for each in goals
     ]
     if missed := [each for each in goals if not each.met]:
         parts.append("\n## Not reached, and why\n\n")
-        parts += [
-            f"- *{e.title}: {e.words}* ({e.measured}): {e.reason or _UNKNOWN}\n" for e in missed
-        ]
+        parts += [f"- *{e.what}* ({e.measured}): {e.reason or _UNKNOWN}\n" for e in missed]
     parts.append("\n## All that was measured\n")
     parts += [f"\n## {run.bench}\n\n{run.how}\n\n{run.text}\n" for run in runs]
     return "".join(parts)
@@ -163,5 +166,5 @@ def plot(runs: Sequence[Run], path: Path) -> None:
 
 
 def _label(each: Goal) -> str:
-    text = f"{each.bench}: {each.title}: {each.words}"
+    text = f"{each.bench}: {each.what}"
     return text if len(text) <= 84 else f"{text[:83]}\N{HORIZONTAL ELLIPSIS}"
