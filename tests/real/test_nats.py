@@ -132,9 +132,10 @@ async def test_nobody_waits_for_nats(tmp_path: Path, caplog: pytest.LogCaptureFi
             await until(lambda: link.connected)
 
             assert b"here" == await content(link, b"here")
+            away = [line for line in caplog.messages if "NATS is away" in line]
         finally:
             await asyncio.to_thread(server.end)
-    away = [line for line in caplog.messages if "NATS is away" in line]
+
     assert 1 == len(away)
     assert f"127.0.0.1:{server.port}: connection refused" in away[0]
 
