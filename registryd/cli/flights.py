@@ -10,16 +10,35 @@ from registryd.cli.tables import Column
 
 Flight = Mapping[str, Any]
 
-COLUMNS = (
+#: What every table of fetches begins with.
+FIRST = (
     Column("FETCHING"),
     Column("REPOSITORY"),
     Column("SOURCE"),
     Column("THERE", right=True),
     Column("OF", right=True),
     Column("DONE", right=True),
-    Column("RATE", right=True),
-    Column("READERS", right=True),
 )
+COLUMNS = (*FIRST, Column("RATE", right=True), Column("READERS", right=True))
+
+
+def first(flight: Flight) -> list[str]:
+    """The cells of a fetch in the columns ``FIRST``."""
+    offset, total = flight.get("offset") or 0, flight.get("total")
+    return [
+        wording.short(_text(flight, "digest")),
+        _text(flight, "repository"),
+        _text(flight, "source"),
+        wording.size(offset),
+        "-" if total is None else wording.size(total),
+        wording.percent(offset, total or 0),
+    ]
+
+
+def nearest(flight: Flight) -> tuple[bool, float]:
+    """By this, the fetch that is nearest to its end comes first."""
+    total = flight.get("total")
+    return total is None, (total or 0) - (flight.get("offset") or 0)
 
 
 class Pace:
@@ -30,21 +49,8 @@ class Pace:
 
     def row(self, flight: Flight) -> list[str]:
         """The row of a fetch as it is now."""
-        digest, offset, total = (
-            _text(flight, "digest"),
-            flight.get("offset") or 0,
-            flight.get("total"),
-        )
-        return [
-            wording.short(digest),
-            _text(flight, "repository"),
-            _text(flight, "source"),
-            wording.size(offset),
-            "-" if total is None else wording.size(total),
-            f"{offset * 100 // total}%" if total else "-",
-            self._rate(digest, flight),
-            str(flight.get("waiters") or 0),
-        ]
+        rate = self._rate(_text(flight, "digest"), flight)
+        return [*first(flight), rate, str(flight.get("waiters") or 0)]
 
     def _rate(self, digest: str, flight: Flight) -> str:
         received, seconds = float(flight.get("received") or 0), float(flight.get("seconds") or 0)
@@ -58,13 +64,8 @@ class Pace:
         """The rows of all, those that are nearest to their end first."""
         for gone in self._last.keys() - {_text(flight, "digest") for flight in flights}:
             del self._last[gone]
-        return [self.row(flight) for flight in sorted(flights, key=_left)]
+        return [self.row(flight) for flight in sorted(flights, key=nearest)]
 
 
 def _text(flight: Flight, key: str) -> str:
     return str(flight.get(key) or "-")
-
-
-def _left(flight: Flight) -> tuple[bool, float]:
-    total = flight.get("total")
-    return total is None, (total or 0) - (flight.get("offset") or 0)

@@ -11,21 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from registryd.cli import wording
+from registryd.cli.flights import FIRST, first, nearest
 from registryd.cli.tables import Column
 
 Look = Mapping[str, Any]
 Sample = Mapping[str, float]
 
-FLIGHT_COLUMNS = (
-    Column("FETCHING"),
-    Column("REPOSITORY"),
-    Column("SOURCE"),
-    Column("THERE", right=True),
-    Column("OF", right=True),
-    Column("DONE", right=True),
-    Column("RATE", right=True),
-    Column("LEFT", right=True),
-)
+FLIGHT_COLUMNS = (*FIRST, Column("RATE", right=True), Column("LEFT", right=True))
 JOB_COLUMNS = (
     Column("JOB"),
     Column("NODE"),
@@ -115,7 +107,7 @@ def facts(look: Look, hour: Sample) -> list[tuple[str, str]]:
     """Names and values, the node first."""
     cache, node, cluster = (look.get(key) or {} for key in ("cache", "node", "cluster"))
     asked = int(hour.get("hits", 0) + hour.get("misses", 0))
-    hits = f"{percent(hour.get('hits', 0), asked)} of {wording.counted(asked, 'blob')}"
+    hits = f"{wording.percent(hour.get('hits', 0), asked)} of {wording.counted(asked, 'blob')}"
     return [
         (
             "daemon",
@@ -146,11 +138,9 @@ def _disk(cache: Look) -> str:
     free = f"{wording.size(cache.get('free') or 0)} free"
     if not bound:
         return f"{wording.size(used)} used, no bound, {free}"
+    part = wording.percent(used, bound)
     marks = f"content goes at {wording.size(cache.get('high') or 0)}"
-    return (
-        f"{wording.size(used)} of {wording.size(bound)} used ({percent(used, bound)}), {marks},"
-        f" {free}"
-    )
+    return f"{wording.size(used)} of {wording.size(bound)} used ({part}), {marks}, {free}"
 
 
 def flight_rows(flights: Sequence[Look], speeds: Mapping[str, float]) -> list[list[str]]:
@@ -158,29 +148,11 @@ def flight_rows(flights: Sequence[Look], speeds: Mapping[str, float]) -> list[li
     return [_flight_row(flight, speeds) for flight in sorted(flights, key=nearest)]
 
 
-def nearest(flight: Look) -> tuple[bool, float]:
-    """By this, the fetch that is nearest to its end comes first."""
-    total = flight.get("total")
-    return total is None, (total or 0) - (flight.get("offset") or 0)
-
-
 def _flight_row(flight: Look, speeds: Mapping[str, float]) -> list[str]:
-    digest, offset, total = (
-        str(flight.get("digest")),
-        flight.get("offset") or 0,
-        flight.get("total"),
-    )
-    speed = speeds.get(digest, 0.0)
-    return [
-        wording.short(digest),
-        str(flight.get("repository") or "-"),
-        str(flight.get("source") or "-"),
-        wording.size(offset),
-        "-" if total is None else wording.size(total),
-        percent(offset, total or 0),
-        wording.rate(speed, 1.0),
-        wording.span((total - offset) / speed) if total and speed >= 1 else "-",
-    ]
+    offset, total = flight.get("offset") or 0, flight.get("total")
+    speed = speeds.get(str(flight.get("digest")), 0.0)
+    left = wording.span((total - offset) / speed) if total and speed >= 1 else "-"
+    return [*first(flight), wording.rate(speed, 1.0), left]
 
 
 def job_rows(jobs: Sequence[Look]) -> list[list[str]]:
@@ -210,7 +182,7 @@ def _job_row(job: Look, standing: Look) -> list[str]:
         state + error,
         wording.size(here),
         wording.size(total),
-        percent(here, total),
+        wording.percent(here, total),
     ]
 
 
@@ -226,10 +198,3 @@ def node_rows(cluster: Look) -> list[list[str]]:
         ]
         for node in cluster.get("nodes") or []
     ]
-
-
-def percent(part: float, whole: float) -> str:
-    """``42%``, and 100% only for all of it."""
-    if not whole:
-        return "-"
-    return "100%" if part >= whole else f"{min(99, int(part * 100 / whole))}%"

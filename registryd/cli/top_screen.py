@@ -30,6 +30,7 @@ from registryd.cli import overview, wording
 from registryd.cli.commands.top import NOTHING
 from registryd.cli.console import Console
 from registryd.cli.errors import printable
+from registryd.cli.flights import nearest
 from registryd.cli.socket_client import SocketBackend
 from registryd.cli.tables import Column
 
@@ -111,7 +112,7 @@ class Top:
             yield Text(NOTHING, "dim")
             return
         rows = overview.flight_rows(flights, self._fast)
-        kept = sorted(flights, key=overview.nearest)
+        kept = sorted(flights, key=nearest)
         columns = [*overview.FLIGHT_COLUMNS[:6], Column(""), *overview.FLIGHT_COLUMNS[6:]]
         cells: list[list[RenderableType]] = [
             [*_texts(row[:6]), _bar(flight, width), *_texts(row[6:])]

@@ -74,3 +74,10 @@ def some(platforms: Sequence[str]) -> str:
 def counted(count: int, noun: str) -> str:
     """``1 blob``, ``3 blobs``."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def percent(part: float, whole: float) -> str:
+    """``42%``, and 100% only for all of it."""
+    if not whole:
+        return "-"
+    return "100%" if part >= whole else f"{min(99, int(part * 100 / whole))}%"
