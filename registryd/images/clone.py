@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from pathlib import Path
 from typing import Final
 
-from registryd.images.errors import path_faults
-from registryd.images.files import HOP, PARTIAL, cloned, sync_folder, write_all
+from registryd.images.files import HOP, cloned, placed, write_all
 
 #: The kernel's own copy ends with what it cannot do between these two files.
 _CANNOT: Final = frozenset(
@@ -25,20 +23,11 @@ def copy_out(source: int, path: Path, *, before: bytes = b"", mode: int = 0o666)
 
     ``before`` stands before it there. Raises DiskFull, PathUnusable.
     """
-    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
-    with path_faults(path):
-        target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            size = os.fstat(source).st_size
-            if before or not cloned(source, target):
-                write_all(target, before)
-                _copy_range(source, target, size)
-            os.fsync(target)
-            partial.replace(path)
-        finally:
-            os.close(target)
-            partial.unlink(missing_ok=True)
-        sync_folder(path.parent)
+    with placed(path, mode) as target:
+        size = os.fstat(source).st_size
+        if before or not cloned(source, target):
+            write_all(target, before)
+            _copy_range(source, target, size)
     return len(before) + size
 
 

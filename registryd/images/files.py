@@ -18,8 +18,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeVar
 
@@ -283,16 +283,27 @@ class _Arriving:
 
 def write_small(path: Path, content: bytes) -> None:
     """Replace a small file in one step, and sync it. Raises DiskFull, PathUnusable."""
-    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
     with path_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    with placed(path) as target:
+        write_all(target, content)
+
+
+@contextmanager
+def placed(path: Path, mode: int = 0o666) -> Iterator[int]:
+    """A new file to write, which has this path when the block has ended, whole and on disk.
+
+    A failure leaves nothing. Raises DiskFull, PathUnusable.
+    """
+    partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+    with path_faults(path):
+        target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            with open(partial, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            yield target
+            os.fsync(target)
             partial.replace(path)
         finally:
+            os.close(target)
             partial.unlink(missing_ok=True)
         sync_folder(path.parent)
 

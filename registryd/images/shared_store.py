@@ -34,9 +34,9 @@ from registryd.images.errors import path_faults
 from registryd.images.files import (
     HOP,
     PARTIAL,
+    placed,
     read_document,
     read_small,
-    sync_folder,
     write_all,
     write_small,
 )
@@ -108,19 +108,11 @@ class SharedStore:
     def put(self, source: int, descriptor: Descriptor) -> None:
         """Take a blob from an open file. Raises DigestMismatch, SizeMismatch, DiskFull."""
         path = blob_path(self.root, descriptor.digest)
-        partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
         with path_faults(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            try:
-                _copy(source, target, descriptor)
-                os.fchmod(target, _MODE)
-                os.fsync(target)
-                partial.replace(path)
-            finally:
-                os.close(target)
-                partial.unlink(missing_ok=True)
-            sync_folder(path.parent)
+        with placed(path, 0o644) as target:
+            _copy(source, target, descriptor)
+            os.fchmod(target, _MODE)
 
     def enter(self, entries: Sequence[dict[str, object]], gone: frozenset[str]) -> None:
         """Enter these in index.json, and take out the names that are gone; others stay."""
