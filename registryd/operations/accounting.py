@@ -14,19 +14,16 @@ from cache.bounds import Bounds
 from cache.content import Digest
 from cache.index import Name
 from cache.shares import Share, Shares
-from cache.store import BlobStore
-from registryd.operations.node import Node, Result
+from registryd.operations.holdings import Holdings
+from registryd.operations.node import Result
 
 
-class Accounting:
+class Accounting(Holdings):
     """Where the room goes. Every method raises Faults only."""
-
-    _node: Node
-    _store: BlobStore
 
     async def df(self, *, principal: str = "") -> Result:
         """The account of the cache, the images that take the most alone first."""
-        names = await self._readable(principal)
+        names = await self._visible(principal)
         shares = await self._store.room.shares({name.descriptor.digest for name in names})
         return {
             "root": str(self._store.root),
@@ -38,16 +35,6 @@ class Accounting:
             **await self._store.usage(),
             **_bounds(self._store.room.bounds),
         }
-
-    async def _readable(self, principal: str) -> list[Name]:
-        """The whole images that the caller may see; each repository is asked for once."""
-        names = [name for name in await self._store.names() if name.complete]
-        if not principal:
-            return names
-        repositories = {name.repository for name in names}
-        may_read = self._node.access.may_read
-        seen = {each for each in repositories if await may_read(principal, each)}
-        return [name for name in names if name.repository in seen]
 
 
 def _images(names: Sequence[Name], shares: Mapping[Digest, Share]) -> list[Result]:

@@ -30,7 +30,6 @@ from registryd.operations.converting import Converting
 from registryd.operations.exporting import Exporting
 from registryd.operations.gateway import Gatewayed
 from registryd.operations.grants import Granted
-from registryd.operations.holdings import Holdings
 from registryd.operations.limits import Limited
 from registryd.operations.node import Raw, Result
 from registryd.operations.pins import Pinning
@@ -56,12 +55,11 @@ MOUNTS_LOOKED_AT = 8
 
 class Operations(
     Watched,
-    Holdings,
+    Accounting,
     Granted,
     Limited,
     Allowances,
     Pinning,
-    Accounting,
     Collecting,
     Prefetching,
     Proving,
